@@ -1,0 +1,139 @@
+"""Cloud: one cloud as it sees itself, and Subcloud: a cloud below, as this one sees it."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from roost.model.kind import Column, Flow, KindInfo
+from roost.model.meta import Condition, Owner, Part, Resource, doc
+
+SystemMode = Literal["simplex", "duplex", "standard"]
+SubcloudAvailability = Literal["unknown", "online", "offline"]
+SyncState = Literal["unknown", "in-sync", "out-of-sync"]
+
+
+class CloudSpec(Part, frozen=True, kw_only=True):
+    """What the operator wants."""
+
+    system_mode: Annotated[
+        SystemMode, doc("One controller, two controllers, or controllers and workers.")
+    ] = "simplex"
+    description: Annotated[str, doc("For people.", max_length=255)] = ""
+    location: Annotated[str, doc("Where it is.", max_length=255)] = ""
+    contact: Annotated[str, doc("Whom to ask.", max_length=255)] = ""
+
+
+class HostCounts(Part, frozen=True, kw_only=True):
+    """Hosts by state."""
+
+    total: Annotated[int, doc("All hosts.")] = 0
+    available: Annotated[int, doc("Unlocked, enabled, available.")] = 0
+    degraded: Annotated[int, doc("Unlocked, enabled, degraded.")] = 0
+    locked: Annotated[int, doc("Locked.")] = 0
+    failed: Annotated[int, doc("Failed or offline while unlocked.")] = 0
+
+
+class AlarmCounts(Part, frozen=True, kw_only=True):
+    """Alarms by severity."""
+
+    critical: Annotated[int, doc("Critical alarms.")] = 0
+    major: Annotated[int, doc("Major alarms.")] = 0
+    minor: Annotated[int, doc("Minor alarms.")] = 0
+    warning: Annotated[int, doc("Warnings.")] = 0
+
+
+class CloudStatus(Part, frozen=True, kw_only=True):
+    """What is."""
+
+    version: Annotated[str, doc("Version of Roost that runs.")] = ""
+    store_id: Annotated[str, doc("Identity of its store; changes when it is made anew.")] = ""
+    upper: Annotated[str, doc("Name of the central cloud, once enrolled.")] = ""
+    upper_connected: Annotated[bool, doc("Whether the link to the central cloud is up.")] = False
+    hosts: Annotated[HostCounts, doc("Hosts by state.")] = HostCounts()
+    alarms: Annotated[AlarmCounts, doc("Alarms by severity.")] = AlarmCounts()
+    conditions: Annotated[list[Condition], doc("Aspects of its state.", max_length=16)] = []
+
+
+class Cloud(Resource, frozen=True, kw_only=True):
+    """A cloud as it sees itself."""
+
+    spec: Annotated[CloudSpec, doc("What the operator wants.")] = CloudSpec()
+    status: Annotated[CloudStatus, doc("What is.")] = CloudStatus()
+
+
+CLOUD = KindInfo(
+    kind="Cloud",
+    plural="clouds",
+    singular="cloud",
+    short_names=("cl",),
+    categories=("roost",),
+    type=Cloud,
+    namespaced=False,
+    description="A cloud as it sees itself: its mode, version and health.",
+    flow=Flow.UP,
+    columns=(
+        Column("Mode", "spec.systemMode", "Simplex, duplex or standard."),
+        Column("Version", "status.version", "Version that runs."),
+        Column("Hosts", "status.hosts.total", "Hosts.", "integer"),
+        Column("Available", "status.hosts.available", "Hosts that are available.", "integer"),
+        Column("Critical", "status.alarms.critical", "Critical alarms.", "integer"),
+        Column("Major", "status.alarms.major", "Major alarms.", "integer"),
+        Column("Upper", "status.upper", "Central cloud.", "string", 1),
+        Column("Age", "metadata.creationTimestamp", "Time since creation.", "date"),
+    ),
+)
+
+
+class SubcloudSpec(Part, frozen=True, kw_only=True):
+    """What the operator wants."""
+
+    management_state: Annotated[
+        Literal["managed", "unmanaged"], doc("Managed: shared intent flows down to it.")
+    ] = "unmanaged"
+    description: Annotated[str, doc("For people.", max_length=255)] = ""
+    location: Annotated[str, doc("Where it is.", max_length=255)] = ""
+    latitude: Annotated[float | None, doc("North positive.", unit="degrees", ge=-90, le=90)] = None
+    longitude: Annotated[float | None, doc("East positive.", unit="degrees", ge=-180, le=180)] = None
+
+
+class SubcloudStatus(Part, frozen=True, kw_only=True):
+    """What is."""
+
+    enrolled: Annotated[bool, doc("Whether it has enrolled.")] = False
+    availability: Annotated[SubcloudAvailability, doc("Whether its link is up.")] = "unknown"
+    availability_changed_at: Annotated[str, doc("When that last changed.", format="date-time")] = ""
+    sync: Annotated[SyncState, doc("Whether shared intent is in force there.")] = "unknown"
+    out_of_sync: Annotated[list[str], doc("What is not in force, by kind and name.", max_length=100)] = []
+    version: Annotated[str, doc("Version of Roost that runs there.")] = ""
+    certificate_expires_at: Annotated[str, doc("End of its link's certificate.", format="date-time")] = ""
+    conditions: Annotated[list[Condition], doc("Aspects of its state.", max_length=16)] = []
+
+
+class Subcloud(Resource, frozen=True, kw_only=True):
+    """A cloud below this one."""
+
+    spec: Annotated[SubcloudSpec, doc("What the operator wants.")] = SubcloudSpec()
+    status: Annotated[SubcloudStatus, doc("What is.")] = SubcloudStatus()
+
+
+SUBCLOUD = KindInfo(
+    kind="Subcloud",
+    plural="subclouds",
+    singular="subcloud",
+    short_names=("sc",),
+    categories=("roost",),
+    type=Subcloud,
+    namespaced=False,
+    description="A cloud below this one: declared, enrolled, managed, observed.",
+    flow=Flow.LOCAL,
+    status_owner=Owner.FLEET,
+    selectable=("spec.managementState", "status.availability", "status.sync"),
+    columns=(
+        Column("Management", "spec.managementState", "Managed or unmanaged."),
+        Column("Availability", "status.availability", "Whether its link is up."),
+        Column("Sync", "status.sync", "Whether shared intent is in force."),
+        Column("Version", "status.version", "Version that runs there.", "string", 1),
+        Column("Location", "spec.location", "Where it is.", "string", 1),
+        Column("Age", "metadata.creationTimestamp", "Time since creation.", "date"),
+    ),
+)

@@ -1,0 +1,122 @@
+"""Bytes to structs and back, strictly at the edge and tolerantly between versions.
+
+Three ways in:
+- `decode`: from our own store or a peer; unknown fields are ignored (a newer version wrote them).
+- `check`: from a user; every problem is returned with its path, unknown fields included.
+- `overlay`: a struct laid over the raw object it came from, so that fields this version does not
+  know survive (law 9).
+
+A raw object is what `json.loads` gives. `Raw` is its type everywhere.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+from typing import Any, TypeVar, get_type_hints
+
+import msgspec
+
+from roost.model.kind import KindInfo, Problem
+from roost.model.meta import API_VERSION, Resource
+from roost.model.registry import BY_TYPE
+
+Raw = dict[str, Any]
+R = TypeVar("R", bound=Resource)
+
+_AT = re.compile(r"^(?P<text>.*?)(?: - at `\$(?P<path>.*)`)?$", re.DOTALL)
+
+
+def decode(kind: type[R], raw: Raw) -> R:
+    """Struct of a raw object; raises msgspec.ValidationError when it does not fit."""
+    return msgspec.convert(raw, kind)
+
+
+def encode(resource: Resource) -> Raw:
+    """Raw object of a struct, with apiVersion and kind in front."""
+    info = BY_TYPE[type(resource)]
+    body: Raw = {"apiVersion": API_VERSION, "kind": info.kind}
+    body.update(msgspec.to_builtins(resource))
+    return body
+
+
+def overlay(base: Raw, resource: Resource) -> Raw:
+    """`resource` as a raw object, keeping what `base` has that this version does not know."""
+    merged: Raw = _overlay(base, encode(resource), type(resource))
+    merged["apiVersion"], merged["kind"] = API_VERSION, BY_TYPE[type(resource)].kind
+    return merged
+
+
+def check(info: KindInfo, raw: Raw) -> tuple[Resource | None, list[Problem]]:
+    """Decode a user's object strictly: the struct, or every problem found; unknown fields are listed last."""
+    problems: list[Problem] = []
+    body = {k: v for k, v in raw.items() if k not in ("apiVersion", "kind")}
+    try:
+        resource = msgspec.convert(body, info.type)
+    except msgspec.ValidationError as error:
+        problems.append(_problem(str(error)))
+        return None, problems
+    problems += info.invariants(resource)
+    return (None, problems) if problems else (resource, [])
+
+
+def unknown_fields(info: KindInfo, raw: Raw) -> list[str]:
+    """Dotted paths of fields that the kind does not have. `metadata.managedFields` and the like pass."""
+    body = {k: v for k, v in raw.items() if k not in ("apiVersion", "kind")}
+    tolerated = {"metadata.managedFields", "metadata.selfLink", "metadata.deletionGracePeriodSeconds"}
+    return [p for p in _unknown(body, info.type, "") if p not in tolerated]
+
+
+def _problem(text: str) -> Problem:
+    match = _AT.match(text)
+    path = (match["path"] or "") if match else ""
+    reason = match["text"] if match else text
+    return Problem(path.removeprefix("."), reason, "see `kubectl explain` for what this field takes")
+
+
+@cache
+def _fields(struct: type) -> dict[str, Any]:
+    """Wire name to the struct type inside that field (through Optional, list and dict), or None."""
+    hints = get_type_hints(struct)
+    return {
+        wire: _inner(hints[name])
+        for name, wire in zip(struct.__struct_fields__, struct.__struct_encode_fields__, strict=True)  # type: ignore[attr-defined]
+    }
+
+
+def _inner(hint: Any) -> Any:
+    if isinstance(hint, type) and issubclass(hint, msgspec.Struct):
+        return hint
+    arguments = getattr(hint, "__args__", ())
+    for argument in arguments:
+        found = _inner(argument)
+        if found is not None:
+            return found
+    return None
+
+
+def _overlay(base: Any, new: Any, struct: Any) -> Any:
+    if not (isinstance(base, dict) and isinstance(new, dict) and struct is not None):
+        return new
+    known = _fields(struct)
+    merged = {k: v for k, v in base.items() if k not in known}
+    for key, value in new.items():
+        inner = known.get(key)
+        old = base.get(key)
+        merged[key] = _overlay(old, value, inner) if isinstance(old, dict) else value
+    return merged
+
+
+def _unknown(value: Any, struct: Any, at: str) -> list[str]:
+    if struct is None:
+        return []
+    if isinstance(value, list):
+        return [p for n, item in enumerate(value) for p in _unknown(item, struct, f"{at}[{n}]")]
+    if not isinstance(value, dict):
+        return []
+    known = _fields(struct)
+    found: list[str] = []
+    for key, item in value.items():
+        path = f"{at}.{key}" if at else key
+        found += _unknown(item, known[key], path) if key in known else [path]
+    return found

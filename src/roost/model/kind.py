@@ -1,0 +1,74 @@
+"""What a kind is: its names, scope, columns, owners and invariants, in one declaration.
+
+`KindInfo` is made once per kind beside its structs and gathered by `registry`. Everything that
+differs between kinds and is not a struct field stands here, so that API, store, link and docs
+need no list of their own.
+
+Flow says how a kind travels over links:
+- DOWN: intent. Copied to the lower node named by the resource; its status comes back up.
+- UP: observation. The lower node's resources are mirrored at the upper one, read-only.
+- LOCAL: stays where it is.
+- BOTH: DOWN when its home is above, UP when its home is here or below.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from enum import Enum
+from typing import Any, Literal
+
+import msgspec
+
+from roost.model.meta import DNS_LABEL, Owner, Resource
+
+
+class Flow(Enum):
+    DOWN = "down"
+    UP = "up"
+    BOTH = "both"
+    LOCAL = "local"
+
+
+class Column(msgspec.Struct, frozen=True):
+    """A column of the table that lists print.
+
+    `path` is dotted, in wire names (`status.availability`); `[*]` joins a list; `|count` counts it;
+    `[Type]` after `conditions` picks the condition of that type. Priority 0 is always shown,
+    1 only with `-o wide`.
+    """
+
+    name: str
+    path: str
+    description: str
+    type: Literal["string", "integer", "date", "boolean", "number"] = "string"
+    priority: int = 0
+
+
+class Problem(msgspec.Struct, frozen=True):
+    """One thing wrong with a resource: where, why, and what to do about it."""
+
+    field: str
+    reason: str
+    remedy: str = ""
+
+
+class KindInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything about a kind that is not a field of its structs."""
+
+    kind: str
+    plural: str
+    singular: str
+    type: type[Resource]
+    description: str
+    columns: tuple[Column, ...]
+    short_names: tuple[str, ...] = ()
+    categories: tuple[str, ...] = ()
+    namespaced: bool = True
+    served: bool = True
+    flow: Flow = Flow.LOCAL
+    spec_owner: Owner = Owner.OPERATOR
+    status_owner: Owner = Owner.CLOUD
+    name_pattern: str = DNS_LABEL
+    invariants: Callable[[Any], list[Problem]] = lambda _: []
+    selectable: tuple[str, ...] = ()
+    """Field selectors besides metadata.name and metadata.namespace, as dotted wire paths."""

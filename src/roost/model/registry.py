@@ -1,0 +1,32 @@
+"""All kinds, by name, plural and type. The one list that API, store, link and docs go by."""
+
+from __future__ import annotations
+
+from roost.model.access import CREDENTIAL, USER
+from roost.model.cloud import CLOUD, SUBCLOUD
+from roost.model.configuration import HOST_CONFIGURATION
+from roost.model.fault import ALARM, LOG_ENTRY
+from roost.model.firewall import FIREWALL_POLICY
+from roost.model.host import HOST
+from roost.model.kind import KindInfo
+from roost.model.meta import Resource
+from roost.model.network import PLATFORM_NETWORK
+from roost.model.operation import OPERATION
+
+KINDS: tuple[KindInfo, ...] = (
+    CLOUD,
+    SUBCLOUD,
+    HOST,
+    HOST_CONFIGURATION,
+    PLATFORM_NETWORK,
+    FIREWALL_POLICY,
+    ALARM,
+    LOG_ENTRY,
+    OPERATION,
+    USER,
+    CREDENTIAL,
+)
+
+BY_KIND = {k.kind: k for k in KINDS}
+BY_PLURAL = {k.plural: k for k in KINDS}
+BY_TYPE: dict[type[Resource], KindInfo] = {k.type: k for k in KINDS}
