@@ -10,7 +10,7 @@ from roost.model.meta import DNS_NAME, Owner, Part, Resource, doc
 Role = Literal["administrator", "reader"]
 
 
-class UserSpec(Part, frozen=True, kw_only=True):
+class UserSpec(Part, frozen=True, kw_only=True, omit_defaults=False):
     """What the user may do."""
 
     role: Annotated[Role, doc("Administrator: everything. Reader: look, but not change.")] = "reader"
@@ -18,7 +18,7 @@ class UserSpec(Part, frozen=True, kw_only=True):
     disabled: Annotated[bool, doc("Refuse every credential of this user.")] = False
 
 
-class UserStatus(Part, frozen=True, kw_only=True):
+class UserStatus(Part, frozen=True, kw_only=True, omit_defaults=False):
     """What is."""
 
     tokens: Annotated[int, doc("Bearer tokens in force.")] = 0
@@ -47,7 +47,7 @@ USER = KindInfo(
 )
 
 
-class CredentialSpec(Part, frozen=True, kw_only=True):
+class CredentialSpec(Part, frozen=True, kw_only=True, omit_defaults=False):
     """A secret as its hash; the secret itself is shown once and kept nowhere."""
 
     purpose: Annotated[Literal["bearer", "enrol-host", "enrol-subcloud"], doc("What it opens.")]

@@ -12,7 +12,7 @@ SubcloudAvailability = Literal["unknown", "online", "offline"]
 SyncState = Literal["unknown", "in-sync", "out-of-sync"]
 
 
-class CloudSpec(Part, frozen=True, kw_only=True):
+class CloudSpec(Part, frozen=True, kw_only=True, omit_defaults=False):
     """What the operator wants."""
 
     system_mode: Annotated[
@@ -42,7 +42,7 @@ class AlarmCounts(Part, frozen=True, kw_only=True):
     warning: Annotated[int, doc("Warnings.")] = 0
 
 
-class CloudStatus(Part, frozen=True, kw_only=True):
+class CloudStatus(Part, frozen=True, kw_only=True, omit_defaults=False):
     """What is."""
 
     version: Annotated[str, doc("Version of Roost that runs.")] = ""
@@ -84,7 +84,7 @@ CLOUD = KindInfo(
 )
 
 
-class SubcloudSpec(Part, frozen=True, kw_only=True):
+class SubcloudSpec(Part, frozen=True, kw_only=True, omit_defaults=False):
     """What the operator wants."""
 
     management_state: Annotated[
@@ -96,7 +96,7 @@ class SubcloudSpec(Part, frozen=True, kw_only=True):
     longitude: Annotated[float | None, doc("East positive.", unit="degrees", ge=-180, le=180)] = None
 
 
-class SubcloudStatus(Part, frozen=True, kw_only=True):
+class SubcloudStatus(Part, frozen=True, kw_only=True, omit_defaults=False):
     """What is."""
 
     enrolled: Annotated[bool, doc("Whether it has enrolled.")] = False

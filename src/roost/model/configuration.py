@@ -41,7 +41,7 @@ class FirewallConfiguration(Part, frozen=True, kw_only=True):
     ] = 20
 
 
-class HostConfigurationSpec(Part, frozen=True, kw_only=True):
+class HostConfigurationSpec(Part, frozen=True, kw_only=True, omit_defaults=False):
     """What should be on the host."""
 
     firewall: Annotated[FirewallConfiguration | None, doc("Absent: no platform firewall.")] = None
@@ -49,7 +49,7 @@ class HostConfigurationSpec(Part, frozen=True, kw_only=True):
     sources: Annotated[dict[str, int], doc("Generation of each FirewallPolicy compiled in.")] = {}
 
 
-class AspectStatus(Part, frozen=True, kw_only=True):
+class AspectStatus(Part, frozen=True, kw_only=True, omit_defaults=False):
     """How far one aspect of the configuration is."""
 
     aspect: Annotated[str, doc("Name of the aspect.")]
@@ -60,7 +60,7 @@ class AspectStatus(Part, frozen=True, kw_only=True):
     changed_at: Annotated[str, doc("When state last changed.", format="date-time")] = ""
 
 
-class HostConfigurationStatus(Part, frozen=True, kw_only=True):
+class HostConfigurationStatus(Part, frozen=True, kw_only=True, omit_defaults=False):
     """What is on the host."""
 
     observed_generation: Annotated[int, doc("Latest generation the host has seen.")] = 0

@@ -15,14 +15,14 @@ Severity = Literal["critical", "major", "minor", "warning"]
 LogSeverity = Literal["critical", "major", "minor", "warning", "info"]
 
 
-class AlarmSpec(Part, frozen=True, kw_only=True):
+class AlarmSpec(Part, frozen=True, kw_only=True, omit_defaults=False):
     """What operators say of it."""
 
     acknowledged_by: Annotated[str, doc("Who has taken it in hand.", max_length=255)] = ""
     comment: Annotated[str, doc("For people.", max_length=1024)] = ""
 
 
-class AlarmStatus(Part, frozen=True, kw_only=True):
+class AlarmStatus(Part, frozen=True, kw_only=True, omit_defaults=False):
     """What is wrong."""
 
     alarm_id: Annotated[str, doc("NNN.NNN, as in the dictionary of alarms.")] = ""
@@ -71,7 +71,7 @@ ALARM = KindInfo(
 )
 
 
-class LogEntryStatus(Part, frozen=True, kw_only=True):
+class LogEntryStatus(Part, frozen=True, kw_only=True, omit_defaults=False):
     """What happened."""
 
     time: Annotated[str, doc("When.", format="date-time")] = ""

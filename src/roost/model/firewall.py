@@ -50,7 +50,7 @@ class SubcloudSelector(Part, frozen=True, kw_only=True):
     labels: Annotated[dict[str, str], doc("All of these labels.")] = {}
 
 
-class FirewallPolicySpec(Part, frozen=True, kw_only=True):
+class FirewallPolicySpec(Part, frozen=True, kw_only=True, omit_defaults=False):
     """What the operator wants."""
 
     networks: Annotated[
@@ -67,7 +67,7 @@ class FirewallPolicySpec(Part, frozen=True, kw_only=True):
     ] = None
 
 
-class FirewallPolicyStatus(Part, frozen=True, kw_only=True):
+class FirewallPolicyStatus(Part, frozen=True, kw_only=True, omit_defaults=False):
     """What is."""
 
     observed_generation: Annotated[int, doc("Generation of spec this speaks of.")] = 0

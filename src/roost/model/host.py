@@ -49,7 +49,7 @@ class Thresholds(Part, frozen=True, kw_only=True):
     ] = 3
 
 
-class HostSpec(Part, frozen=True, kw_only=True):
+class HostSpec(Part, frozen=True, kw_only=True, omit_defaults=False):
     """What the operator wants of the host."""
 
     administrative_state: Annotated[
@@ -283,7 +283,7 @@ class AgentState(Part, frozen=True, kw_only=True):
     certificate_expires_at: Annotated[str, doc("End of its certificate.", format="date-time")] = ""
 
 
-class HostStatus(Part, frozen=True, kw_only=True):
+class HostStatus(Part, frozen=True, kw_only=True, omit_defaults=False):
     """What is."""
 
     administrative: Annotated[AdministrativeState, doc("Administrative state.")] = "locked"

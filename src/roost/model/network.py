@@ -11,7 +11,7 @@ from roost.model.meta import Condition, Part, Resource, doc
 NetworkType = Literal["oam", "mgmt", "admin", "cluster-host", "storage", "pxeboot"]
 
 
-class PlatformNetworkSpec(Part, frozen=True, kw_only=True):
+class PlatformNetworkSpec(Part, frozen=True, kw_only=True, omit_defaults=False):
     """What the operator wants."""
 
     type: Annotated[NetworkType, doc("What the network is for.")]
@@ -22,7 +22,7 @@ class PlatformNetworkSpec(Part, frozen=True, kw_only=True):
     mtu: Annotated[int, doc("Largest packet.", unit="bytes", ge=576, le=9216)] = 1500
 
 
-class PlatformNetworkStatus(Part, frozen=True, kw_only=True):
+class PlatformNetworkStatus(Part, frozen=True, kw_only=True, omit_defaults=False):
     """What is."""
 
     hosts: Annotated[int, doc("Hosts with a port on this network.")] = 0

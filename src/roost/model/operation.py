@@ -15,7 +15,7 @@ StepState = Literal["pending", "running", "succeeded", "failed", "skipped", "abo
 OperationState = Literal["pending", "running", "paused", "succeeded", "failed", "aborted"]
 
 
-class OperationSpec(Part, frozen=True, kw_only=True):
+class OperationSpec(Part, frozen=True, kw_only=True, omit_defaults=False):
     """What is to be done."""
 
     action: Annotated[OperationAction, doc("What to do.")]
@@ -24,7 +24,7 @@ class OperationSpec(Part, frozen=True, kw_only=True):
     aborted: Annotated[bool, doc("End after the step that runs.")] = False
 
 
-class StepStatus(Part, frozen=True, kw_only=True):
+class StepStatus(Part, frozen=True, kw_only=True, omit_defaults=False):
     """One step."""
 
     name: Annotated[str, doc("What the step does.")]
@@ -36,7 +36,7 @@ class StepStatus(Part, frozen=True, kw_only=True):
     message: Annotated[str, doc("What it waits for, or why it ended.", max_length=2048)] = ""
 
 
-class OperationStatus(Part, frozen=True, kw_only=True):
+class OperationStatus(Part, frozen=True, kw_only=True, omit_defaults=False):
     """How far it is."""
 
     state: Annotated[OperationState, doc("Where it stands.")] = "pending"
