@@ -95,7 +95,7 @@ class Condition(Part, frozen=True, kw_only=True):
     observed_generation: Annotated[int, doc("Generation of spec this speaks of.")] = 0
 
 
-class Resource(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
+class Resource(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """Base of every kind. Subclasses add `spec` and `status`."""
 
     metadata: Annotated[Metadata, doc("Identity and bookkeeping.")] = Metadata()

@@ -1,0 +1,107 @@
+"""Secrets that open something: bearer tokens and one-time enrolment tokens. Only hashes are kept.
+
+A token is `ID.SECRET`; the id names the Credential, the secret has 256 random bits, so a plain
+SHA-256 is enough and comparing takes constant time. A one-time token is bound to the public key that
+uses it first: the same key may ask again until the token expires (the answer may have been lost),
+another may not.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import secrets
+from datetime import timedelta
+from typing import Literal
+
+import msgspec
+
+from roost.model import time
+from roost.model.access import CREDENTIAL, Credential, CredentialSpec
+from roost.model.meta import Metadata
+from roost.store.transaction import Transaction
+
+Purpose = Literal["bearer", "enrol-host", "enrol-subcloud"]
+PER_SUBJECT = 20
+
+
+class BadCredential(Exception):
+    """The token opens nothing. Says no more than that to the outside; `reason` is for the log."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__("the token is not valid: it is wrong, used or expired; ask for a new one")
+        self.reason = reason
+
+
+class TooManyCredentials(Exception):
+    """A subject has as many tokens as it may have."""
+
+    def __init__(self, subject: str) -> None:
+        super().__init__(f"{subject} has {PER_SUBJECT} tokens in force; revoke some or let them expire")
+        self.subject = subject
+
+
+def issue(tx: Transaction, purpose: Purpose, subject: str, lifetime: timedelta) -> str:
+    """Make a token for `subject`; the answer is the only time it is seen. Raises TooManyCredentials."""
+    in_force = 0
+    for credential in tx.every(Credential):
+        if credential.spec.subject != subject or credential.spec.purpose != purpose:
+            continue
+        if _expired(tx, credential):
+            tx.remove(CREDENTIAL.kind, "", credential.metadata.name)
+        else:
+            in_force += 1
+    if in_force >= PER_SUBJECT:
+        raise TooManyCredentials(subject)
+    name, secret = secrets.token_hex(8), secrets.token_urlsafe(32)
+    expires = time.seconds(tx.now + lifetime)
+    spec = CredentialSpec(purpose=purpose, subject=subject, digest=_digest(secret), expires_at=expires)
+    tx.save(Credential(metadata=Metadata(name=name), spec=spec))
+    return f"{name}.{secret}"
+
+
+def verify(tx: Transaction, token: str, *purposes: Purpose) -> Credential:
+    """The credential that `token` proves; raises BadCredential."""
+    name, _, secret = token.partition(".")
+    credential = tx.seek(Credential, "", name)
+    if credential is None:
+        raise BadCredential(f"no credential {name[:16]!r}")
+    if not hmac.compare_digest(credential.spec.digest, _digest(secret)):
+        raise BadCredential(f"wrong secret for credential {name}")
+    if credential.spec.purpose not in purposes:
+        raise BadCredential(f"credential {name} is for {credential.spec.purpose}")
+    if _expired(tx, credential):
+        raise BadCredential(f"credential {name} expired at {credential.spec.expires_at}")
+    return credential
+
+
+def redeem(tx: Transaction, token: str, public_key: bytes, *purposes: Purpose) -> Credential:
+    """Use a one-time token with a public key (DER); raises BadCredential when another key used it."""
+    credential = verify(tx, token, *purposes)
+    used_by = hashlib.sha256(public_key).hexdigest()
+    if credential.spec.used_by and credential.spec.used_by != used_by:
+        raise BadCredential(f"credential {credential.metadata.name} was used by another key")
+    if credential.spec.used_by:
+        return credential
+    spec = msgspec.structs.replace(credential.spec, used_by=used_by, used_at=time.seconds(tx.now))
+    return tx.save(msgspec.structs.replace(credential, spec=spec))
+
+
+def revoke(tx: Transaction, subject: str, *purposes: Purpose) -> int:
+    """Remove every credential of `subject` for these purposes; how many there were."""
+    names = [
+        c.metadata.name
+        for c in tx.every(Credential)
+        if c.spec.subject == subject and c.spec.purpose in purposes
+    ]
+    for name in names:
+        tx.remove(CREDENTIAL.kind, "", name)
+    return len(names)
+
+
+def _digest(secret: str) -> str:
+    return hashlib.sha256(secret.encode()).hexdigest()
+
+
+def _expired(tx: Transaction, credential: Credential) -> bool:
+    return time.parse(credential.spec.expires_at) <= tx.now

@@ -1,0 +1,85 @@
+"""Open a database by URL and bring its schema to this version.
+
+An empty database gets today's tables at once; an older one is migrated by Alembic, which is only
+imported then. A database of a newer version is refused and left untouched.
+SQLite runs in WAL mode with full sync: what was answered is on disk.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, Engine, create_engine, event, inspect, text
+
+from roost.store.errors import NewerSchema
+from roost.store.schema import SCHEMA_VERSION, metadata
+
+_VERSIONS = Path(__file__).parent / "migrations" / "versions"
+
+
+def sqlite_url(path: Path) -> str:
+    """URL of a SQLite file."""
+    return f"sqlite:///{path}"
+
+
+def open_engine(url: str, *, pool_size: int = 3) -> Engine:
+    """An engine for `url`. SQLite files are made with mode 0600, for they hold hashes of secrets."""
+    if not url.startswith("sqlite"):
+        return create_engine(url, pool_size=pool_size, pool_pre_ping=True)
+    path = url.removeprefix("sqlite:///")
+    if path and path != url:
+        Path(path).parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        Path(path).touch(mode=0o600)
+    engine = create_engine(url, pool_size=pool_size, connect_args={"timeout": 10, "check_same_thread": False})
+    event.listen(engine, "connect", _prepare_sqlite)
+    event.listen(engine, "begin", _begin_sqlite)
+    return engine
+
+
+def _prepare_sqlite(connection: Any, _record: Any) -> None:
+    connection.isolation_level = None
+    cursor = connection.cursor()
+    for pragma in ("journal_mode=WAL", "synchronous=FULL", "busy_timeout=10000", "cache_size=-2000"):
+        cursor.execute(f"PRAGMA {pragma}")
+    cursor.close()
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    mode = connection.get_execution_options().get("roost_begin", "DEFERRED")
+    connection.exec_driver_sql(f"BEGIN {mode}")
+
+
+def migrate(engine: Engine) -> None:
+    """Bring the schema to this version. Raises NewerSchema, leaving the database as it is."""
+    with engine.connect() as connection:
+        tables = set(inspect(connection).get_table_names())
+        found = ""
+        if "alembic_version" in tables:
+            found = connection.execute(text("SELECT version_num FROM alembic_version")).scalar() or ""
+        connection.rollback()
+    if found == SCHEMA_VERSION:
+        return
+    if found > SCHEMA_VERSION:
+        raise NewerSchema(found, SCHEMA_VERSION)
+    if not found and "resources" not in tables:
+        with engine.begin() as connection:
+            metadata.create_all(connection)
+            connection.execute(
+                text("CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL PRIMARY KEY)")
+            )
+            connection.execute(text("INSERT INTO alembic_version VALUES (:v)"), {"v": SCHEMA_VERSION})
+        return
+    upgrade(engine)
+
+
+def upgrade(engine: Engine) -> None:
+    """Run the migrations from whatever version the database has, in one transaction."""
+    from alembic import command
+    from alembic.config import Config
+
+    config = Config()
+    config.set_main_option("script_location", str(_VERSIONS.parent))
+    with engine.begin() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, "head")

@@ -1,0 +1,335 @@
+"""A unit of work on the store: reads and writes that happen wholly or not at all.
+
+A transaction runs in the store's writer thread, so what it reads can't change before it commits:
+read, decide, write needs no retries. Work handed to `Store.transact` is a plain function of a
+`Transaction`; it does no other I/O, for it may share its database transaction with others.
+
+Invariants kept here, whoever writes:
+- each change gets the next revision, without gaps; a write that changes nothing makes no change;
+- uid and creationTimestamp never change; generation counts changes of spec;
+- a resource with finalizers is marked for deletion, and goes when the last finalizer does.
+
+`origin` says where a resource's home is: "" here, "up" at the upper cloud, "down:NODE" below.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+from datetime import datetime
+from functools import cached_property
+from typing import Any, Literal, TypeVar
+
+import msgspec
+from sqlalchemy import Connection, delete, func, insert, select, update
+
+from roost.model import time
+from roost.model.codec import Raw, decode, overlay
+from roost.model.meta import Resource
+from roost.model.registry import BY_TYPE
+from roost.store.errors import AlreadyExists, Conflict, NotFound
+from roost.store.schema import changes, counters, cursors, properties, resources
+
+HERE = ""
+UP = "up"
+
+R = TypeVar("R", bound=Resource)
+ChangeType = Literal["ADDED", "MODIFIED", "DELETED"]
+_encode = msgspec.json.Encoder().encode
+_decode = msgspec.json.decode
+
+
+class Stored:
+    """A resource as the store has it. `raw` carries the revision as metadata.resourceVersion."""
+
+    def __init__(
+        self, kind: str, namespace: str, name: str, uid: str, revision: int, origin: str, data: str
+    ) -> None:
+        self.kind, self.namespace, self.name, self.uid = kind, namespace, name, uid
+        self.revision, self.origin, self.data = revision, origin, data
+
+    @cached_property
+    def raw(self) -> Raw:
+        """The object; do not change it in place."""
+        raw: Raw = _decode(self.data)
+        raw["metadata"]["resourceVersion"] = str(self.revision)
+        return raw
+
+    def typed(self, kind: type[R]) -> R:
+        """The object as its struct."""
+        return decode(kind, self.raw)
+
+
+class Change(msgspec.Struct, frozen=True):
+    """One step of the store's history. `previous` is empty for ADDED."""
+
+    revision: int
+    type: ChangeType
+    kind: str
+    namespace: str
+    name: str
+    origin: str
+    data: str
+    previous: str = ""
+
+    def stored(self) -> Stored:
+        """The resource after (for DELETED: before) the change, at this revision."""
+        uid = str(_decode(self.data)["metadata"].get("uid", ""))
+        return Stored(self.kind, self.namespace, self.name, uid, self.revision, self.origin, self.data)
+
+    def before(self) -> Raw:
+        """The object before the change; empty for ADDED."""
+        return _decode(self.previous) if self.previous else {}
+
+
+class Transaction:
+    """What a unit of work sees. Made by the store only."""
+
+    def __init__(self, connection: Connection, revision: int, now: datetime) -> None:
+        self.connection = connection
+        self.revision = revision
+        self.now = now
+        self.changes: list[Change] = []
+        self.wrote = False
+
+    # -- reading
+
+    def find(self, kind: str, namespace: str, name: str) -> Stored | None:
+        """The resource, or None when it is not there."""
+        query = select(resources).where(
+            resources.c.kind == kind, resources.c.namespace == namespace, resources.c.name == name
+        )
+        row = self.connection.execute(query).first()
+        return Stored(*row) if row else None
+
+    def get(self, kind: str, namespace: str, name: str) -> Stored:
+        """The resource; raises NotFound."""
+        stored = self.find(kind, namespace, name)
+        if stored is None:
+            raise NotFound(kind, namespace, name)
+        return stored
+
+    def select(
+        self,
+        kind: str,
+        namespace: str | None = None,
+        *,
+        origin: str | None = None,
+        after: tuple[str, str] | None = None,
+        limit: int | None = None,
+    ) -> list[Stored]:
+        """Resources of a kind in the order of namespace and name; `after` is the last key already seen."""
+        query = select(resources).where(resources.c.kind == kind)
+        if namespace is not None:
+            query = query.where(resources.c.namespace == namespace)
+        if origin is not None:
+            query = query.where(resources.c.origin == origin)
+        if after is not None:
+            query = query.where(
+                (resources.c.namespace > after[0])
+                | ((resources.c.namespace == after[0]) & (resources.c.name > after[1]))
+            )
+        query = query.order_by(resources.c.namespace, resources.c.name).limit(limit)
+        return [Stored(*row) for row in self.connection.execute(query)]
+
+    def count(self, kind: str, namespace: str | None = None) -> int:
+        """How many resources of a kind there are."""
+        query = select(func.count()).select_from(resources).where(resources.c.kind == kind)
+        if namespace is not None:
+            query = query.where(resources.c.namespace == namespace)
+        return self.connection.execute(query).scalar_one()
+
+    def load(self, kind: type[R], namespace: str, name: str) -> R:
+        """The resource as its struct; raises NotFound."""
+        return self.get(BY_TYPE[kind].kind, namespace, name).typed(kind)
+
+    def seek(self, kind: type[R], namespace: str, name: str) -> R | None:
+        """The resource as its struct, or None when it is not there."""
+        stored = self.find(BY_TYPE[kind].kind, namespace, name)
+        return stored.typed(kind) if stored else None
+
+    def every(self, kind: type[R], namespace: str | None = None) -> list[R]:
+        """All resources of a kind as structs."""
+        return [s.typed(kind) for s in self.select(BY_TYPE[kind].kind, namespace)]
+
+    # -- writing
+
+    def create(self, raw: Raw, origin: str = HERE) -> Stored:
+        """Add a resource whose home is here; raises AlreadyExists."""
+        kind, namespace, name = _key(raw)
+        if self.find(kind, namespace, name):
+            raise AlreadyExists(kind, namespace, name)
+        meta = dict(raw["metadata"])
+        meta["uid"] = str(uuid.uuid4())
+        meta["creationTimestamp"] = time.seconds(self.now)
+        meta["generation"] = 1
+        meta.pop("deletionTimestamp", None)
+        return self._write("ADDED", {**raw, "metadata": meta}, origin, None)
+
+    def replace(self, raw: Raw, *, expected: str = "") -> Stored:
+        """Change a resource; `expected` is a resourceVersion that must still hold.
+
+        Raises NotFound and Conflict. Nothing is written when nothing changes.
+        """
+        kind, namespace, name = _key(raw)
+        current = self.get(kind, namespace, name)
+        if expected and expected != str(current.revision):
+            raise Conflict(kind, namespace, name, f"revision {expected}", f"revision {current.revision}")
+        old, meta = current.raw["metadata"], dict(raw["metadata"])
+        if meta.get("uid") and meta["uid"] != current.uid:
+            raise Conflict(kind, namespace, name, f"uid {meta['uid']}", f"uid {current.uid}")
+        for fixed in ("uid", "creationTimestamp", "deletionTimestamp"):
+            meta.pop(fixed, None)
+            if fixed in old:
+                meta[fixed] = old[fixed]
+        changed = raw.get("spec") != current.raw.get("spec")
+        meta["generation"] = old.get("generation", 1) + (1 if changed else 0)
+        new = {**raw, "metadata": meta}
+        if meta.get("deletionTimestamp") and not meta.get("finalizers"):
+            return self._remove(current)
+        return self._write("MODIFIED", new, current.origin, current)
+
+    def remove(
+        self, kind: str, namespace: str, name: str, *, expected_uid: str = "", expected: str = ""
+    ) -> Stored:
+        """Delete a resource, or mark it for deletion while it has finalizers. Raises NotFound, Conflict."""
+        current = self.get(kind, namespace, name)
+        if expected_uid and expected_uid != current.uid:
+            raise Conflict(kind, namespace, name, f"uid {expected_uid}", f"uid {current.uid}")
+        if expected and expected != str(current.revision):
+            raise Conflict(kind, namespace, name, f"revision {expected}", f"revision {current.revision}")
+        if not current.raw["metadata"].get("finalizers"):
+            return self._remove(current)
+        if current.raw["metadata"].get("deletionTimestamp"):
+            return current
+        meta = {**current.raw["metadata"], "deletionTimestamp": time.seconds(self.now)}
+        return self._write("MODIFIED", {**current.raw, "metadata": meta}, current.origin, current)
+
+    def save(self, resource: R) -> R:
+        """Create or change a resource given as a struct; fields this version does not know are kept."""
+        info = BY_TYPE[type(resource)]
+        current = self.find(info.kind, resource.metadata.namespace, resource.metadata.name)
+        if current is None:
+            return self.create(overlay({}, resource)).typed(type(resource))
+        return self.replace(overlay(current.raw, resource)).typed(type(resource))
+
+    def copy(self, raw: Raw, origin: str) -> Stored:
+        """Put a resource whose home is elsewhere, metadata as its home gave it."""
+        current = self.find(*_key(raw))
+        if current is None:
+            return self._write("ADDED", raw, origin, None)
+        return self._write("MODIFIED", raw, origin, current)
+
+    def drop(self, kind: str, namespace: str, name: str) -> None:
+        """Take away a copy whose home has removed it; nothing happens when it is not there."""
+        current = self.find(kind, namespace, name)
+        if current:
+            self._remove(current)
+
+    # -- cursors and properties
+
+    def cursor(self, peer: str) -> tuple[str, int]:
+        """Store identity and revision up to which `peer`'s stream was taken in; ("", 0) when never."""
+        row = self.connection.execute(
+            select(cursors.c.store_id, cursors.c.revision).where(cursors.c.peer == peer)
+        ).first()
+        return (row[0], row[1]) if row else ("", 0)
+
+    def set_cursor(self, peer: str, store_id: str, revision: int) -> None:
+        """Remember how far `peer`'s stream was taken in, in the transaction that takes it in."""
+        self.wrote = True
+        values = {"store_id": store_id, "revision": revision}
+        done = self.connection.execute(update(cursors).where(cursors.c.peer == peer).values(values))
+        if done.rowcount == 0:
+            self.connection.execute(insert(cursors).values(peer=peer, **values))
+
+    def drop_cursor(self, peer: str) -> None:
+        """Forget a peer's stream."""
+        self.wrote = True
+        self.connection.execute(delete(cursors).where(cursors.c.peer == peer))
+
+    def property(self, name: str) -> str:
+        """A remembered word; empty when there is none."""
+        query = select(properties.c.value).where(properties.c.name == name)
+        return self.connection.execute(query).scalar() or ""
+
+    def set_property(self, name: str, value: str) -> None:
+        """Remember a word."""
+        self.wrote = True
+        done = self.connection.execute(
+            update(properties).where(properties.c.name == name).values(value=value)
+        )
+        if done.rowcount == 0:
+            self.connection.execute(insert(properties).values(name=name, value=value))
+
+    def next_number(self, counter: str) -> int:
+        """The next number of a named counter, from 1."""
+        self.wrote = True
+        query = update(counters).where(counters.c.name == counter).values(value=counters.c.value + 1)
+        row = self.connection.execute(query.returning(counters.c.value)).first()
+        if row:
+            return int(row[0])
+        self.connection.execute(insert(counters).values(name=counter, value=1))
+        return 1
+
+    # -- inside
+
+    def _write(self, type: ChangeType, raw: Raw, origin: str, current: Stored | None) -> Stored:
+        kind, namespace, name = _key(raw)
+        meta = {k: v for k, v in raw["metadata"].items() if k != "resourceVersion"}
+        data = _encode({**raw, "metadata": meta}).decode()
+        if current is not None and current.data == data and current.origin == origin:
+            return current
+        if current is not None and _same(current, {**raw, "metadata": meta}) and current.origin == origin:
+            return current
+        uid = str(meta.get("uid", ""))
+        revision = self._record(type, kind, namespace, name, origin, data, current.data if current else "")
+        values = {"uid": uid, "revision": revision, "origin": origin, "data": data}
+        if current is None:
+            self.connection.execute(
+                insert(resources).values(kind=kind, namespace=namespace, name=name, **values)
+            )
+        else:
+            self.connection.execute(
+                update(resources)
+                .where(resources.c.kind == kind, resources.c.namespace == namespace, resources.c.name == name)
+                .values(values)
+            )
+        return Stored(kind, namespace, name, uid, revision, origin, data)
+
+    def _remove(self, current: Stored) -> Stored:
+        key = (current.kind, current.namespace, current.name)
+        revision = self._record("DELETED", *key, current.origin, current.data, current.data)
+        self.connection.execute(
+            delete(resources).where(
+                resources.c.kind == key[0], resources.c.namespace == key[1], resources.c.name == key[2]
+            )
+        )
+        return Stored(*key, current.uid, revision, current.origin, current.data)
+
+    def _record(
+        self, type: ChangeType, kind: str, namespace: str, name: str, origin: str, data: str, previous: str
+    ) -> int:
+        self.wrote = True
+        self.revision += 1
+        change = Change(self.revision, type, kind, namespace, name, origin, data, previous)
+        self.connection.execute(insert(changes).values(msgspec.structs.asdict(change)))
+        self.changes.append(change)
+        return self.revision
+
+
+def read_changes(connection: Connection, after: int, limit: int) -> Iterator[Change]:
+    """Changes after a revision, in order."""
+    query = select(changes).where(changes.c.revision > after).order_by(changes.c.revision).limit(limit)
+    return (Change(*row) for row in connection.execute(query))
+
+
+def _key(raw: Raw) -> tuple[str, str, str]:
+    meta: dict[str, Any] = raw["metadata"]
+    return raw["kind"], meta.get("namespace", ""), meta["name"]
+
+
+def _same(current: Stored, raw: Raw) -> bool:
+    """Whether two objects are equal, whatever the order of their keys."""
+    other: Raw = _decode(current.data)
+    return other == raw
