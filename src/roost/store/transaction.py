@@ -115,15 +115,22 @@ class Transaction:
         namespace: str | None = None,
         *,
         origin: str | None = None,
+        prefix: str = "",
         after: tuple[str, str] | None = None,
         limit: int | None = None,
     ) -> list[Stored]:
-        """Resources of a kind in the order of namespace and name; `after` is the last key already seen."""
+        """Resources of a kind in the order of namespace and name; `after` is the last key already seen.
+
+        `prefix` is how names begin; it is looked up, not scanned for.
+        """
         query = select(resources).where(resources.c.kind == kind)
         if namespace is not None:
             query = query.where(resources.c.namespace == namespace)
         if origin is not None:
             query = query.where(resources.c.origin == origin)
+        if prefix:
+            beyond = prefix[:-1] + chr(ord(prefix[-1]) + 1)
+            query = query.where(resources.c.name >= prefix, resources.c.name < beyond)
         if after is not None:
             query = query.where(
                 (resources.c.namespace > after[0])

@@ -1,0 +1,147 @@
+"""Alarms as a function of state, and the log that tells of their coming and going.
+
+A controller computes the faults that should be raised within a scope (one host, one subcloud, one
+cloud) from what is observed now; `settle` compares them with the alarms that are and writes the
+difference, each with its log entry, in the same transaction. A restart, a lost or doubled message
+changes nothing in the end. What could not be observed is neither raised nor cleared: its alarms stay
+and are marked stale.
+
+A scope's alarms are named `SCOPE.…`, so they are found without looking at others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+import msgspec
+
+from roost.model import time
+from roost.model.alarms import ALARMS, Fault, alarm_name, degrades
+from roost.model.fault import ALARM, LOG_ENTRY, Alarm, AlarmStatus, LogEntry, LogEntryStatus, LogSeverity
+from roost.model.meta import Metadata
+from roost.store.transaction import HERE, Transaction
+
+KEPT = 5_000
+"""Log entries kept per cloud whose home is here; past it the least severe and oldest go first."""
+
+_PRUNE_EVERY = 256
+_RANK: dict[str, int] = {"info": 0, "warning": 1, "minor": 2, "major": 3, "critical": 4}
+
+
+def settle(
+    tx: Transaction,
+    namespace: str,
+    scope: str,
+    wanted: Iterable[Fault],
+    unknown: Callable[[AlarmStatus], bool] = lambda _: False,
+) -> list[Alarm]:
+    """Make the alarms of a scope equal `wanted`; those for which `unknown` holds stay, marked stale."""
+    should = {alarm_name(scope, f): f for f in wanted}
+    kept: list[Alarm] = []
+    for alarm in _alarms(tx, namespace, scope):
+        name = alarm.metadata.name
+        if name in should:
+            continue
+        if unknown(alarm.status):
+            kept.append(_mark_stale(tx, alarm))
+            continue
+        tx.remove(ALARM.kind, namespace, name)
+        _tell(tx, alarm, "alarm-clear", f"cleared: {alarm.status.reason}", "info")
+    for name, fault in should.items():
+        kept.append(_raise(tx, namespace, name, fault))
+    return kept
+
+
+def _alarms(tx: Transaction, namespace: str, scope: str) -> list[Alarm]:
+    return [s.typed(Alarm) for s in tx.select(ALARM.kind, namespace, origin=HERE, prefix=f"{scope}.")]
+
+
+def _raise(tx: Transaction, namespace: str, name: str, fault: Fault) -> Alarm:
+    definition = ALARMS[fault.alarm_id]
+    current = tx.seek(Alarm, namespace, name)
+    status = AlarmStatus(
+        alarm_id=fault.alarm_id,
+        entity=fault.entity,
+        severity=fault.severity,
+        reason=fault.reason,
+        repair=definition.repair,
+        type=definition.type,
+        cause=definition.cause,
+        service_affecting=definition.service_affecting,
+        suppressible=definition.suppressible,
+        degrades_host=degrades(fault.alarm_id, fault.severity),
+        raised_at=current.status.raised_at if current else time.stamp(tx.now),
+    )
+    if current and current.status == status:
+        return current
+    alarm = current or Alarm(metadata=Metadata(name=name, namespace=namespace))
+    saved = tx.save(msgspec.structs.replace(alarm, status=status))
+    if current is None or current.status.severity != fault.severity:
+        _tell(tx, saved, "alarm-set", fault.reason, fault.severity)
+    return saved
+
+
+def _mark_stale(tx: Transaction, alarm: Alarm) -> Alarm:
+    if alarm.status.stale_since:
+        return alarm
+    status = msgspec.structs.replace(alarm.status, stale_since=time.stamp(tx.now))
+    return tx.save(msgspec.structs.replace(alarm, status=status))
+
+
+def _tell(tx: Transaction, alarm: Alarm, event: str, text: str, severity: LogSeverity) -> None:
+    write_log(
+        tx,
+        alarm.metadata.namespace,
+        event=event,
+        severity=severity,
+        entity=alarm.status.entity,
+        alarm_id=alarm.status.alarm_id,
+        text=text,
+    )
+
+
+def write_log(
+    tx: Transaction,
+    namespace: str,
+    *,
+    event: str,
+    text: str,
+    entity: str = "",
+    severity: LogSeverity = "info",
+    alarm_id: str = "",
+    host: str = "",
+) -> LogEntry:
+    """Write a log entry of a cloud, or of one of its hosts; numbered without gaps per source."""
+    source = f"{namespace}/{host}" if host else namespace
+    sequence = tx.next_number(f"log:{source}")
+    prefix = f"{host}-" if host else "log."
+    entry = LogEntry(
+        metadata=Metadata(name=f"{prefix}{sequence:010d}", namespace=namespace),
+        status=LogEntryStatus(
+            time=time.stamp(tx.now),
+            source=source,
+            sequence=sequence,
+            severity=severity,
+            event=event,
+            alarm_id=alarm_id,
+            entity=entity,
+            text=text[:2048],
+        ),
+    )
+    saved = tx.save(entry)
+    if sequence % _PRUNE_EVERY == 0:
+        _prune(tx, namespace)
+    return saved
+
+
+def _prune(tx: Transaction, namespace: str) -> None:
+    """Shed log entries past the bound, least severe and oldest first, and count them."""
+    entries = [s.typed(LogEntry) for s in tx.select(LOG_ENTRY.kind, namespace, origin=HERE)]
+    excess = len(entries) - KEPT
+    if excess <= 0:
+        return
+    entries.sort(key=lambda e: (_RANK[e.status.severity], e.status.time))
+    for entry in entries[:excess]:
+        tx.remove(LOG_ENTRY.kind, namespace, entry.metadata.name)
+    shed = int(tx.property(f"log-shed:{namespace}") or "0") + excess
+    tx.set_property(f"log-shed:{namespace}", str(shed))

@@ -1,0 +1,279 @@
+"""Operations carried out step by step, from rows in the store.
+
+A procedure names its steps. Each step has a deadline and an attempt: a function that looks, perhaps
+acts, and answers Done, Wait (with what for) or Failed (with why). Attempts are idempotent, for a
+process may die between an attempt and its record; another process then carries on from the row once
+the lease has run out. Pause and abort are fields of the Operation, obeyed between attempts; in bulk
+they are single statements (`abort_steps`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from datetime import UTC, datetime, timedelta
+
+import msgspec
+from sqlalchemy import delete, insert, select, update
+
+from roost.engine.controller import Key
+from roost.model import time
+from roost.model.operation import OPERATION, Operation, OperationStatus, StepState, StepStatus
+from roost.store.schema import resources, steps
+from roost.store.store import Store
+from roost.store.transaction import HERE, Change, Transaction
+
+LEASE_SECONDS = 60.0
+LOOK_AGAIN = 1.0
+KEPT = 200
+"""Finished operations kept per cloud."""
+
+
+class Done(msgspec.Struct, frozen=True):
+    """The step is over."""
+
+    message: str = ""
+
+
+class Wait(msgspec.Struct, frozen=True):
+    """The step is not over; look again after so many seconds."""
+
+    message: str
+    seconds: float = LOOK_AGAIN
+
+
+class Failed(msgspec.Struct, frozen=True):
+    """The step can't be done; the operation ends."""
+
+    message: str
+
+
+Outcome = Done | Wait | Failed
+Attempt = Callable[[Store, Operation], Awaitable[Outcome]]
+
+
+class Step(msgspec.Struct, frozen=True):
+    """A step of a procedure; `timeout` is in seconds from its first attempt."""
+
+    name: str
+    timeout: float
+    attempt: Attempt
+
+
+class Row(msgspec.Struct, frozen=True):
+    """A step as its row stands; times are seconds since the epoch, 0 when not set."""
+
+    operation: str
+    number: int
+    name: str
+    state: StepState
+    attempt: int
+    holder: str
+    lease_until: float
+    not_before: float
+    timeout: float
+    deadline: float
+    started_at: str
+    finished_at: str
+    message: str
+
+
+OVER = ("succeeded", "failed", "skipped", "aborted")
+
+
+class OperationController:
+    """Carries out operations whose home is here. `procedures` maps an action to its steps."""
+
+    name = "operations"
+
+    def __init__(self, procedures: Mapping[str, tuple[Step, ...]], holder: str) -> None:
+        self._procedures, self._holder = procedures, holder
+
+    def concerned(self, change: Change) -> Iterable[Key]:
+        if change.kind == OPERATION.kind and change.origin == HERE:
+            yield (change.namespace, change.name)
+
+    def all_keys(self, tx: Transaction) -> Iterable[Key]:
+        return [(s.namespace, s.name) for s in tx.select(OPERATION.kind, origin=HERE)]
+
+    async def reconcile(self, store: Store, key: Key) -> float | None:
+        operation, row, again = await store.transact(lambda tx: self._claim(tx, key))
+        if operation is None or row is None:
+            return again
+        attempt = next(s.attempt for s in self._procedures[operation.spec.action] if s.name == row.name)
+        try:
+            outcome = await attempt(store, operation)
+        except Exception as error:
+            outcome = Wait(f"the last attempt failed: {error!r}; it is repeated", 5.0)
+        return await store.transact(lambda tx: self._record(tx, key, row, outcome))
+
+    def _claim(self, tx: Transaction, key: Key) -> tuple[Operation | None, Row | None, float | None]:
+        """Choose the step to attempt and take its lease; or say when to look again."""
+        operation = tx.seek(Operation, *key)
+        if operation is None:
+            _forget_orphans(tx)
+            return None, None, None
+        if operation.status.state in ("succeeded", "failed", "aborted"):
+            return None, None, None
+        rows = read_steps(tx, operation.metadata.uid)
+        if not rows:
+            rows = self._plan(tx, operation)
+        if operation.spec.aborted:
+            abort_steps(tx, operation.metadata.uid)
+            self._summarise(tx, operation, message="aborted by the operator")
+            return None, None, None
+        if operation.spec.paused:
+            self._summarise(tx, operation, message="paused; set spec.paused to false to go on")
+            return None, None, None
+        row = next((r for r in rows if r.state not in OVER), None)
+        now = tx.now.timestamp()
+        if row is None:
+            self._summarise(tx, operation)
+            return None, None, None
+        if row.holder not in ("", self._holder) and row.lease_until > now:
+            return None, None, row.lease_until - now
+        if row.not_before > now:
+            return None, None, row.not_before - now
+        claimed = msgspec.structs.replace(
+            row,
+            state="running",
+            attempt=row.attempt + 1,
+            holder=self._holder,
+            lease_until=now + LEASE_SECONDS,
+            deadline=row.deadline or now + row.timeout,
+            started_at=row.started_at or time.stamp(tx.now),
+        )
+        write_step(tx, claimed)
+        return self._summarise(tx, operation), claimed, None
+
+    def _plan(self, tx: Transaction, operation: Operation) -> list[Row]:
+        uid = operation.metadata.uid
+        procedure = self._procedures.get(operation.spec.action, ())
+        rows = [
+            Row(uid, n, s.name, "pending", 0, "", 0.0, 0.0, s.timeout, 0.0, "", "", "")
+            for n, s in enumerate(procedure)
+        ]
+        tx.wrote = True
+        if rows:
+            tx.connection.execute(insert(steps), [msgspec.structs.asdict(r) for r in rows])
+        return rows
+
+    def _record(self, tx: Transaction, key: Key, row: Row, outcome: Outcome) -> float | None:
+        """Write what an attempt gave, unless the step was taken over or aborted meanwhile."""
+        operation = tx.seek(Operation, *key)
+        current = next((r for r in read_steps(tx, row.operation) if r.number == row.number), None)
+        if (
+            operation is None
+            or current is None
+            or current.state != "running"
+            or current.holder != self._holder
+        ):
+            return 0.0 if operation else None
+        now = tx.now.timestamp()
+        if isinstance(outcome, Wait) and now >= row.deadline:
+            waited = f"gave up after {row.timeout:.0f} seconds: {outcome.message}"
+            outcome = Failed(waited)
+        ended = "" if isinstance(outcome, Wait) else time.stamp(tx.now)
+        state: StepState = {Done: "succeeded", Failed: "failed", Wait: "running"}[type(outcome)]  # type: ignore[assignment]
+        pause = outcome.seconds if isinstance(outcome, Wait) else 0.0
+        new = msgspec.structs.replace(
+            row, state=state, not_before=now + pause, finished_at=ended, message=outcome.message
+        )
+        write_step(tx, new)
+        if isinstance(outcome, Failed):
+            _end_pending(tx, row.operation, "skipped")
+        self._summarise(tx, operation, message=outcome.message)
+        if isinstance(outcome, Wait):
+            return min(pause, max(0.05, row.deadline - now))
+        return 0.0
+
+    def _summarise(self, tx: Transaction, operation: Operation, *, message: str = "") -> Operation:
+        rows = read_steps(tx, operation.metadata.uid)
+        summary = summarise(operation, rows, tx.now, message)
+        saved = tx.save(msgspec.structs.replace(operation, status=summary))
+        if summary.finished_at and not operation.status.finished_at:
+            _forget_old(tx, operation.metadata.namespace)
+        return saved
+
+
+def summarise(operation: Operation, rows: list[Row], now: datetime, message: str) -> OperationStatus:
+    """The status of an operation from its rows."""
+    states = [r.state for r in rows]
+    over = all(s in OVER for s in states)
+    if "failed" in states:
+        state = "failed"
+    elif "aborted" in states and over:
+        state = "aborted"
+    elif over:
+        state = "succeeded"
+    elif operation.spec.paused:
+        state = "paused"
+    else:
+        state = "running"
+    ended = over or state == "failed"
+    stamp = time.stamp(now)
+    return OperationStatus(
+        state=state,  # type: ignore[arg-type]
+        message=message or operation.status.message,
+        steps_done=sum(s in OVER for s in states),
+        steps_total=len(rows),
+        started_at=operation.status.started_at or stamp,
+        finished_at=operation.status.finished_at or (stamp if ended else ""),
+        steps=[_step_status(r) for r in rows[:50]],
+    )
+
+
+def read_steps(tx: Transaction, operation: str) -> list[Row]:
+    """The rows of an operation, by its uid."""
+    query = select(steps).where(steps.c.operation == operation).order_by(steps.c.number)
+    return [Row(*row) for row in tx.connection.execute(query)]
+
+
+def write_step(tx: Transaction, row: Row) -> None:
+    """Write one row."""
+    tx.wrote = True
+    key = (steps.c.operation == row.operation) & (steps.c.number == row.number)
+    tx.connection.execute(update(steps).where(key).values(msgspec.structs.asdict(row)))
+
+
+def abort_steps(tx: Transaction, operation: str) -> int:
+    """End every step of an operation that is not over, in one statement; how many there were."""
+    return _end_pending(tx, operation, "aborted")
+
+
+def _end_pending(tx: Transaction, operation: str, state: StepState) -> int:
+    tx.wrote = True
+    open_steps = (steps.c.operation == operation) & steps.c.state.not_in(OVER)
+    ended = update(steps).where(open_steps).values(state=state, finished_at=time.stamp(tx.now))
+    return tx.connection.execute(ended).rowcount
+
+
+def _forget_old(tx: Transaction, namespace: str) -> None:
+    """Remove the oldest finished operations past KEPT, with their rows."""
+    finished = [o for o in tx.every(Operation, namespace) if o.status.finished_at]
+    finished.sort(key=lambda o: o.status.finished_at)
+    for old in finished[:-KEPT]:
+        tx.wrote = True
+        tx.connection.execute(delete(steps).where(steps.c.operation == old.metadata.uid))
+        tx.remove(OPERATION.kind, namespace, old.metadata.name)
+
+
+def _forget_orphans(tx: Transaction) -> None:
+    """Remove the rows of operations that somebody has deleted."""
+    tx.wrote = True
+    there = select(resources.c.uid).where(resources.c.kind == OPERATION.kind)
+    tx.connection.execute(delete(steps).where(steps.c.operation.not_in(there)))
+
+
+def _step_status(row: Row) -> StepStatus:
+    deadline = ""
+    if row.deadline:
+        deadline = time.stamp(datetime.fromtimestamp(0, UTC) + timedelta(seconds=row.deadline))
+    return StepStatus(
+        name=row.name,
+        state=row.state,
+        attempt=row.attempt,
+        started_at=row.started_at,
+        finished_at=row.finished_at,
+        deadline=deadline,
+        message=row.message,
+    )
