@@ -75,7 +75,8 @@ def _raise(tx: Transaction, namespace: str, name: str, fault: Fault) -> Alarm:
     if current and current.status == status:
         return current
     alarm = current or Alarm(metadata=Metadata(name=name, namespace=namespace))
-    saved = tx.save(msgspec.structs.replace(alarm, status=status))
+    told = msgspec.structs.replace(alarm, status=status)
+    saved = tx.report(told) if current else tx.save(told)
     if current is None or current.status.severity != fault.severity:
         _tell(tx, saved, "alarm-set", fault.reason, fault.severity)
     return saved
@@ -85,7 +86,7 @@ def _mark_stale(tx: Transaction, alarm: Alarm) -> Alarm:
     if alarm.status.stale_since:
         return alarm
     status = msgspec.structs.replace(alarm.status, stale_since=time.stamp(tx.now))
-    return tx.save(msgspec.structs.replace(alarm, status=status))
+    return tx.report(msgspec.structs.replace(alarm, status=status))
 
 
 def _tell(tx: Transaction, alarm: Alarm, event: str, text: str, severity: LogSeverity) -> None:

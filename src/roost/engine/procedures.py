@@ -189,7 +189,7 @@ class OperationController:
     def _summarise(self, tx: Transaction, operation: Operation, *, message: str = "") -> Operation:
         rows = read_steps(tx, operation.metadata.uid)
         summary = summarise(operation, rows, tx.now, message)
-        saved = tx.save(msgspec.structs.replace(operation, status=summary))
+        saved = tx.report(msgspec.structs.replace(operation, status=summary))
         if summary.finished_at and not operation.status.finished_at:
             _forget_old(tx, operation.metadata.namespace)
         return saved

@@ -114,7 +114,7 @@ ALARMS: dict[str, AlarmDefinition] = {
             severities=("critical",),
             type="operational-violation",
             cause="application-subsystem-failure",
-            repair="The host returns to service by itself once it answers; if it does not, check its power and network.",
+            repair="The host returns to service by itself once it answers; else check its power and network.",
             service_affecting=True,
             suppressible=True,
         ),
@@ -147,7 +147,7 @@ ALARMS: dict[str, AlarmDefinition] = {
             severities=("critical",),
             type="communication",
             cause="loss-of-signal",
-            repair="Check the network between the sites and the subcloud's power; what runs there goes on alone.",
+            repair="Check the network to the site and the site's power; what runs there goes on alone.",
         ),
         AlarmDefinition(
             alarm_id="500.200",
@@ -156,7 +156,7 @@ ALARMS: dict[str, AlarmDefinition] = {
             severities=("major",),
             type="operational-violation",
             cause="certificate-expiration",
-            repair="Certificates renew by themselves over the link; check the clock and the link of the entity.",
+            repair="Certificates renew by themselves over the link; check the entity's clock and link.",
         ),
         AlarmDefinition(
             alarm_id="500.210",

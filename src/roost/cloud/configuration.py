@@ -1,0 +1,201 @@
+"""Compile each host's intent from hosts, platform networks and firewall policies.
+
+`compile_host` is pure; the controller writes the HostConfiguration of each host when the result
+differs, and removes it with its host. Policies shared from the central cloud count like local ones.
+
+Rules of the platform's own come first, so that no policy can cut the links on which the cloud stands:
+a controller always takes links from the subnets of its networks, and every host may always dial its
+cloud and the central cloud.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterable
+
+import msgspec
+
+from roost.cloud.faults import CHANGED_AT
+from roost.engine.controller import Key, StoreController
+from roost.model import time
+from roost.model.configuration import (
+    HOST_CONFIGURATION,
+    FirewallConfiguration,
+    HostConfiguration,
+    HostConfigurationSpec,
+    NetworkFirewall,
+)
+from roost.model.firewall import FIREWALL_POLICY, FirewallPolicy, FirewallRule, HostSelector
+from roost.model.host import HOST, Host
+from roost.model.meta import Metadata
+from roost.model.network import PLATFORM_NETWORK, PlatformNetwork
+from roost.store.transaction import HERE, Change, Transaction
+
+EVERY = "*"
+
+
+class PlatformPorts(msgspec.Struct, frozen=True):
+    """Ports the platform itself needs: where this cloud takes links, and where it dials."""
+
+    links: tuple[int, ...] = ()
+    dialled: tuple[int, ...] = ()
+
+
+def ports_by_network(host: Host, networks: Iterable[PlatformNetwork]) -> dict[str, list[str]]:
+    """Ports of the host on each network, by name: as assigned, else by their addresses."""
+    assigned = {i.port: i.networks for i in host.spec.interfaces}
+    found: dict[str, list[str]] = {}
+    for network in networks:
+        name = network.metadata.name
+        subnets = [ipaddress.ip_network(s) for s in network.spec.subnets]
+        ports = [p for p, names in assigned.items() if name in names]
+        for port in host.status.inventory.ports if host.status.inventory else []:
+            if port.name in assigned:
+                continue
+            addresses = [ipaddress.ip_interface(a).ip for a in port.addresses]
+            if any(a in s for a in addresses for s in subnets):
+                ports.append(port.name)
+        if ports:
+            found[name] = sorted(ports)
+    return found
+
+
+def selects(selector: HostSelector, host: Host) -> bool:
+    """Whether a selector selects a host."""
+    if selector.personalities and not set(selector.personalities) & set(host.spec.personalities):
+        return False
+    return selector.labels.items() <= host.metadata.labels.items()
+
+
+def compile_host(
+    host: Host,
+    networks: list[PlatformNetwork],
+    policies: list[FirewallPolicy],
+    platform: PlatformPorts,
+) -> HostConfigurationSpec:
+    """The intent for one host."""
+    ours = [p for p in policies if p.spec.subclouds is None and selects(p.spec.hosts, host)]
+    ours.sort(key=lambda p: (p.spec.order, p.metadata.name))
+    ports = ports_by_network(host, networks)
+    firewalls: list[NetworkFirewall] = []
+    used: dict[str, int] = {}
+    for network in sorted(networks, key=lambda n: n.metadata.name):
+        name = network.metadata.name
+        applied = [p for p in ours if network.spec.type in p.spec.networks]
+        if name not in ports or not applied:
+            continue
+        used |= {p.metadata.name: p.metadata.generation for p in applied}
+        rules = _platform_rules(host, network, platform)
+        rules += [rule for p in applied for rule in p.spec.rules]
+        firewalls.append(
+            NetworkFirewall(
+                network=name,
+                ports=ports[name],
+                rules=rules,
+                default_ingress="deny" if any(p.spec.default_ingress == "deny" for p in applied) else "allow",
+                default_egress="deny" if any(p.spec.default_egress == "deny" for p in applied) else "allow",
+            )
+        )
+    return HostConfigurationSpec(
+        firewall=FirewallConfiguration(networks=firewalls) if firewalls else None,
+        thresholds=host.spec.thresholds,
+        sources=used,
+    )
+
+
+def _platform_rules(host: Host, network: PlatformNetwork, platform: PlatformPorts) -> list[FirewallRule]:
+    rules = []
+    if "controller" in host.spec.personalities and platform.links:
+        rules.append(
+            FirewallRule(
+                action="allow",
+                protocol="tcp",
+                ports=[str(p) for p in platform.links],
+                peers=list(network.spec.subnets),
+                description="platform: links of this cloud's hosts",
+            )
+        )
+    dialled = sorted({*platform.links, *platform.dialled})
+    if dialled:
+        rules.append(
+            FirewallRule(
+                action="allow",
+                direction="egress",
+                protocol="tcp",
+                ports=[str(p) for p in dialled],
+                description="platform: links to the cloud and the central cloud",
+            )
+        )
+    return rules
+
+
+class ConfigurationController(StoreController):
+    """Keeps the HostConfiguration of each host of this cloud."""
+
+    name = "configuration"
+
+    def __init__(self, cloud: str, platform: PlatformPorts) -> None:
+        self._cloud, self._platform = cloud, platform
+
+    def concerned(self, change: Change) -> Iterable[Key]:
+        if change.namespace != self._cloud:
+            return
+        if change.kind in (FIREWALL_POLICY.kind, PLATFORM_NETWORK.kind):
+            if _intent(change.data) != _intent(change.previous) or change.type == "DELETED":
+                yield (self._cloud, EVERY)
+        elif change.kind == HOST.kind or (
+            change.kind == HOST_CONFIGURATION.kind and change.type == "DELETED"
+        ):
+            yield (self._cloud, change.name)
+
+    def all_keys(self, tx: Transaction) -> Iterable[Key]:
+        return [(self._cloud, EVERY)]
+
+    def decide(self, tx: Transaction, key: Key) -> float | None:
+        networks = tx.every(PlatformNetwork, self._cloud)
+        policies = tx.every(FirewallPolicy, self._cloud)
+        hosts = [s for s in tx.select(HOST.kind, self._cloud) if key[1] in (EVERY, s.name)]
+        for stored in hosts:
+            self._write(tx, stored.typed(Host), networks, policies)
+        there = {s.name for s in hosts}
+        if key[1] == EVERY:
+            gone = [s.name for s in tx.select(HOST_CONFIGURATION.kind, self._cloud, origin=HERE)]
+        else:
+            gone = [key[1]]
+        for name in gone:
+            if name not in there and tx.find(HOST_CONFIGURATION.kind, self._cloud, name):
+                tx.remove(HOST_CONFIGURATION.kind, self._cloud, name)
+        return None
+
+    def _write(
+        self,
+        tx: Transaction,
+        host: Host,
+        networks: list[PlatformNetwork],
+        policies: list[FirewallPolicy],
+    ) -> None:
+        name = host.metadata.name
+        current = tx.seek(HostConfiguration, self._cloud, name)
+        spec = compile_host(host, networks, policies, self._platform)
+        if current is not None:
+            spec = msgspec.structs.replace(spec, reboot_from=current.spec.reboot_from)
+            if current.spec == spec:
+                return
+        write_configuration(tx, self._cloud, name, spec)
+
+
+def write_configuration(tx: Transaction, cloud: str, host: str, spec: HostConfigurationSpec) -> None:
+    """Write a host's intent and remember when it changed."""
+    current = tx.seek(HostConfiguration, cloud, host)
+    base = current or HostConfiguration(metadata=Metadata(name=host, namespace=cloud))
+    annotations = {**base.metadata.annotations, CHANGED_AT: time.stamp(tx.now)}
+    metadata = msgspec.structs.replace(base.metadata, annotations=annotations)
+    tx.save(msgspec.structs.replace(base, metadata=metadata, spec=spec))
+
+
+def _intent(data: str) -> tuple[object, object]:
+    """What of a resource the compilation reads."""
+    if not data:
+        return None, None
+    raw = msgspec.json.decode(data)
+    return raw.get("spec"), raw["metadata"].get("generation")

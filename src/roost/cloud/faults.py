@@ -1,0 +1,157 @@
+"""Which alarms a host should have, from what is known of it now. Pure.
+
+"No alarm" and "could not look" are different: readings of a host that does not answer, and readings
+at level `unknown`, neither raise nor clear (`unobservable`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import datetime
+
+from roost.cloud.states import Contact
+from roost.model import time
+from roost.model.alarms import ALARMS, PORT_ALARM, Fault
+from roost.model.configuration import HostConfiguration
+from roost.model.fault import AlarmStatus, Severity
+from roost.model.host import Host, Reading
+
+CONFIGURATION_GRACE = 30.0
+"""Seconds a host has to put a new configuration in force before that is an alarm."""
+
+_MONITOR_ALARM = {"processor": "100.101", "memory": "100.103", "filesystem": "100.104"}
+_MONITORED = frozenset((*_MONITOR_ALARM.values(), *PORT_ALARM.values()))
+
+
+def host_faults(
+    host: Host,
+    configuration: HostConfiguration | None,
+    contact: Contact,
+    networks_of_port: Mapping[str, str],
+    now: datetime,
+) -> list[Fault]:
+    """The alarms this host should have. `networks_of_port` maps a port to the type of its network."""
+    faults = _life(host, contact)
+    if contact == "present":
+        for reading in host.status.readings:
+            faults += _reading(host.metadata.name, reading, networks_of_port)
+    if configuration is not None:
+        faults += _configuration(host, configuration, now)
+    faults += certificate_faults(f"host={host.metadata.name}", host.status.agent.certificate_expires_at, now)
+    return faults
+
+
+def unobservable(host: Host, contact: Contact) -> Callable[[AlarmStatus], bool]:
+    """Whether the state behind an alarm can't be seen now."""
+    unknown = {_entity(host.metadata.name, r) for r in host.status.readings if r.level == "unknown"}
+
+    def hidden(alarm: AlarmStatus) -> bool:
+        if alarm.alarm_id not in _MONITORED:
+            return False
+        return contact != "present" or alarm.entity in unknown
+
+    return hidden
+
+
+def configuration_due(configuration: HostConfiguration, changed_at: datetime, now: datetime) -> float | None:
+    """Seconds until a configuration that is not in force becomes an alarm; None when it is in force."""
+    if configuration.status.applied_generation >= configuration.metadata.generation:
+        return None
+    return max(0.0, CONFIGURATION_GRACE - (now - changed_at).total_seconds())
+
+
+def certificate_faults(
+    entity: str, expires_at: str, now: datetime, *, warn_seconds: float = 14 * 86400.0
+) -> list[Fault]:
+    """Alarm for a certificate near its end; certificates that live shorter than that never warn early."""
+    if not expires_at:
+        return []
+    left = (time.parse(expires_at) - now).total_seconds()
+    if left <= 0:
+        return [
+            Fault(
+                alarm_id="500.210",
+                severity="critical",
+                entity=f"system.certificate.mode=link.uuid={entity}",
+                reason=f"The certificate of {entity} expired at {expires_at}.",
+                instance=entity,
+            )
+        ]
+    if left < warn_seconds:
+        return [
+            Fault(
+                alarm_id="500.200",
+                severity="major",
+                entity=f"system.certificate.mode=link.uuid={entity}",
+                reason=f"The certificate of {entity} expires at {expires_at}.",
+                instance=entity,
+            )
+        ]
+    return []
+
+
+def _life(host: Host, contact: Contact) -> list[Fault]:
+    name = host.metadata.name
+    entity = f"host={name}"
+    if host.status.administrative == "locked":
+        reason = f"{name} was administratively locked to take it out of service."
+        return [Fault(alarm_id="200.001", severity="warning", entity=entity, reason=reason)]
+    if contact == "late":
+        reason = f"{name} misses heartbeats on its link."
+        return [Fault(alarm_id="200.005", severity="major", entity=entity, reason=reason)]
+    if contact == "lost":
+        lost = f"{name} has lost its heartbeat; its controller can't see it."
+        failed = f"{name} is unlocked and does not serve; it returns by itself once it answers."
+        return [
+            Fault(alarm_id="200.005", severity="critical", entity=entity, reason=lost),
+            Fault(alarm_id="200.004", severity="critical", entity=entity, reason=failed),
+        ]
+    return []
+
+
+def _entity(host: str, reading: Reading) -> str:
+    if reading.monitor in ("processor", "memory"):
+        return f"host={host}"
+    return f"host={host}.{reading.monitor}={reading.instance}"
+
+
+def _reading(host: str, reading: Reading, networks_of_port: Mapping[str, str]) -> list[Fault]:
+    if reading.level in ("normal", "unknown"):
+        return []
+    severity: Severity = reading.level  # type: ignore[assignment]
+    if reading.monitor == "port":
+        alarm_id = PORT_ALARM.get(networks_of_port.get(reading.instance, ""), "")
+    else:
+        alarm_id = _MONITOR_ALARM[reading.monitor]
+    if not alarm_id or severity not in ALARMS[alarm_id].severities:
+        return []
+    entity = _entity(host, reading)
+    return [
+        Fault(
+            alarm_id=alarm_id,
+            severity=severity,
+            entity=entity,
+            reason=reading.message or f"{reading.monitor} is at level {severity}.",
+            instance=reading.instance,
+        )
+    ]
+
+
+def _configuration(host: Host, configuration: HostConfiguration, now: datetime) -> list[Fault]:
+    if configuration.status.applied_generation >= configuration.metadata.generation:
+        return []
+    failed = [a for a in configuration.status.aspects if a.state in ("failed", "rolled-back")]
+    since = configuration.metadata.annotations.get(CHANGED_AT, "")
+    waited = (now - time.parse(since)).total_seconds() if since else CONFIGURATION_GRACE
+    if not failed and waited < CONFIGURATION_GRACE:
+        return []
+    name = host.metadata.name
+    reason = (
+        "; ".join(f"{a.aspect} {a.state}: {a.message}" for a in failed)
+        or f"{name} has not put configuration {configuration.metadata.generation} in force."
+    )
+    return [Fault(alarm_id="250.001", severity="major", entity=f"host={name}", reason=reason[:1000])]
+
+
+CHANGED_AT = "roost.edge/changed-at"
+"""Annotation of a HostConfiguration: when its spec last changed."""

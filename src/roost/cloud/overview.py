@@ -1,0 +1,133 @@
+"""The cloud's own counts: hosts and alarms in Cloud, hosts in PlatformNetwork and FirewallPolicy."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import msgspec
+
+from roost.cloud.configuration import ports_by_network, selects
+from roost.engine.controller import Key, StoreController
+from roost.model import time
+from roost.model.cloud import CLOUD, AlarmCounts, Cloud, HostCounts
+from roost.model.configuration import HOST_CONFIGURATION, HostConfiguration
+from roost.model.fault import ALARM, Alarm
+from roost.model.firewall import FIREWALL_POLICY, FirewallPolicy, FirewallPolicyStatus
+from roost.model.host import HOST, Host
+from roost.model.meta import Condition, set_condition
+from roost.model.network import PLATFORM_NETWORK, PlatformNetwork
+from roost.store.transaction import Change, Transaction
+
+_COUNTED = (HOST.kind, ALARM.kind)
+_CONFIGURED = (HOST.kind, HOST_CONFIGURATION.kind, FIREWALL_POLICY.kind, PLATFORM_NETWORK.kind)
+
+
+class OverviewController(StoreController):
+    """Counts hosts and alarms, and on how many hosts each policy is in force."""
+
+    name = "overview"
+
+    def __init__(self, cloud: str, version: str) -> None:
+        self._cloud, self._version = cloud, version
+
+    def concerned(self, change: Change) -> Iterable[Key]:
+        if change.kind == CLOUD.kind and change.name == self._cloud:
+            yield ("", "cloud")
+        if change.namespace != self._cloud:
+            return
+        if change.kind in _COUNTED:
+            yield ("", "cloud")
+        if change.kind in _CONFIGURED:
+            yield ("", "policies")
+
+    def all_keys(self, tx: Transaction) -> Iterable[Key]:
+        return [("", "cloud"), ("", "policies")]
+
+    def decide(self, tx: Transaction, key: Key) -> float | None:
+        if key[1] == "cloud":
+            self._count(tx)
+        else:
+            self._policies(tx)
+        return None
+
+    def _count(self, tx: Transaction) -> None:
+        cloud = tx.load(Cloud, "", self._cloud)
+        hosts = [h.status for h in tx.every(Host, self._cloud)]
+        severities = [a.status.severity for a in tx.every(Alarm, self._cloud)]
+        status = msgspec.structs.replace(
+            cloud.status,
+            version=self._version,
+            hosts=HostCounts(
+                total=len(hosts),
+                available=sum(h.availability == "available" for h in hosts),
+                degraded=sum(h.availability == "degraded" for h in hosts),
+                locked=sum(h.administrative == "locked" for h in hosts),
+                failed=sum(h.administrative == "unlocked" and h.operational == "disabled" for h in hosts),
+            ),
+            alarms=AlarmCounts(
+                critical=severities.count("critical"),
+                major=severities.count("major"),
+                minor=severities.count("minor"),
+                warning=severities.count("warning"),
+            ),
+        )
+        if status != cloud.status:
+            tx.report(msgspec.structs.replace(cloud, status=status))
+
+    def _policies(self, tx: Transaction) -> None:
+        hosts = tx.every(Host, self._cloud)
+        networks = tx.every(PlatformNetwork, self._cloud)
+        configurations = {c.metadata.name: c for c in tx.every(HostConfiguration, self._cloud)}
+        ports = {h.metadata.name: ports_by_network(h, networks) for h in hosts}
+        for network in networks:
+            count = sum(network.metadata.name in ports[h.metadata.name] for h in hosts)
+            if count != network.status.hosts:
+                network_status = msgspec.structs.replace(network.status, hosts=count)
+                tx.report(msgspec.structs.replace(network, status=network_status))
+        for policy in tx.every(FirewallPolicy, self._cloud):
+            if policy.spec.subclouds is not None:
+                continue
+            status = policy_status(policy, hosts, networks, ports, configurations, time.stamp(tx.now))
+            if status != policy.status:
+                tx.report(msgspec.structs.replace(policy, status=status))
+
+
+def policy_status(
+    policy: FirewallPolicy,
+    hosts: list[Host],
+    networks: list[PlatformNetwork],
+    ports: dict[str, dict[str, list[str]]],
+    configurations: dict[str, HostConfiguration],
+    now: str,
+) -> FirewallPolicyStatus:
+    """On how many of its hosts a policy is in force. Pure."""
+    meant = {n.metadata.name for n in networks if n.spec.type in policy.spec.networks}
+    name, generation = policy.metadata.name, policy.metadata.generation
+    concerned = [
+        h.metadata.name
+        for h in hosts
+        if selects(policy.spec.hosts, h) and meant & set(ports[h.metadata.name])
+    ]
+    late = []
+    for host in concerned:
+        configuration = configurations.get(host)
+        if (
+            configuration is None
+            or configuration.spec.sources.get(name) != generation
+            or configuration.status.applied_generation < configuration.metadata.generation
+        ):
+            late.append(host)
+    if late:
+        message = "Not in force on " + ", ".join(late[:20]) + ("." if len(late) <= 20 else ", and more.")
+        ready = Condition(type="Ready", status="False", reason="NotInForce", message=message)
+    elif concerned:
+        ready = Condition(type="Ready", status="True", reason="InForce", message="In force on every host.")
+    else:
+        ready = Condition(type="Ready", status="True", reason="NoHosts", message="It applies to no host.")
+    ready = msgspec.structs.replace(ready, observed_generation=generation)
+    return FirewallPolicyStatus(
+        observed_generation=generation,
+        hosts=len(concerned),
+        applied=len(concerned) - len(late),
+        conditions=set_condition(policy.status.conditions, ready, now),
+    )
