@@ -1,0 +1,158 @@
+"""Intent selected for subclouds flows down: as copies in each subcloud's namespace.
+
+A FirewallPolicy of this cloud with `spec.subclouds` is meant for the subclouds it selects. For each
+managed one a copy `NAME.CLOUD` without the selector stands in its namespace; the link carries it down,
+its status comes back up. A copy that should not be is removed. Unmanaged subclouds are left as they
+are: nothing new flows, nothing is taken away.
+
+Keys are `subcloud/NAME` (all policies for one subcloud) and `policy/NAME` (one policy for all), so
+that the cost of a change goes with what it concerns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import msgspec
+
+from roost.engine.controller import Key, StoreController
+from roost.model import time
+from roost.model.cloud import SUBCLOUD, Subcloud
+from roost.model.codec import encode
+from roost.model.firewall import (
+    FIREWALL_POLICY,
+    FirewallPolicy,
+    FirewallPolicyStatus,
+    SubcloudSelector,
+)
+from roost.model.meta import Condition, Metadata, condition_is, set_condition
+from roost.store.transaction import HERE, Change, Transaction
+
+SHARED_BY = "roost.edge/shared-by"
+"""Label of a copy: the cloud whose policy it is."""
+
+
+def selects(selector: SubcloudSelector, subcloud: Subcloud) -> bool:
+    """Whether a selector selects a subcloud."""
+    if selector.names and subcloud.metadata.name not in selector.names:
+        return False
+    return selector.labels.items() <= subcloud.metadata.labels.items()
+
+
+def copy_name(policy: str, cloud: str) -> str:
+    """Name of a policy's copy; operators' own names carry no dot."""
+    return f"{policy}.{cloud}"
+
+
+def copy_of(policy: FirewallPolicy, cloud: str, subcloud: str) -> FirewallPolicy:
+    """The copy of a policy in a subcloud's namespace."""
+    metadata = Metadata(
+        name=copy_name(policy.metadata.name, cloud),
+        namespace=subcloud,
+        labels={**policy.metadata.labels, SHARED_BY: cloud},
+    )
+    spec = msgspec.structs.replace(policy.spec, subclouds=None)
+    return FirewallPolicy(metadata=metadata, spec=spec)
+
+
+def in_force(copy: FirewallPolicy) -> bool:
+    """Whether the subcloud says that this generation is in force everywhere."""
+    observed = copy.status.observed_generation == copy.metadata.generation
+    return observed and condition_is(copy.status.conditions, "Ready")
+
+
+class SharingController(StoreController):
+    """Keeps the copies of shared policies."""
+
+    name = "sharing"
+
+    def __init__(self, cloud: str) -> None:
+        self._cloud = cloud
+
+    def concerned(self, change: Change) -> Iterable[Key]:
+        if change.kind == SUBCLOUD.kind:
+            yield ("subcloud", change.name)
+        elif change.kind == FIREWALL_POLICY.kind and change.origin == HERE:
+            if change.namespace == self._cloud:
+                yield ("policy", change.name)
+            else:
+                yield ("policy", change.name.removesuffix(f".{self._cloud}"))
+
+    def all_keys(self, tx: Transaction) -> Iterable[Key]:
+        keys = [("subcloud", s.name) for s in tx.select(SUBCLOUD.kind)]
+        return [*keys, *(("policy", s.name) for s in tx.select(FIREWALL_POLICY.kind, self._cloud))]
+
+    def decide(self, tx: Transaction, key: Key) -> float | None:
+        if key[0] == "subcloud":
+            self._for_subcloud(tx, key[1])
+        else:
+            self._for_policy(tx, key[1])
+        return None
+
+    def _for_subcloud(self, tx: Transaction, name: str) -> None:
+        subcloud = tx.seek(Subcloud, "", name)
+        if subcloud is None or subcloud.spec.management_state != "managed":
+            return
+        policies = {p.metadata.name: p for p in tx.every(FirewallPolicy, self._cloud)}
+        for policy in policies.values():
+            self._place(tx, policy, subcloud)
+        for stored in tx.select(FIREWALL_POLICY.kind, name, origin=HERE):
+            labels = stored.raw["metadata"].get("labels", {})
+            original = stored.name.removesuffix(f".{self._cloud}")
+            if labels.get(SHARED_BY) == self._cloud and original not in policies:
+                tx.remove(stored.kind, stored.namespace, stored.name)
+
+    def _for_policy(self, tx: Transaction, name: str) -> None:
+        policy = tx.seek(FirewallPolicy, self._cloud, name)
+        copies: list[FirewallPolicy] = []
+        for subcloud in tx.every(Subcloud):
+            if subcloud.spec.management_state == "managed":
+                if policy is not None:
+                    self._place(tx, policy, subcloud)
+                else:
+                    self._take_away(tx, name, subcloud)
+            there = tx.seek(FirewallPolicy, subcloud.metadata.name, copy_name(name, self._cloud))
+            copies += [there] if there else []
+        if policy is not None and policy.spec.subclouds is not None:
+            status = shared_status(policy, copies, time.stamp(tx.now))
+            if status != policy.status:
+                tx.report(msgspec.structs.replace(policy, status=status))
+
+    def _place(self, tx: Transaction, policy: FirewallPolicy, subcloud: Subcloud) -> None:
+        selector = policy.spec.subclouds
+        if selector is None or not selects(selector, subcloud):
+            self._take_away(tx, policy.metadata.name, subcloud)
+            return
+        wanted = copy_of(policy, self._cloud, subcloud.metadata.name)
+        current = tx.find(FIREWALL_POLICY.kind, wanted.metadata.namespace, wanted.metadata.name)
+        if current is None:
+            tx.create(encode(wanted))
+            return
+        new = encode(wanted)
+        metadata = {**current.raw["metadata"], "labels": dict(wanted.metadata.labels)}
+        tx.replace({**current.raw, "metadata": metadata, "spec": new["spec"]})
+
+    def _take_away(self, tx: Transaction, policy: str, subcloud: Subcloud) -> None:
+        name = copy_name(policy, self._cloud)
+        current = tx.find(FIREWALL_POLICY.kind, subcloud.metadata.name, name)
+        if current is not None and current.origin == HERE:
+            tx.remove(current.kind, current.namespace, current.name)
+
+
+def shared_status(policy: FirewallPolicy, copies: list[FirewallPolicy], now: str) -> FirewallPolicyStatus:
+    """The status of a shared policy from its copies. Pure."""
+    late = [c.metadata.namespace for c in copies if not in_force(c)]
+    if late:
+        message = "Not in force in " + ", ".join(late[:20]) + ("." if len(late) <= 20 else ", and more.")
+        ready = Condition(type="Ready", status="False", reason="OutOfSync", message=message)
+    else:
+        ready = Condition(type="Ready", status="True", reason="InSync", message="In force where selected.")
+    ready = msgspec.structs.replace(ready, observed_generation=policy.metadata.generation)
+    return FirewallPolicyStatus(
+        observed_generation=policy.metadata.generation,
+        hosts=sum(c.status.hosts for c in copies),
+        applied=sum(c.status.applied for c in copies),
+        subclouds=len(copies),
+        in_sync=len(copies) - len(late),
+        conditions=set_condition(policy.status.conditions, ready, now),
+    )
