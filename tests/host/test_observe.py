@@ -12,6 +12,7 @@ import msgspec
 import pytest
 
 from roost.host.observe import Source, deadline, observe
+from roost.host.observe.__main__ import main
 from roost.host.observe.clock import observe_clock
 from roost.host.observe.devices import observe_devices
 from roost.host.observe.ethtool import Driver, Speed
@@ -24,11 +25,12 @@ from roost.host.observe.ports import Kernel, observe_ports
 from roost.host.observe.processors import observe_processors
 from roost.host.observe.product import chassis, observe_product
 from roost.host.observe.storage import observe_disks, parse_lsblk
-from roost.host.observe.system import observe_operating_system
+from roost.host.observe.system import observe_operating_system, os_release
 from roost.model.host import (
     HugePages,
     Inventory,
     LogicalProcessor,
+    PciDevice,
     Port,
     SriovCapability,
     Unknown,
@@ -149,6 +151,19 @@ def test_processors_that_cannot_be_read(broken: Source) -> None:
         "processors.logical[1].socket",
         "processors.logical",
     }
+
+
+def test_processors_are_found_without_the_list_of_those_present(small_board: Source) -> None:
+    expected, _ = observe_processors(small_board)
+    (small_board.sys / "devices/system/cpu/present").unlink()
+    (small_board.sys / "devices/system/cpu/online").unlink()
+    assert observe_processors(small_board) == (expected, [])
+
+
+def test_a_machine_that_shows_no_processors_is_unknown(tmp_path: Path) -> None:
+    processors, unknowns = observe_processors(Source.under(tmp_path))
+    assert processors.threads == 0
+    assert paths(unknowns) == {"processors.logical"}
 
 
 def test_memory_of_two_nodes(two_socket: Source) -> None:
@@ -456,6 +471,48 @@ async def test_a_file_that_never_answers_is_unknown(two_socket: Source, tmp_path
     with pipe.open("w"):  # lets the reader go
         pass
     assert paths(inventory.unknown) == {"operatingSystem"}
+
+
+def test_addresses_that_cannot_be_listed_are_unknown(two_socket: Source) -> None:
+    def refuse() -> list[Address]:
+        raise PermissionError(1, "Operation not permitted")
+
+    ports, unknowns = observe_ports(two_socket, msgspec.structs.replace(KERNEL, addresses=refuse))
+    assert [port.addresses for port in ports] == [[], []]
+    assert paths(unknowns) == {"ports.addresses"}
+
+
+def test_lines_of_os_release_that_are_none_are_passed_over() -> None:
+    assert os_release("A='b c'\nB=\n# C=d\nD='open\nE\n F=\"g\" ") == {"A": "b c", "B": "", "F": "g"}
+
+
+@pytest.mark.parametrize(
+    ("link", "zone", "known"),
+    [("/usr/share/zoneinfo/Asia/Tokyo", "Asia/Tokyo", True), ("/somewhere/else", "", False)],
+)
+def test_time_zone(tmp_path: Path, link: str, zone: str, known: bool) -> None:  # noqa: FBT001
+    source = Source.under(tmp_path)
+    source.etc.mkdir()
+    (source.etc / "localtime").symlink_to(link)
+    clock, unknowns = observe_clock(source, lambda: 0)
+    assert clock.time_zone == zone
+    assert bool(unknowns) is not known
+
+
+def test_the_inventory_can_be_printed(two_socket: Source, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([str(two_socket.proc.parent)]) == 1  # the processor that is offline
+    printed = msgspec.json.decode(capsys.readouterr().out, type=Inventory)
+    assert printed.product is not None
+    assert printed.product.name == "Edge 2200"
+    assert main(["one", "two"]) == main(["--help"]) == 2
+    assert "usage:" in capsys.readouterr().err
+
+
+def test_too_many_devices_are_cut_and_it_is_told() -> None:
+    devices = [PciDevice(address=f"{n:04x}:00:00.0") for n in range(1030)]
+    inventory = assemble({"devices": devices}, [])
+    assert len(inventory.devices) == 1024
+    assert inventory.unknown == [Unknown(path="devices", reason="6 more are not listed")]
 
 
 async def test_this_machine() -> None:

@@ -102,12 +102,33 @@ def test_nonsense_is_refused(payload: bytes) -> None:
         parse_links(payload)
 
 
+def test_progress_of_a_dump() -> None:
+    changed = struct.pack("=IHHII", 16, 16, 0x12, 1, 0)
+    assert netlink.progress(link(1, 0)) == (False, False)
+    assert netlink.progress(link(1, 0) + DONE) == (True, False)
+    assert netlink.progress(changed + message(3, b"")) == (True, True)
+    for kind in (2, 3):
+        with pytest.raises(PermissionError, match="refused"):
+            netlink.progress(message(kind, struct.pack("=i", -errno.EPERM)))
+    with pytest.raises(NetlinkError):
+        netlink.progress(message(2, b""))
+
+
+def test_a_dump_during_which_something_changed_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    answers = [(b"", True), (link(1, 0, attribute(3, b"lo\0")) + DONE, False)]
+    monkeypatch.setattr(netlink, "_dump_once", lambda request, body: answers.pop(0))
+    assert [one.name for one in netlink.read_links()] == ["lo"]
+    monkeypatch.setattr(netlink, "_dump_once", lambda request, body: (DONE, True))
+    with pytest.raises(NetlinkError, match="changed during each of 3 attempts"):
+        netlink.read_addresses()
+
+
 @given(st.binary(max_size=200))
 def test_any_bytes_are_parsed_or_refused(payload: bytes) -> None:
-    for parse in (parse_links, parse_addresses):
+    for parse in (parse_links, parse_addresses, netlink.progress):
         try:
             parse(payload)
-        except NetlinkError:
+        except (NetlinkError, OSError):
             continue
 
 

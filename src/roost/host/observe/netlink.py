@@ -30,6 +30,7 @@ _HEADER = struct.Struct("=IHHII")
 _LINK = struct.Struct("=BxHiII")
 _ADDRESS = struct.Struct("=BBBBI")
 _ATTRIBUTE = struct.Struct("=HH")
+_CODE = struct.Struct("=i")
 _ATTRIBUTE_MASK = 0x3FFF
 _IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_MASTER, _IFLA_LINKINFO = 1, 3, 4, 10, 18
 _IFLA_EXT_MASK, _SKIP_STATISTICS = 29, 8
@@ -96,7 +97,7 @@ def open_notifications() -> socket.socket:
 def parse_links(payload: bytes) -> list[Link]:
     """Links in netlink messages, by index. Raises NetlinkError."""
     links = []
-    for kind, body in messages(payload):
+    for kind, _, body in messages(payload):
         if kind != _NEW_LINK:
             continue
         family, type_, index, flags, _ = _unpack(_LINK, body)
@@ -122,7 +123,7 @@ def parse_links(payload: bytes) -> list[Link]:
 def parse_addresses(payload: bytes) -> list[Address]:
     """Addresses in netlink messages. Raises NetlinkError."""
     addresses = []
-    for kind, body in messages(payload):
+    for kind, _, body in messages(payload):
         if kind != _NEW_ADDRESS:
             continue
         family, prefix, _, _, index = _unpack(_ADDRESS, body)
@@ -135,14 +136,14 @@ def parse_addresses(payload: bytes) -> list[Address]:
     return addresses
 
 
-def messages(payload: bytes) -> Iterator[tuple[int, bytes]]:
-    """Type and body of each message up to the end mark. Raises NetlinkError."""
+def messages(payload: bytes) -> Iterator[tuple[int, int, bytes]]:
+    """Type, flags and body of each message. Raises NetlinkError."""
     at = 0
     while at + _HEADER.size <= len(payload):
-        length, kind, _, _, _ = _HEADER.unpack_from(payload, at)
+        length, kind, flags, _, _ = _HEADER.unpack_from(payload, at)
         if length < _HEADER.size or at + length > len(payload):
             raise NetlinkError(f"a netlink message says it has {length} bytes, {len(payload) - at} are there")
-        yield kind, payload[at + _HEADER.size : at + length]
+        yield kind, flags, payload[at + _HEADER.size : at + length]
         at += (length + 3) & ~3
 
 
@@ -172,25 +173,25 @@ def _dump_once(request: int, body: bytes) -> tuple[bytes, bool]:
             if size > _MAXIMUM_BYTES:
                 raise NetlinkError(f"the answer is longer than {_MAXIMUM_BYTES} bytes")
             collected.append(part)
-            finished, torn = _state(part)
+            finished, torn = progress(part)
             interrupted = interrupted or torn
             if finished:
                 return b"".join(collected), interrupted
 
 
-def _state(part: bytes) -> tuple[bool, bool]:
-    """Whether this is the last part of a dump, and whether something changed meanwhile."""
-    finished, at = False, 0
-    for kind, body in messages(part):
-        if kind == _MESSAGE_ERROR:
-            code = -struct.unpack_from("=i", body)[0]
-            raise OSError(code, f"the kernel refused to list links or addresses: {os.strerror(code)}")
-        finished = finished or kind == _MESSAGE_DONE
-    torn = False
-    while at + _HEADER.size <= len(part):
-        length, _, flags, _, _ = _HEADER.unpack_from(part, at)
+def progress(part: bytes) -> tuple[bool, bool]:
+    """Whether this is the last part of a dump, and whether something changed meanwhile. Raises OSError
+    when the kernel refused, NetlinkError for nonsense."""
+    finished = torn = False
+    for kind, flags, body in messages(part):
         torn = torn or bool(flags & _DUMP_INTERRUPTED)
-        at += (length + 3) & ~3
+        if kind not in (_MESSAGE_ERROR, _MESSAGE_DONE):
+            continue
+        # Both carry a negative error number; an end mark of old kernels carries nothing.
+        code = -_unpack(_CODE, body)[0] if body or kind == _MESSAGE_ERROR else 0
+        if code > 0:
+            raise OSError(code, f"the kernel refused to list links or addresses: {os.strerror(code)}")
+        finished = True
     return finished, torn
 
 
