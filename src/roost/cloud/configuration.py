@@ -99,6 +99,7 @@ def compile_host(
     return HostConfigurationSpec(
         firewall=FirewallConfiguration(networks=firewalls) if firewalls else None,
         thresholds=host.spec.thresholds,
+        platform_ports=sorted({port for names in ports.values() for port in names}),
         sources=used,
     )
 

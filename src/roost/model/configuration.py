@@ -46,6 +46,9 @@ class HostConfigurationSpec(Part, frozen=True, kw_only=True, omit_defaults=False
 
     firewall: Annotated[FirewallConfiguration | None, doc("Absent: no platform firewall.")] = None
     thresholds: Annotated[Thresholds, doc("When monitors speak up.")] = Thresholds()
+    platform_ports: Annotated[
+        list[str], doc("Ports that carry platform networks; their loss is a fault.", max_length=1024)
+    ] = []
     reboot_from: Annotated[
         str, doc("The host restarts if its boot id is this one; after the restart it is another.")
     ] = ""
