@@ -181,7 +181,7 @@ def _decide_trial(memory: Memory, trial: Trial, current: Current, facts: TrialFa
     proven = (
         proof is not None
         and trial.applied_at is not None
-        and proof.dialled_at >= trial.applied_at
+        and proof.dialled_at > trial.applied_at
         and proof.completed_at <= trial.deadline
     )
     if here and proven:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import signal
 from collections.abc import Sequence
 
 import msgspec
@@ -108,6 +109,7 @@ class FirewallDriver:
                 stdout=asyncio.subprocess.PIPE,
                 stderr=asyncio.subprocess.PIPE,
                 env={**os.environ, "LC_ALL": "C"},
+                start_new_session=True,
             )
         except FileNotFoundError as error:
             raise _missing(command, str(error)) from error
@@ -124,8 +126,7 @@ class FirewallDriver:
             ) from error
         finally:
             if process.returncode is None:
-                with contextlib.suppress(ProcessLookupError):
-                    process.kill()
+                _kill(process)
                 await process.wait()
         if len(output) > MAX_OUTPUT:
             raise NftRefused(command, f"it wrote more than {MAX_OUTPUT} bytes", f"look at table {TABLE}")
@@ -163,8 +164,14 @@ async def _take(process: asyncio.subprocess.Process, pipe: asyncio.StreamReader)
         if len(taken) <= MAX_OUTPUT:
             taken += chunk
         elif process.returncode is None:
-            process.kill()
+            _kill(process)
     return bytes(taken)
+
+
+def _kill(process: asyncio.subprocess.Process) -> None:
+    """Kill nft and what its prefix started: a child that lives on would hold our pipes open."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
 
 
 def _failure(command: Sequence[str], code: int, said: str) -> FirewallError:
