@@ -34,6 +34,12 @@ class Response:
     def __init__(self, status: int, headers: list[tuple[str, str]], body: AsyncIterator[bytes]) -> None:
         self.status, self.headers, self.body = status, headers, body
 
+    async def aclose(self) -> None:
+        """Say that no more of the body is wanted."""
+        close = getattr(self.body, "aclose", None)
+        if close is not None:
+            await close()
+
 
 Handler = Callable[[Request], Awaitable[Response]]
 

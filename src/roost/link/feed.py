@@ -1,0 +1,128 @@
+"""Feed: one reader of the store's history for all sessions of a process.
+
+Twenty thousand sessions that each read every change would cost their product. One task reads; it asks
+`audience` whom a change can concern, by its key alone, and puts it into the queues of those sessions
+only, so an idle link costs nothing when others are busy.
+
+A queue is bounded. One that overflows is emptied and marked: its session reads the store itself from
+where it was until it has caught up with the feed. Nothing is lost, for the revision is the truth and
+the queue only saves reading.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Iterable
+
+from roost.store.errors import Compacted, FutureRevision
+from roost.store.store import Batch, Store
+from roost.store.transaction import Change
+
+QUEUE = 1000
+CHUNK = 500
+EVERYONE = "*"
+
+
+class Subscription:
+    """The changes for one session, after revision `start`."""
+
+    def __init__(self, feed: Feed, audience: str) -> None:
+        self._feed, self.audience = feed, audience
+        self._queue: deque[Change] = deque()
+        self._woken = asyncio.Event()
+        self._start = feed.position
+
+    def put(self, change: Change) -> None:
+        if len(self._queue) >= QUEUE:
+            self.restart(change.revision)
+            return
+        self._queue.append(change)
+        self._woken.set()
+
+    def restart(self, revision: int) -> None:
+        """Forget what is queued: up to `revision` the session must read the store itself."""
+        self._queue.clear()
+        self._start = revision
+        self._woken.set()
+
+    def wake(self) -> None:
+        """Let `wait` return though nothing has come."""
+        self._woken.set()
+
+    def waiting(self, position: int) -> bool:
+        """Whether there may be something after `position` to take."""
+        return bool(self._queue) or position < self._start
+
+    async def wait(self, position: int, timeout: float) -> None:
+        """Until there is something after `position`, someone wakes, or the time is over."""
+        if self.waiting(position):
+            return
+        try:
+            async with asyncio.timeout(timeout):
+                await self._woken.wait()
+        except TimeoutError:
+            return
+        finally:
+            self._woken.clear()
+
+    async def take(self, position: int) -> Batch:
+        """The next changes after `position`; empty when there are none. Raises Compacted, FutureRevision."""
+        if position < self._start:
+            return await self._feed.store.changes(position, limit=CHUNK)
+        taken = list[Change]()
+        while self._queue and len(taken) < CHUNK:
+            change = self._queue.popleft()
+            if change.revision > position:
+                taken.append(change)
+        upto = taken[-1].revision if self._queue and taken else max(position, self._feed.position)
+        return Batch(taken, upto)
+
+
+class Feed:
+    """Start with `run` in a task; sessions `subscribe` and `unsubscribe`."""
+
+    def __init__(self, store: Store, audience: Callable[[Change], Iterable[str]]) -> None:
+        self.store = store
+        self.position = store.revision
+        self._audience = audience
+        self._subscriptions: dict[str, set[Subscription]] = {}
+
+    def subscribe(self, audience: str) -> Subscription:
+        subscription = Subscription(self, audience)
+        self._subscriptions.setdefault(audience, set()).add(subscription)
+        return subscription
+
+    def unsubscribe(self, subscription: Subscription) -> None:
+        group = self._subscriptions.get(subscription.audience, set())
+        group.discard(subscription)
+        if not group:
+            self._subscriptions.pop(subscription.audience, None)
+
+    async def run(self) -> None:
+        """Until the store closes."""
+        while True:
+            try:
+                async for batch in self.store.watch(self.position):
+                    self._spread(batch)
+                return
+            except (Compacted, FutureRevision):
+                self.position = self.store.revision
+                for group in self._subscriptions.values():
+                    for subscription in group:
+                        subscription.restart(self.position)
+
+    def _spread(self, batch: Batch) -> None:
+        # The position moves first: a queue that is drained stands at the feed's position.
+        self.position = batch.upto
+        if not self._subscriptions:
+            return
+        for change in batch.changes:
+            for audience in self._audience(change):
+                for subscription in self._subscriptions.get(audience, ()):
+                    subscription.put(change)
+
+
+def everyone(_: Change) -> tuple[str, ...]:
+    """The audience where one session takes everything: at the lower end."""
+    return (EVERYONE,)

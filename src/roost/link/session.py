@@ -1,0 +1,362 @@
+"""Session: one connection, from hello to goodbye. The same code at both ends.
+
+The lower end says hello first; the upper answers with its own, or with a refusal that names reason
+and remedy. Each hello tells how far the speaker took the other's stream in, so both streams resume at
+once. Then four things go on side by side: sending our stream, taking theirs in, heartbeats, calls.
+
+The lower end sends heartbeats, the upper echoes them; whoever heard nothing for `lost_after` seconds
+gives the connection up. A heartbeat that was echoed proves the way there and back after the moment it
+was sent.
+
+Every wait has a deadline. When anything fails the whole session ends: the cursors make the next one
+complete, so nothing here repairs itself halfway.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Iterator
+from datetime import datetime
+from typing import Literal
+
+import msgspec
+import structlog
+
+import roost
+from roost.link import messages
+from roost.link.calls import Calls
+from roost.link.errors import BadMessage, ConnectionLost, LinkError, Refused
+from roost.link.exchange import Caller, Handler, Request, Response
+from roost.link.feed import EVERYONE, Feed
+from roost.link.flow import Direction, Downward, Upward
+from roost.link.intake import Intake
+from roost.link.messages import (
+    Acknowledge,
+    Again,
+    CallAnswer,
+    CallBody,
+    CallCancel,
+    CallCredit,
+    CallEnd,
+    CallStart,
+    Entries,
+    Goodbye,
+    Heartbeat,
+    HeartbeatEcho,
+    Hello,
+    Message,
+    Refusal,
+)
+from roost.link.node import Node
+from roost.link.outgoing import WINDOW, Outgoing
+from roost.link.wire import Connection
+from roost.store.errors import StoreError
+from roost.store.store import Store
+from roost.store.transaction import Change
+
+log = structlog.get_logger(__name__)
+
+AGAIN_AT_ONCE = 1000
+
+
+class Timing(msgspec.Struct, frozen=True, kw_only=True):
+    """Deadlines of a session, in seconds."""
+
+    heartbeat: float = 5.0
+    lost_after: float = 15.0
+    hello_within: float = 10.0
+    acknowledge_within: float = 60.0
+    send_within: float = 30.0
+    answer_within: float = 30.0
+
+
+class Proof(msgspec.Struct, frozen=True):
+    """A heartbeat that came back: when it was sent and when its echo came."""
+
+    sent_at: datetime
+    proven_at: datetime
+    sent_monotonic: float
+
+
+class Session:
+    """One end of one connection of `node`. `greet`, then `run` until it ends."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        store: Store,
+        feed: Feed,
+        *,
+        side: Literal["lower", "upper"],
+        node: Node,
+        name: str,
+        timing: Timing,
+        clock: Callable[[], datetime],
+        handler: Handler | None = None,
+        on_proof: Callable[[Proof], None] = lambda _: None,
+    ) -> None:
+        self.node, self.side, self.timing = node, side, timing
+        self._connection, self._store, self._clock = connection, store, clock
+        self._name, self._on_proof = name, on_proof
+        lower = side == "lower"
+        sends: Direction = Upward(node) if lower else Downward(node)
+        takes: Direction = Downward(node) if lower else Upward(node)
+        self.peer = "the upper cloud" if lower else str(node)
+        self._feed = feed
+        self._subscription = feed.subscribe(EVERYONE if lower else str(node))
+        self.outgoing = Outgoing(
+            store,
+            sends,
+            self._subscription,
+            self._send,
+            acknowledge_within=timing.acknowledge_within,
+            on_changes=self._make_way,
+        )
+        self.intake = Intake(store, takes, "up" if lower else str(node))
+        self.calls = Calls(self._send, handler, first=1 if lower else 2, peer=self.peer, caller=self._caller)
+        self.hello: Hello | None = None
+        self._batches: deque[Entries] = deque()
+        self._batch_came = asyncio.Event()
+        self._beats: deque[tuple[int, datetime, float]] = deque(maxlen=16)
+        self._beat_now = asyncio.Event()
+        self._ending: Goodbye | None = None
+        self._end = asyncio.Event()
+        self.farewell: Goodbye | None = None
+
+    # -- hello
+
+    async def greet(self) -> Hello:
+        """Exchange hellos; the peer's. Raises Refused, ConnectionLost, BadMessage."""
+        try:
+            async with asyncio.timeout(self.timing.hello_within):
+                taken = await self.intake.load()
+                if self.side == "lower":
+                    await self._send(self._own_hello(taken))
+                    self.hello = await self._their_hello()
+                else:
+                    self.hello = await self._their_hello()
+                    await self._send(self._own_hello(taken))
+        except TimeoutError:
+            raise ConnectionLost(f"no hello came within {self.timing.hello_within:g} s") from None
+        return self.hello
+
+    def _own_hello(self, taken: tuple[str, int]) -> Hello:
+        return Hello(
+            protocol_min=messages.PROTOCOL_MIN,
+            protocol_max=messages.PROTOCOL,
+            version=roost.__version__,
+            node=str(self.node) if self.side == "lower" else self._name,
+            store_id=self._store.identity,
+            taken_store_id=taken[0],
+            taken_revision=taken[1],
+            features=list(messages.FEATURES),
+        )
+
+    async def _their_hello(self) -> Hello:
+        message = messages.unpack(await self._connection.receive())
+        if isinstance(message, Refusal):
+            raise Refused(message.code, message.reason, message.remedy)
+        if not isinstance(message, Hello):
+            raise BadMessage("the first word was no hello")
+        low = max(message.protocol_min, messages.PROTOCOL_MIN)
+        if low > min(message.protocol_max, messages.PROTOCOL):
+            raise Refused(
+                "version",
+                f"version {message.version} speaks protocol {message.protocol_min} to "
+                f"{message.protocol_max}, version {roost.__version__} {messages.PROTOCOL_MIN} to "
+                f"{messages.PROTOCOL}",
+                "bring the two within two releases of each other",
+            )
+        if self.side == "upper" and message.node != str(self.node):
+            raise Refused(
+                "identity",
+                f"the hello says {message.node[:120]}, the certificate {self.node}",
+                "enrol the node again under the name it has",
+            )
+        return message
+
+    # -- the session
+
+    async def run(self) -> None:
+        """Until the connection ends: returns after a goodbye, raises LinkError otherwise."""
+        if self.hello is None:
+            raise RuntimeError("greet before run")
+        hello, reason = self.hello, "the link is down"
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._ended())
+                tasks.create_task(self._receive())
+                tasks.create_task(self._take_in(hello.store_id))
+                tasks.create_task(self.outgoing.run(hello.taken_store_id, hello.taken_revision))
+                if self.side == "lower":
+                    tasks.create_task(self._beat())
+        except BaseExceptionGroup as group:
+            failure = self._failure(group)
+            if failure is None:
+                return
+            reason = str(failure)
+            raise failure from None
+        finally:
+            await self._finish(reason)
+
+    def _failure(self, group: BaseExceptionGroup[BaseException]) -> BaseException | None:
+        """What ended the session; None for a good end. What nobody expected stays as it is."""
+        errors = list(_leaves(group))
+        for error in errors:
+            if not isinstance(error, LinkError | StoreError | TimeoutError):
+                return group
+        if any(isinstance(error, _Over) for error in errors):
+            return None
+        first = errors[0]
+        return first if isinstance(first, LinkError) else ConnectionLost(str(first) or "a deadline passed")
+
+    async def _finish(self, reason: str) -> None:
+        self._feed.unsubscribe(self._subscription)
+        await self.calls.close(reason)
+        await self._connection.close()
+
+    async def abandon(self, refusal: Refused | None = None) -> None:
+        """Close before `run`, telling why."""
+        if refusal is not None:
+            word = Refusal(code=refusal.code, reason=refusal.reason, remedy=refusal.remedy)
+            try:
+                await self._send(word)
+            except LinkError as error:
+                log.debug("link.refusal-unsent", peer=self.peer, reason=str(error))
+        await self._finish("the link was refused")
+
+    def end(self, reason: str, *, returning: bool = False) -> None:
+        """End in good order, soon; `run` returns."""
+        if self._ending is None:
+            self._ending = Goodbye(reason=reason, returning=returning)
+            self._end.set()
+
+    def beat_now(self) -> None:
+        """Send a heartbeat at once rather than when its time has come (lower end)."""
+        self._beat_now.set()
+
+    async def call(self, request: Request) -> Response:
+        """Ask the peer; raises Unreachable."""
+        return await self.calls.call(request, answer_within=self.timing.answer_within)
+
+    async def _ended(self) -> None:
+        await self._end.wait()
+        if self._ending is not None and self.farewell is None:
+            try:
+                async with asyncio.timeout(1):
+                    await self._send(self._ending)
+            except (LinkError, TimeoutError) as error:
+                log.debug("link.goodbye-unsent", peer=self.peer, reason=str(error))
+        raise _Over
+
+    async def _receive(self) -> None:
+        while True:
+            try:
+                async with asyncio.timeout(self.timing.lost_after):
+                    frame = await self._connection.receive()
+            except TimeoutError:
+                raise ConnectionLost(f"nothing was heard for {self.timing.lost_after:g} s") from None
+            message = messages.unpack(frame)
+            if message is not None:
+                await self._dispatch(message)
+
+    async def _dispatch(self, message: messages.AnyMessage) -> None:
+        match message:
+            case Entries():
+                # The sender's window bounds this queue; repeated batches get room for as many again.
+                if len(self._batches) >= 4 * WINDOW:
+                    raise BadMessage("more batches than the window allows")
+                self._batches.append(message)
+                self._batch_came.set()
+            case Acknowledge():
+                self.outgoing.acknowledge(message)
+            case Again():
+                self.outgoing.again(message.keys)
+            case Heartbeat():
+                await self._send(HeartbeatEcho(sequence=message.sequence))
+            case HeartbeatEcho():
+                self._proven(message)
+            case CallStart() | CallAnswer() | CallBody() | CallEnd() | CallCancel() | CallCredit():
+                self.calls.take(message)
+            case Refusal():
+                raise Refused(message.code, message.reason, message.remedy)
+            case Goodbye():
+                self.farewell = message
+                self._end.set()
+            case _:
+                raise BadMessage(f"{type(message).__name__} has no place in a session")
+
+    # -- their stream
+
+    async def _take_in(self, store_id: str) -> None:
+        if self.intake.refused:
+            await self._ask_again([k for k in self.intake.refused if k[0] != "*"])
+        while True:
+            await self._batch_came.wait()
+            self._batch_came.clear()
+            while self._batches:
+                batch = self._batches.popleft()
+                refused = await self.intake.take(batch, store_id)
+                if refused:
+                    shown = [f"{r.kind} {r.namespace}/{r.name}: {r.reason}" for r in refused[:5]]
+                    log.warning("link.refused", peer=self.peer, count=len(refused), first=shown)
+                await self._send(Acknowledge(number=batch.number, upto=batch.upto, refused=refused))
+
+    async def _make_way(self, changes: list[Change]) -> None:
+        """Our own history went on: ask again for what it no longer stands in the way of."""
+        if self.intake.refused:
+            await self._ask_again([k for k in map(self.intake.unblocked, changes) if k is not None])
+
+    async def _ask_again(self, keys: list[messages.Key]) -> None:
+        if keys and self.hello and "again" in self.hello.features:
+            await self._send(Again(keys=keys[:AGAIN_AT_ONCE]))
+
+    # -- heartbeats
+
+    async def _beat(self) -> None:
+        sequence = 0
+        while True:
+            sequence += 1
+            self._beat_now.clear()
+            self._beats.append((sequence, self._clock(), asyncio.get_running_loop().time()))
+            await self._send(Heartbeat(sequence=sequence))
+            try:
+                async with asyncio.timeout(self.timing.heartbeat):
+                    await self._beat_now.wait()
+            except TimeoutError:
+                continue
+
+    def _proven(self, echo: HeartbeatEcho) -> None:
+        while self._beats and self._beats[0][0] <= echo.sequence:
+            sequence, sent_at, monotonic = self._beats.popleft()
+            if sequence == echo.sequence:
+                self._on_proof(Proof(sent_at, self._clock(), monotonic))
+
+    # -- inside
+
+    def _caller(self, start: CallStart) -> Caller:
+        """Who asks: the upper end speaks for its users, a lower end only for itself."""
+        if self.side == "upper":
+            return Caller(f"roost:{self.node}", ["roost:nodes"])
+        return Caller(start.caller, list(start.groups))
+
+    async def _send(self, message: Message) -> None:
+        try:
+            async with asyncio.timeout(self.timing.send_within):
+                await self._connection.send(messages.pack(message))
+        except TimeoutError:
+            raise ConnectionLost(f"the peer took nothing for {self.timing.send_within:g} s") from None
+
+
+class _Over(LinkError):
+    """The session ended in good order."""
+
+
+def _leaves(group: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]:
+    """The errors of a group, in the order in which its tasks failed."""
+    for error in group.exceptions:
+        if isinstance(error, BaseExceptionGroup):
+            yield from _leaves(error)
+        else:
+            yield error
