@@ -87,11 +87,13 @@ class Agent:
         self._wake = asyncio.Event()
         self._observed = asyncio.Event()
         self._restarting = False
+        self._unpublished = False
 
     async def run(self) -> None:
         """Run until cancelled."""
         self._wake, self._observed = asyncio.Event(), asyncio.Event()
         await self._attempt(self._store.transact(self._told_start))
+        await self._attempt(self._remember_readings())
         async with asyncio.TaskGroup() as group:
             for loop in (self._observe, self._monitor, self._configure, self._follow, self._notice_ports):
                 group.create_task(loop())
@@ -99,6 +101,12 @@ class Agent:
     def notice(self) -> None:
         """The link came or went."""
         self._wake.set()
+
+    async def _remember_readings(self) -> None:
+        """Go on from the readings of the agent before this one, so that its end clears no alarm."""
+        key = (self._identity.cloud, self._identity.host)
+        host = await self._store.read(lambda tx: tx.seek(Host, *key))
+        self._readings = list(host.status.readings) if host else []
 
     # -- observing
 
@@ -134,13 +142,13 @@ class Agent:
                 history=self._history,
                 carrying=self._specification.platform_ports,
             )
-            if readings != self._readings:
+            if readings != self._readings or self._unpublished:
                 self._readings = readings
                 await self._publish()
             await asyncio.sleep(self._sample_seconds)
 
     async def _publish(self) -> None:
-        await self._attempt(self._store.transact(self._report))
+        self._unpublished = await self._attempt(self._store.transact(self._report)) is None
 
     def _report(self, tx: Transaction) -> None:
         """Write what is known of the machine into the Host, once the cloud has sent one."""

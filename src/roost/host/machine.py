@@ -16,7 +16,8 @@ from typing import Protocol
 
 from roost.host.aspect import Aspect
 from roost.host.aspect import boot_id as kernel_boot_id
-from roost.host.firewall import FirewallAspect, FirewallDriver
+from roost.host.firewall.aspect import FirewallAspect
+from roost.host.firewall.driver import FirewallDriver
 from roost.host.observe import observe, watch_ports
 from roost.host.observe.source import Source
 from roost.host.sampling import Sample, Sampler
@@ -73,7 +74,7 @@ class RealMachine:
         return await self._sampler.sample()
 
     async def changes(self) -> AsyncIterator[None]:
-        async with contextlib.aclosing(watch_ports()) as changes:  # type: ignore[type-var]
+        async with contextlib.aclosing(watch_ports()) as changes:
             async for _ in changes:
                 yield
 

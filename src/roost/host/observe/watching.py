@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 
 from roost.host.observe import netlink
 
@@ -19,7 +19,7 @@ _BUFFER = 1 << 16
 _MAXIMUM_READS = 256
 
 
-async def watch_ports(interval: float = INTERVAL) -> AsyncIterator[None]:
+async def watch_ports(interval: float = INTERVAL) -> AsyncGenerator[None, None]:
     """Yields after links or addresses changed, at most once per `interval` seconds. Raises OSError when
     the kernel refuses the socket, or when it fails for good. Close it (`contextlib.aclosing`) when done."""
     loop = asyncio.get_running_loop()

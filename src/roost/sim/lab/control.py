@@ -19,10 +19,11 @@ from typing import TypeAlias
 import msgspec
 
 from roost.sim.lab.errors import LabError
-from roost.sim.lab.ground import CONTROL, MARK
+from roost.sim.lab.ground import CONTROL
 from roost.sim.lab.namespaces import user_namespace
 from roost.sim.lab.network import Direction
 from roost.sim.lab.spawn import launcher
+from roost.sim.lab.strays import MARK
 from roost.sim.lab.supervisor import ProcessStatus
 
 _MAXIMUM_REQUEST = 65_536
@@ -131,7 +132,7 @@ class LabStatus(_Reply, frozen=True, tag="status"):
     """The whole laboratory. `user_namespace` tells one user namespace from another."""
 
     pid: int
-    directory: str
+    mark: str
     rights: str
     user_namespace: int
     started: float
@@ -259,4 +260,4 @@ async def attach_command(directory: Path, host: str, argv: Sequence[str]) -> lis
     if user_namespace() != lab.user_namespace:
         options.insert(0, f"--user=/proc/{lab.pid}/ns/user")
     # Marked, so that the end of the laboratory is also the end of what was started in it.
-    return [*launcher(), *options, "--", "env", f"{MARK}={lab.directory}", *argv]
+    return [*launcher(), *options, "--", "env", f"{MARK}={lab.mark}", *argv]

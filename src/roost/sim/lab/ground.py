@@ -1,9 +1,9 @@
 """The directory a laboratory stands on: one at a time, cleared of what a killed one left.
 
 The lock is held by an open file: the kernel drops it with its holder, so a laboratory that was
-killed never blocks the next. What it may have left are files, and processes of processes whose
-death wish went unheard; those carry the directory in their environment and are found by it. They
-are looked for before this process moves into a user namespace, from where it could not end them.
+killed never blocks the next. Strays of an earlier one (see `strays`) are looked for before this
+process moves into a user namespace, from where it could not end them, and a guard is left to look
+for those of this one should it be killed.
 """
 
 from __future__ import annotations
@@ -11,32 +11,45 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-import signal
+import secrets
+import subprocess
+import sys
 from pathlib import Path
 
+from roost.sim.lab import strays
 from roost.sim.lab.errors import LabError
 from roost.sim.lab.namespaces import Rights, become_capable, require_programs
 
-MARK = "ROOST_LAB"
 CONTROL = "control.sock"
 NOTIFY = "notify.sock"
 _LOCK = "lock"
 # A Unix socket's path has at most 107 bytes, the longest name in the directory is 13 with its slash.
 _MAXIMUM_PATH = 94
+_GUARD_SECONDS = 10.0
 
 
 class Ground:
-    """A prepared directory, held by its lock. `release` lets it go."""
+    """A prepared directory, held by its lock. `mark` is for the environment of all that runs on it."""
 
-    def __init__(self, directory: Path, rights: Rights, lock: int) -> None:
+    def __init__(
+        self, directory: Path, rights: Rights, mark: str, lock: int, guard: subprocess.Popen[bytes]
+    ) -> None:
         self.directory = directory
         self.rights = rights
+        self.mark = mark
         self._lock = lock
+        self._guard = guard
 
     def release(self) -> None:
-        """Remove what only a running laboratory has, and let go of the lock."""
+        """End what is left, remove what only a running laboratory has, and let go of the lock."""
         if self._lock < 0:
             return
+        # At the end of its input the guard clears up and ends; that takes it milliseconds.
+        try:
+            self._guard.communicate(timeout=_GUARD_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._guard.kill()
+            self._guard.wait()
         _remove_sockets(self.directory)
         with contextlib.suppress(OSError):
             (self.directory / _LOCK).unlink()
@@ -63,9 +76,11 @@ def prepare(directory: Path) -> Ground:
             "it may belong to root from an earlier start: remove it with `sudo rm -r`, or choose another",
         ) from error
     try:
-        end_strays(directory)
+        strays.end_strays(strays.mark_of(directory, ""))
         _remove_sockets(directory)
-        return Ground(directory, become_capable(), lock)
+        rights = become_capable()
+        mark = strays.mark_of(directory, secrets.token_hex(8))
+        return Ground(directory, rights, mark, lock, _start_guard(mark))
     except BaseException:
         os.close(lock)
         raise
@@ -98,47 +113,17 @@ def _remove_sockets(directory: Path) -> None:
             (directory / name).unlink()
 
 
-def _ancestors() -> set[int]:
-    """This process and those it descends from: a laboratory may be started from inside another's host."""
-    found: set[int] = set()
-    pid = os.getpid()
-    while pid > 0 and pid not in found:
-        found.add(pid)
-        try:
-            stat = Path(f"/proc/{pid}/stat").read_text()
-        except OSError:
-            break
-        # The name stands in parentheses and may hold any character: count from the last one.
-        pid = int(stat.rpartition(")")[2].split()[1])
-    return found
-
-
-def _is_marked(pid: int, mark: bytes) -> bool:
+def _start_guard(mark: str) -> subprocess.Popen[bytes]:
     try:
-        return mark in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
-    except OSError:
-        return False
-
-
-def end_strays(directory: Path) -> int:
-    """Kill every process that belongs to a laboratory of this directory; return how many there were."""
-    mark = os.fsencode(f"{MARK}={directory}")
-    spared = _ancestors()
-    ended = 0
-    for entry in Path("/proc").iterdir():
-        if not entry.name.isdigit() or int(entry.name) in spared or not _is_marked(int(entry.name), mark):
-            continue
-        try:
-            descriptor = os.pidfd_open(int(entry.name))
-        except OSError:
-            continue
-        try:
-            # Looked at again through the descriptor's lifetime: the number may have changed hands.
-            if _is_marked(int(entry.name), mark):
-                signal.pidfd_send_signal(descriptor, signal.SIGKILL)
-                ended += 1
-        except OSError:
-            continue
-        finally:
-            os.close(descriptor)
-    return ended
+        return subprocess.Popen(
+            [sys.executable, "-I", "-S", strays.__file__, mark],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            cwd="/",
+            start_new_session=True,
+        )
+    except OSError as error:
+        raise LabError(
+            f"cannot start the guard: {error.strerror}", "see that this machine has room"
+        ) from error

@@ -44,10 +44,11 @@ from roost.sim.lab.control import (
     Stop,
 )
 from roost.sim.lab.errors import LabError
-from roost.sim.lab.ground import MARK, Ground, end_strays
+from roost.sim.lab.ground import Ground
 from roost.sim.lab.namespaces import SEARCH_PATH, Namespaces, user_namespace
 from roost.sim.lab.network import Direction, build, change_rules, fault_rules, mend_rules
 from roost.sim.lab.spawn import Place, spawn
+from roost.sim.lab.strays import MARK
 from roost.sim.lab.supervisor import Process, Supervisor
 from roost.sim.lab.topology import CENTRE, Plan, Port, SitePlan, Topology, plan
 
@@ -104,7 +105,7 @@ class Lab:
         self._namespaces = Namespaces(self.plan.namespaces)
         try:
             await build(self.plan, self._namespaces)
-            self.supervisor = Supervisor(self.directory, self._place, self._report)
+            self.supervisor = Supervisor(self.directory, self._place, self._report, {MARK: self.ground.mark})
             await self._control.open()
         except BaseException:
             self._namespaces.close()
@@ -118,10 +119,10 @@ class Lab:
         try:
             await self.supervisor.stop()
             await self._control.close()
-            end_strays(self.directory)
         finally:
-            self._namespaces.close()
+            # The ground first: it ends what was started in a host from another terminal.
             self.ground.release()
+            self._namespaces.close()
             for number in _STOP_SIGNALS:
                 asyncio.get_running_loop().remove_signal_handler(number)
 
@@ -152,7 +153,7 @@ class Lab:
             child = spawn(
                 argv,
                 place=self._place(host),
-                environment={**os.environ, "PATH": SEARCH_PATH, MARK: str(self.directory)},
+                environment={**os.environ, "PATH": SEARCH_PATH, MARK: self.ground.mark},
                 directory=self.directory,
                 output=collect,
                 listening={},
@@ -212,7 +213,7 @@ class Lab:
         """Everything about this laboratory now."""
         return LabStatus(
             pid=os.getpid(),
-            directory=str(self.directory),
+            mark=self.ground.mark,
             rights=str(self.ground.rights),
             user_namespace=user_namespace(),
             started=self._started,

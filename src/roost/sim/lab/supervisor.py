@@ -22,7 +22,7 @@ import msgspec
 
 from roost.sim.lab.enter import CANNOT_ENTER
 from roost.sim.lab.errors import LabError, ProcessFailed
-from roost.sim.lab.ground import MARK, NOTIFY
+from roost.sim.lab.ground import NOTIFY
 from roost.sim.lab.logs import Log
 from roost.sim.lab.namespaces import SEARCH_PATH
 from roost.sim.lab.notices import NoticeSocket
@@ -91,17 +91,19 @@ class _Supervised:
 
 
 class Supervisor:
-    """Keeps processes running. `report` receives sentences for the operator."""
+    """Keeps processes running. `report` receives sentences for the operator; all get `environment`."""
 
     def __init__(
         self,
         directory: Path,
         place: Callable[[str], Place | None],
         report: Callable[[str], None],
+        environment: Mapping[str, str],
     ) -> None:
         self._directory = directory
         self._place = place
         self._report = report
+        self._common = environment
         self._all: dict[str, _Supervised] = {}
         self._stopping = False
         self._changed = asyncio.Event()
@@ -297,7 +299,7 @@ class Supervisor:
             "PYTHONUNBUFFERED": "1",
             **own,
             "NOTIFY_SOCKET": str(self._notices.path),
-            MARK: str(self._directory),
+            **self._common,
         }
 
     # Verbs

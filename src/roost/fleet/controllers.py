@@ -1,0 +1,21 @@
+"""The controllers that make clouds one fleet, in one list for all who assemble a central cloud."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from roost.engine.controller import Controller
+from roost.engine.presence import Presences
+from roost.fleet.departure import DepartureController
+from roost.fleet.sharing import SharingController
+from roost.fleet.subclouds import SubcloudController
+
+
+def controllers(cloud: str, presence: Presences, disconnect: Callable[[str], None]) -> dict[str, Controller]:
+    """Controllers by name. `disconnect` ends the link of a subcloud that is gone."""
+    made: tuple[Controller, ...] = (
+        SubcloudController(cloud, presence),
+        SharingController(cloud),
+        DepartureController(cloud, disconnect),
+    )
+    return {c.name: c for c in made}
