@@ -66,7 +66,11 @@ def lab(directory: Path, port: int) -> None:
                 )
             )
             for host in running.plan.hosts:
-                running.add(Process(name=host.name, argv=(*me, "agent"), host=host.name, after=("central",)))
+                running.add(
+                    Process(
+                        name=host.name, argv=(*me, "agent", "--child"), host=host.name, after=("central",)
+                    )
+                )
             await running.supervisor.ready(within=60)
             print("ready", listener.getsockname()[1], flush=True)
             await running.until_stopped()

@@ -37,7 +37,7 @@ def reports() -> Reports:
 
 @pytest_asyncio.fixture
 async def supervisor(tmp_path: Path, reports: Reports) -> AsyncIterator[Supervisor]:
-    made = Supervisor(tmp_path, lambda host: None, reports.append)
+    made = Supervisor(tmp_path, lambda host: None, reports.append, {})
     try:
         yield made
     finally:
@@ -180,7 +180,7 @@ async def test_paused_and_resumed(supervisor: Supervisor) -> None:
 
 
 async def test_one_that_ignores_the_wish_to_end_is_killed_and_a_paused_one_ends(tmp_path: Path) -> None:
-    made = Supervisor(tmp_path, lambda host: None, print)
+    made = Supervisor(tmp_path, lambda host: None, print, {})
     made.add(
         python(
             "stubborn", "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN)\n" + READY + WAIT * 2
