@@ -1,0 +1,166 @@
+"""May this write be done at all, and is what it would leave right? Checks without I/O.
+
+Order: whose namespace and home it is, who owns the kind, the user's object itself (metadata, types,
+invariants). The rules of the kind's domain come after, in the transaction of the write.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from roost.api.access import verbs
+from roost.api.context import ApiContext
+from roost.api.status import ApiError, bad_request, forbidden, invalid
+from roost.model import codec
+from roost.model.codec import Raw
+from roost.model.kind import KindInfo, Problem
+from roost.model.meta import API_VERSION, GROUP, Owner, Resource
+from roost.model.selector import LABEL_KEY, LABEL_VALUE
+from roost.store.transaction import Stored
+
+ANNOTATIONS = 256 * 1024
+OWNERS = {
+    Owner.OPERATOR: "operators",
+    Owner.CLOUD: "the cloud's controllers",
+    Owner.HOST: "the host's agent",
+    Owner.FLEET: "the fleet's controllers",
+}
+
+
+def own_namespace(context: ApiContext, info: KindInfo, namespace: str, name: str) -> None:
+    """Namespaced resources are written in this cloud's namespace only; raises ApiError 403."""
+    if info.namespaced and namespace != context.cloud:
+        raise forbidden(
+            info,
+            name,
+            f"namespace {namespace} belongs to subcloud {namespace}, this is the API of {context.cloud}",
+            f"use --context {namespace}, or -n {context.cloud} for this cloud",
+        )
+
+
+def own_home(info: KindInfo, stored: Stored) -> None:
+    """Copies are written at their home only; raises ApiError 403."""
+    if stored.origin == "up":
+        raise forbidden(info, stored.name, "its home is the central cloud, here is a copy", "change it there")
+    if stored.origin:
+        node = stored.origin.removeprefix("down:")
+        raise forbidden(
+            info, stored.name, f"its home is subcloud {node}, here is a copy", f"use its context: {node}"
+        )
+
+
+def writable(info: KindInfo, verb: str, name: str) -> None:
+    """Raise ApiError 403 when people don't write this kind, or not with this verb."""
+    known = verbs(info)
+    if verb in known:
+        return
+    if "update" not in known:
+        raise forbidden(
+            info,
+            name,
+            f"resources of this kind are written by {OWNERS[info.spec_owner]} alone",
+            "change the resources they follow from",
+        )
+    done = {"create": "created", "delete": "deleted", "deletecollection": "deleted"}.get(verb, verb)
+    remedy = {
+        "Alarm": "remove its cause; spec can be changed to acknowledge it",
+        "Cloud": "it comes and goes with its site; spec can be changed",
+    }
+    raise forbidden(
+        info,
+        name,
+        f"resources of this kind are {done} by {OWNERS[info.status_owner]} alone",
+        remedy.get(info.kind, "change it instead"),
+    )
+
+
+def status_refused(info: KindInfo, name: str) -> ApiError:
+    """Status is observation: people don't write it."""
+    return forbidden(
+        info,
+        name,
+        f"status is written by {OWNERS[info.status_owner]} alone",
+        "change spec, and status will follow",
+    )
+
+
+def envelope(info: KindInfo, body: Raw, namespace: str, name: str) -> None:
+    """The body's apiVersion, kind, name and namespace fit the request; raises ApiError 400."""
+    for key, expected in (("apiVersion", API_VERSION), ("kind", info.kind)):
+        given = body.get(key)
+        if given not in (None, expected):
+            raise bad_request(f"{key} is {str(given)[:100]!r}, this path takes {expected!r}")
+    meta = body.get("metadata", {})
+    if not isinstance(meta, dict):
+        raise bad_request("metadata must be an object")
+    given = meta.get("namespace") or ""
+    if given and given != namespace:
+        raise bad_request(
+            f"the namespace of the provided object ({str(given)[:63]}) does not match "
+            f"the namespace sent on the request ({namespace or 'none: the kind has no namespaces'})"
+        )
+    given = meta.get("name") or ""
+    if name and given and given != name:
+        raise bad_request(
+            f"the name of the object ({str(given)[:253]}) does not match the name on the URL ({name})"
+        )
+
+
+def unknown(info: KindInfo, body: Raw, stored: Raw | None) -> list[str]:
+    """Fields of the body that neither this version nor the stored resource knows."""
+    known = set(codec.unknown_fields(info, stored)) if stored else set()
+    return [p for p in codec.unknown_fields(info, body) if p not in known]
+
+
+def decode(info: KindInfo, body: Raw, name: str) -> Resource:
+    """The user's object as a struct, with defaults and invariants; raises ApiError 422."""
+    resource, problems = codec.check(info, body)
+    if resource is None:
+        raise invalid(info, name, problems)
+    problems = metadata_problems(info, resource)
+    if problems:
+        raise invalid(info, name, problems)
+    return resource
+
+
+def metadata_problems(info: KindInfo, resource: Resource) -> list[Problem]:
+    """What is wrong with the name, labels, annotations and finalizers."""
+    meta = resource.metadata
+    problems = []
+    if not re.fullmatch(info.name_pattern, meta.name):
+        problems.append(
+            Problem(
+                "metadata.name",
+                f"Invalid value: {meta.name[:100]!r} does not fit {info.name_pattern}",
+                "use lower-case letters, digits and '-', a letter or digit first and last",
+            )
+        )
+    for key, value in meta.labels.items():
+        if not LABEL_KEY.match(key):
+            problems.append(
+                Problem("metadata.labels", f"{key[:100]!r} is not a label key", "as [PREFIX/]NAME")
+            )
+        if not LABEL_VALUE.match(value):
+            reason = f"{value[:100]!r} is not a label value"
+            problems.append(Problem(f"metadata.labels.{key}", reason, "letters, digits, '-_.', 63 at most"))
+    problems += _annotation_problems(meta.annotations)
+    problems += [
+        Problem("metadata.finalizers", f"{f[:100]!r} is not a qualified name", f"as {GROUP}/drain")
+        for f in meta.finalizers
+        if not LABEL_KEY.match(f)
+    ]
+    return problems
+
+
+def _annotation_problems(annotations: dict[str, str]) -> Sequence[Problem]:
+    problems = [
+        Problem("metadata.annotations", f"{key[:100]!r} is not an annotation key", "as [PREFIX/]NAME")
+        for key in annotations
+        if not LABEL_KEY.match(key.lower())
+    ]
+    size = sum(len(k) + len(v.encode(errors="replace")) for k, v in annotations.items())
+    if size > ANNOTATIONS:
+        reason = f"annotations have {size} bytes, {ANNOTATIONS} are allowed"
+        problems.append(Problem("metadata.annotations", reason, "keep large data elsewhere"))
+    return problems

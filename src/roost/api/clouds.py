@@ -1,0 +1,80 @@
+"""/clouds/NAME/...: a subcloud's own API, reached through its link with the caller's own rights."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+from starlette.requests import Request
+from starlette.responses import StreamingResponse
+
+from roost.api import bodies
+from roost.api.context import ApiContext
+from roost.api.status import ApiError
+from roost.link import exchange
+
+_STAYS = frozenset(
+    {
+        "authorization",
+        "connection",
+        "content-length",
+        "cookie",
+        "expect",
+        "host",
+        "keep-alive",
+        "proxy-authorization",
+        "proxy-connection",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+    }
+)
+
+
+async def forward(
+    context: ApiContext, request: Request, caller: exchange.Caller, name: str
+) -> StreamingResponse:
+    """Send the request on and stream the answer back; raises ApiError 404 and 503."""
+    if context.call_cloud is None:
+        raise ApiError(
+            404, f"cloud {name[:63]!r} can't be reached from here: {context.cloud} has no subclouds"
+        )
+    raw_path = request.scope.get("raw_path") or request.url.path.encode()
+    path = "/" + raw_path.decode("latin-1").split("/", 3)[3] if raw_path.count(b"/") > 2 else "/"
+    if request.scope["query_string"]:
+        path += "?" + request.scope["query_string"].decode("latin-1")
+    sent = exchange.Request(
+        method=request.method,
+        path=path,
+        headers=[(k, v) for k, v in request.headers.items() if k not in _STAYS],
+        body=await bodies.read(request),
+        caller=caller,
+    )
+    try:
+        answer = await context.call_cloud(name, sent)
+    except exchange.Unreachable as error:
+        raise unreachable(name, error.reason) from error
+    headers = {k: v for k, v in answer.headers if k.lower() not in _STAYS}
+    return StreamingResponse(_body(answer), answer.status, headers=headers)
+
+
+def unreachable(name: str, reason: str) -> ApiError:
+    """503 that says which cloud, why, and what to do."""
+    return ApiError(
+        503,
+        f"cloud {name} can't be reached: {reason}; it goes on by itself, and what is known of it here is "
+        f"listed with -n {name} in this cloud's context; try again when kubectl get subcloud {name} "
+        "says online",
+        details={"name": name, "group": "roost.edge", "kind": "subclouds", "retryAfterSeconds": 5},
+        headers={"Retry-After": "5"},
+    )
+
+
+async def _body(answer: exchange.Response) -> AsyncIterator[bytes]:
+    try:
+        async for chunk in answer.body:
+            yield chunk
+    finally:
+        close = getattr(answer.body, "aclose", None)
+        if close is not None:
+            await close()

@@ -1,0 +1,215 @@
+"""The schema documents: /openapi/v2 (JSON and protobuf) and /openapi/v3.
+
+Made once, when first asked for, and kept as bytes. kubectl reads them to explain kinds, to check
+manifests (old versions), and to learn that dryRun and fieldValidation are understood (it looks for
+those parameters at the PATCH operation of the kind).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from functools import cache
+
+import msgspec
+from starlette.responses import Response
+
+from roost import __version__
+from roost.api import protobuf
+from roost.api.access import verbs
+from roost.api.bodies import JSON_PATCH, MERGE_PATCH
+from roost.api.status import ApiError, no_such_path
+from roost.model.codec import Raw
+from roost.model.kind import KindInfo
+from roost.model.meta import GROUP, VERSION
+from roost.model.registry import KINDS
+from roost.model.schema import GVK, OURS, definitions, refer
+
+PROTOBUF = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf"
+JSON = "application/json"
+_V3 = f"/openapi/v3/apis/{GROUP}/{VERSION}"
+_INFO = {"title": "Roost", "version": __version__}
+
+_SELECTING = {
+    "labelSelector": ("string", "Only resources whose labels match."),
+    "fieldSelector": ("string", "Only resources whose fields match."),
+}
+_READING = {
+    **_SELECTING,
+    "limit": ("integer", "Resources per page."),
+    "continue": ("string", "Token of the page before."),
+    "resourceVersion": ("string", "Revision to read or to watch from."),
+    "resourceVersionMatch": ("string", "Exact or NotOlderThan."),
+    "timeoutSeconds": ("integer", "How long a watch lasts."),
+    "watch": ("boolean", "Stream changes instead of listing."),
+    "allowWatchBookmarks": ("boolean", "Send bookmarks on a watch."),
+    "sendInitialEvents": ("boolean", "Begin a watch with the present state."),
+}
+_DRY_RUN = {"dryRun": ("string", "All: do everything, keep nothing.")}
+_WRITING = {
+    **_DRY_RUN,
+    "fieldManager": ("string", "Who writes; taken and not used."),
+    "fieldValidation": ("string", "Strict, Warn or Ignore: what to do about unknown fields."),
+}
+_ACTIONS = (
+    ("get", "list", "list", _READING),
+    ("post", "create", "post", _WRITING),
+    ("delete", "deletecollection", "deletecollection", {**_DRY_RUN, **_SELECTING}),
+)
+_SINGLE = (
+    ("get", "get", "get", {"resourceVersion": ("string", "Not older than this revision.")}),
+    ("put", "update", "put", _WRITING),
+    ("patch", "patch", "patch", _WRITING),
+    ("delete", "delete", "delete", _DRY_RUN),
+)
+
+
+def respond(parts: Sequence[str], accept: str) -> Response:
+    """Answer a path below /openapi; raises ApiError 404 and 406."""
+    match list(parts):
+        case ["v2"]:
+            if PROTOBUF in accept:
+                return _document(_version2_protobuf(), PROTOBUF)
+            return _document(_version2_json(), JSON)
+        case ["v3"]:
+            url = f"{_V3}?hash={_tag(_version3_json())}"
+            index = {"paths": {f"apis/{GROUP}/{VERSION}": {"serverRelativeURL": url}}}
+            return Response(msgspec.json.encode(index), media_type=JSON)
+        case ["v3", "apis", group, version] if (group, version) == (GROUP, VERSION):
+            if accept and JSON not in accept and "*/*" not in accept:
+                raise ApiError(406, "OpenAPI v3 is served as application/json only")
+            return _document(_version3_json(), JSON)
+    raise no_such_path()
+
+
+def version2() -> Raw:
+    """The OpenAPI v2 document."""
+    found = refer(definitions(), lambda name, rest: {**_text(rest), "$ref": f"#/definitions/{name}"})
+    return {"swagger": "2.0", "info": _INFO, "paths": _paths(_operation2), "definitions": found}
+
+
+def version3() -> Raw:
+    """The OpenAPI v3 document of our group."""
+    schemas = refer(
+        definitions(), lambda name, rest: {**rest, "allOf": [{"$ref": f"#/components/schemas/{name}"}]}
+    )
+    return {
+        "openapi": "3.0.0",
+        "info": _INFO,
+        "paths": _paths(_operation3),
+        "components": {"schemas": schemas},
+    }
+
+
+@cache
+def _version2_json() -> bytes:
+    return msgspec.json.encode(version2())
+
+
+@cache
+def _version2_protobuf() -> bytes:
+    return protobuf.document(version2())
+
+
+@cache
+def _version3_json() -> bytes:
+    return msgspec.json.encode(version3())
+
+
+def _tag(body: bytes) -> str:
+    return hashlib.sha256(body).hexdigest()[:32].upper()
+
+
+def _document(body: bytes, media: str) -> Response:
+    headers = {"ETag": f'"{_tag(body)}"', "Content-Type": media, "Cache-Control": "no-cache, private"}
+    return Response(body, headers=headers)
+
+
+def _text(rest: Raw) -> Raw:
+    """OpenAPI v2 allows only a description beside a reference."""
+    return {k: v for k, v in rest.items() if k == "description"}
+
+
+def _paths(operation: Callable[..., Raw]) -> Raw:
+    paths: Raw = {}
+    for info in KINDS:
+        if not info.served:
+            continue
+        base = f"/apis/{GROUP}/{VERSION}"
+        where = (
+            f"{base}/namespaces/{{namespace}}/{info.plural}" if info.namespaced else f"{base}/{info.plural}"
+        )
+        if info.namespaced:
+            paths[f"{base}/{info.plural}"] = {"get": operation(info, *_ACTIONS[0])}
+        offered = verbs(info)
+        shared = [_path_parameter("namespace")] if info.namespaced else []
+        collection = {a[0]: operation(info, *a) for a in _ACTIONS if a[1] in offered}
+        single = {a[0]: operation(info, *a) for a in _SINGLE if a[1] in offered}
+        paths[where] = {**collection, **({"parameters": shared} if shared else {})}
+        paths[f"{where}/{{name}}"] = {**single, "parameters": [_path_parameter("name"), *shared]}
+    return paths
+
+
+def _path_parameter(name: str) -> Raw:
+    return {"name": name, "in": "path", "required": True, "type": "string", "schema": {"type": "string"}}
+
+
+def _common(info: KindInfo, verb: str, action: str) -> Raw:
+    return {
+        "operationId": f"{verb}{info.kind}",
+        "description": f"{verb} {info.plural}",
+        "x-kubernetes-action": action,
+        GVK: {"group": GROUP, "version": VERSION, "kind": info.kind},
+    }
+
+
+def _consumes(method: str) -> list[str]:
+    return [MERGE_PATCH, JSON_PATCH] if method == "patch" else [JSON]
+
+
+def _schema_name(info: KindInfo, verb: str) -> str:
+    return f"{OURS}{info.kind}List" if verb == "list" else f"{OURS}{info.type.__name__}"
+
+
+def _operation2(info: KindInfo, method: str, verb: str, action: str, parameters: Raw) -> Raw:
+    listed: list[Raw] = [
+        {"name": name, "in": "query", "type": type, "description": text}
+        for name, (type, text) in parameters.items()
+    ]
+    operation = {
+        **_common(info, verb, action),
+        "produces": [JSON],
+        "consumes": _consumes(method),
+        "parameters": listed,
+        "responses": {
+            "200": {
+                "description": "OK",
+                "schema": {"$ref": f"#/definitions/{_schema_name(info, verb)}"},
+            }
+        },
+    }
+    if method in ("post", "put"):
+        body = {"$ref": f"#/definitions/{_schema_name(info, verb)}"}
+        listed.append({"name": "body", "in": "body", "required": True, "schema": body})
+    if method == "patch":
+        listed.append({"name": "body", "in": "body", "required": True, "schema": {"type": "object"}})
+    return operation
+
+
+def _operation3(info: KindInfo, method: str, verb: str, action: str, parameters: Raw) -> Raw:
+    reference = {"$ref": f"#/components/schemas/{_schema_name(info, verb)}"}
+    operation: Raw = {
+        **_common(info, verb, action),
+        "parameters": [
+            {"name": name, "in": "query", "description": text, "schema": {"type": type}}
+            for name, (type, text) in parameters.items()
+        ],
+        "responses": {"200": {"description": "OK", "content": {JSON: {"schema": reference}}}},
+    }
+    if method in ("post", "put", "patch"):
+        inner = {"type": "object"} if method == "patch" else reference
+        operation["requestBody"] = {
+            "required": True,
+            "content": {media: {"schema": inner} for media in _consumes(method)},
+        }
+    return operation

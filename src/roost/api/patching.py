@@ -1,0 +1,90 @@
+"""Patches as pure functions: JSON merge patch (RFC 7386) and JSON patch (RFC 6902)."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import msgspec
+
+from roost.api import bodies
+from roost.api.status import ApiError, bad_request
+from roost.model.codec import Raw
+
+MOST_STEPS = 1000
+
+_REMEDIES = {
+    "application/strategic-merge-patch+json": (
+        "strategic merge patch is for built-in kinds of Kubernetes; "
+        "send a merge patch (kubectl patch --type=merge)"
+    ),
+    "application/apply-patch+yaml": (
+        "server-side apply is not in this version; use kubectl apply without --server-side"
+    ),
+    "application/apply-patch+cbor": (
+        "server-side apply is not in this version; use kubectl apply without --server-side"
+    ),
+}
+
+
+def check_type(kind: str) -> None:
+    """Raise ApiError 415 with the remedy unless patches of this type are taken."""
+    if kind not in (bodies.MERGE_PATCH, bodies.JSON_PATCH):
+        remedy = _REMEDIES.get(kind, f"send {bodies.MERGE_PATCH} or {bodies.JSON_PATCH}")
+        raise ApiError(415, f"a patch of type {kind[:100]!r} is not taken: {remedy}")
+
+
+def apply(kind: str, current: Raw, patch: Any) -> Raw:
+    """The patched object; raises ApiError 400, 413 and 422. `current` stays as it is."""
+    if kind == bodies.MERGE_PATCH:
+        if not isinstance(patch, dict):
+            raise bad_request("a merge patch must be a JSON object")
+        patched = merge(current, patch)
+    else:
+        patched = _json_patch(current, patch)
+    if not isinstance(patched, dict) or not isinstance(patched.get("metadata"), dict):
+        raise bad_request("the patch leaves no resource: metadata must stay an object")
+    return patched
+
+
+def merge(target: Any, patch: Any) -> Any:
+    """RFC 7386: objects are merged, null removes, everything else replaces."""
+    if not isinstance(patch, dict):
+        return patch
+    merged = dict(target) if isinstance(target, dict) else {}
+    for key, value in patch.items():
+        if value is None:
+            merged.pop(key, None)
+        else:
+            merged[key] = merge(merged.get(key), value)
+    return merged
+
+
+def _json_patch(current: Raw, steps: Any) -> Any:
+    """RFC 6902, step by step: copies could double an object with each step, so its size is watched."""
+    import jsonpatch
+    import jsonpointer
+
+    if not isinstance(steps, list) or not all(isinstance(s, dict) for s in steps):
+        raise bad_request("a JSON patch must be a list of objects with op and path")
+    if len(steps) > MOST_STEPS:
+        raise bad_request(f"a JSON patch may have {MOST_STEPS} steps at most; split it")
+    patched: Any = copy.deepcopy(current)
+    for number, step in enumerate(steps):
+        try:
+            patched = jsonpatch.JsonPatch([step]).apply(patched, in_place=True)
+        except jsonpatch.InvalidJsonPatch as error:
+            raise bad_request(f"step {number} of the patch: {error}") from error
+        except (jsonpatch.JsonPatchException, jsonpointer.JsonPointerException) as error:
+            raise ApiError(
+                422, f"step {number} of the patch can't be done: {error}; read the resource again"
+            ) from error
+        except (TypeError, AttributeError, KeyError, IndexError, ValueError) as error:
+            raise bad_request(f"step {number} of the patch does not fit the resource") from error
+        if step.get("op") == "copy" and _large(patched):
+            raise ApiError(413, f"step {number} of the patch makes the resource too large")
+    return patched
+
+
+def _large(value: Any) -> bool:
+    return not bodies.shallow(value) or len(msgspec.json.encode(value)) > bodies.LARGEST

@@ -1,0 +1,77 @@
+"""Questions a caller may ask about itself: who am I, may I, what may I (kubectl auth)."""
+
+from __future__ import annotations
+
+from roost.api.access import SELF, allowed_verbs, may
+from roost.api.discovery import AUTHENTICATION, AUTHORIZATION, SERVED
+from roost.api.status import bad_request, no_such_path
+from roost.link.exchange import Caller
+from roost.model.codec import Raw
+from roost.model.meta import GROUP
+
+OPEN_PATHS = ["/api", "/api/*", "/apis", "/apis/*", "/healthz", "/livez", "/readyz", "/openapi/*", "/version"]
+
+
+def answer(group: str, plural: str, body: Raw, caller: Caller) -> Raw:
+    """The review with its status; raises ApiError 404 for a review that is not served."""
+    spec = body.get("spec") or {}
+    if not isinstance(spec, dict):
+        raise bad_request("spec must be an object")
+    match group, plural:
+        case "authorization.k8s.io", "selfsubjectaccessreviews":
+            status, kind = _access(spec, caller), "SelfSubjectAccessReview"
+        case "authorization.k8s.io", "selfsubjectrulesreviews":
+            status, kind = _rules(caller), "SelfSubjectRulesReview"
+        case "authentication.k8s.io", "selfsubjectreviews":
+            user = {"username": caller.name, "groups": list(caller.groups)}
+            status, kind = {"userInfo": user}, "SelfSubjectReview"
+        case _:
+            raise no_such_path()
+    return {"kind": kind, "apiVersion": f"{group}/v1", "metadata": {}, "spec": spec, "status": status}
+
+
+def _access(spec: Raw, caller: Caller) -> Raw:
+    path = spec.get("nonResourceAttributes")
+    if isinstance(path, dict):
+        allowed = path.get("verb") == "get" or may(caller, str(path.get("verb", "")))
+        return {"allowed": allowed}
+    asked = spec.get("resourceAttributes")
+    if not isinstance(asked, dict):
+        raise bad_request("spec.resourceAttributes or spec.nonResourceAttributes is required")
+    group, verb = str(asked.get("group", "")), str(asked.get("verb", ""))
+    plural, subresource = str(asked.get("resource", "")), str(asked.get("subresource", ""))
+    if group == "*" or plural == "*" or verb == "*":
+        allowed = may(caller, "*")
+        return {"allowed": allowed, **({} if allowed else {"reason": "only administrators do everything"})}
+    if plural in SELF:
+        return {"allowed": verb == "create" and group in (AUTHORIZATION, AUTHENTICATION)}
+    if group == "" and plural in ("namespaces", "events"):
+        return {"allowed": verb in ("get", "list", "watch") and may(caller, verb)}
+    info = SERVED.get(plural)
+    if info is None or group != GROUP:
+        return {"allowed": False, "reason": f"{plural}.{group} is not served here"}
+    if subresource == "status":
+        return {"allowed": verb == "get" and may(caller, verb)}
+    if subresource:
+        return {"allowed": verb == "create" and may(caller, verb)}
+    if not may(caller, verb):
+        return {"allowed": False, "reason": "the role of this user does not allow it"}
+    if verb not in allowed_verbs(info, caller):
+        return {"allowed": False, "reason": f"{plural} are written by the platform, not with {verb}"}
+    return {"allowed": True}
+
+
+def _rules(caller: Caller) -> Raw:
+    rules = [
+        {"verbs": verbs, "apiGroups": [GROUP], "resources": [info.plural]}
+        for info in SERVED.values()
+        if (verbs := allowed_verbs(info, caller))
+    ]
+    if may(caller, "get"):
+        reading = ["get", "list", "watch"]
+        rules.append({"verbs": reading, "apiGroups": [""], "resources": ["namespaces", "events"]})
+    rules.append(
+        {"verbs": ["create"], "apiGroups": [AUTHORIZATION, AUTHENTICATION], "resources": sorted(SELF)}
+    )
+    paths = [{"verbs": ["get"], "nonResourceURLs": OPEN_PATHS}]
+    return {"resourceRules": rules, "nonResourceRules": paths, "incomplete": False}
