@@ -1,0 +1,335 @@
+"""`roost host`: the life of hosts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any, Literal
+
+import msgspec
+from cyclopts import App, Parameter
+
+from roost.cli import answers, listing, output, progress
+from roost.cli.hostview import inventory_lines, summary_lines
+from roost.cli.kinds import ALARM, HOST, OPERATION
+from roost.cli.problems import FAILED, INTERRUPTED, NOT_FOUND, OK, TIMED_OUT, NotFound, Problem, TimedOut
+from roost.cli.progress import Goal, Progress
+from roost.cli.session import CONNECT, PICK, SHOW, Connect, Pick, Session, Show, opened
+from roost.cli.tokens import show_token
+
+host = App(name="host", help="Machines of a cloud: add, lock, unlock, reboot, look.")
+
+Names = Annotated[tuple[str, ...], Parameter(name="NAME", help="Names of hosts.")]
+Wait = Annotated[bool, Parameter(negative="--no-wait", help="Follow until it is over.")]
+Timeout = Annotated[float, Parameter(help="Seconds to follow; the work goes on after that.")]
+
+
+@host.command(name="list")
+def list_hosts(*, pick: Pick = PICK, show: Show = SHOW, connect: Connect = CONNECT) -> int:
+    """List hosts with their states.
+
+    For example:
+        roost host list
+        roost host list -A -o wide
+        roost host list --field-selector status.availability=failed --watch
+    """
+    with opened(connect) as session:
+        return listing.show_list(session, HOST, pick, show, empty="No hosts; `roost host add NAME` adds one.")
+
+
+@host.command(name="show")
+def show_host(
+    name: Annotated[str, Parameter(name="NAME", help="Name of the host.")],
+    /,
+    *,
+    show: Show = SHOW,
+    connect: Connect = CONNECT,
+) -> int:
+    """Show one host: states, work in hand, conditions, alarms, and what the machine has.
+
+    For example:
+        roost host show controller-0
+        roost host show controller-0 -o yaml
+    """
+    with opened(connect) as session:
+        if show.output != "table":
+            return listing.show_one(session, HOST, name, show)
+        found = session.client.get(HOST, session.namespace, name, answers.DetailedHost)
+        alarms, _ = session.client.list_items(ALARM, session.namespace, answers.Alarm)
+        entity = f"host={name}"
+        own = [a for a in alarms if a.status.entity == entity or a.status.entity.startswith(f"{entity}.")]
+        output.print_lines(summary_lines(found, own, output.now()))
+    return OK
+
+
+@host.command(name="inventory")
+def show_inventory(
+    name: Annotated[str, Parameter(name="NAME", help="Name of the host.")],
+    /,
+    *,
+    show: Show = SHOW,
+    connect: Connect = CONNECT,
+) -> int:
+    """Show what a machine has: processors, memory, disks, ports, devices, and what could not be read.
+
+    For example:
+        roost host inventory controller-0
+        roost host inventory controller-0 -o json
+    """
+    with opened(connect) as session:
+        found = session.client.get(HOST, session.namespace, name, answers.DetailedHost)
+        inventory = found.status.inventory
+        if inventory is None:
+            raise NotFound(f"{name} has not told its inventory yet", f"`roost host show {name}` says why")
+        if show.output in ("json", "yaml"):
+            output.print_data(inventory, show.output)
+        else:
+            output.print_lines(inventory_lines(inventory, output.now(), output.width_of(output.console())))
+    return OK
+
+
+@host.command(name="add")
+def add_host(
+    name: Annotated[str, Parameter(name="NAME", help="Name of the host.")],
+    /,
+    *,
+    personality: Annotated[
+        tuple[Literal["controller", "worker", "storage"], ...],
+        Parameter(name=("--personality", "-p"), help="Role of the host; may be repeated."),
+    ] = (),
+    location: Annotated[str, Parameter(help="Where the machine stands.")] = "",
+    show: Show = SHOW,
+    connect: Connect = CONNECT,
+) -> int:
+    """Declare a host and print the one-time token with which its machine joins.
+
+    For example:
+        roost host add worker-0 --personality worker --location "rack 2"
+    """
+    spec: dict[str, Any] = {"personalities": list(personality)} if personality else {}
+    if location:
+        spec["location"] = location
+    with opened(connect) as session:
+        body = _object("Host", {"name": name, "namespace": session.namespace}, spec)
+        session.client.create(HOST, session.namespace, body)
+        if show.output == "table":
+            output.say(f"Host {name} is added to cloud {session.namespace}, locked.")
+        return _token(session, name, show)
+
+
+@host.command(name="token")
+def make_token(
+    name: Annotated[str, Parameter(name="NAME", help="Name of the host.")],
+    /,
+    *,
+    show: Show = SHOW,
+    connect: Connect = CONNECT,
+) -> int:
+    """Make a new enrolment token for a host, as after its machine was replaced.
+
+    For example:
+        roost host token worker-0
+    """
+    with opened(connect) as session:
+        return _token(session, name, show)
+
+
+@host.command(name="lock")
+def lock_hosts(
+    names: Names,
+    /,
+    *,
+    force: Annotated[bool, Parameter(help="Skip the checks that protect running services.")] = False,
+    wait: Wait = True,
+    timeout: Timeout = 600.0,
+    show: Show = SHOW,
+    connect: Connect = CONNECT,
+) -> int:
+    """Take hosts out of service, so that they are safe to work on.
+
+    For example:
+        roost host lock worker-0
+        roost host lock worker-0 worker-1 --no-wait
+        roost host lock controller-1 --force
+    """
+    wish = Wish("locked", ("lock", "force-lock"), force)
+    return _administer(names, wish, wait=wait, timeout=timeout, show=show, connect=connect)
+
+
+@host.command(name="unlock")
+def unlock_hosts(
+    names: Names,
+    /,
+    *,
+    wait: Wait = True,
+    timeout: Timeout = 900.0,
+    show: Show = SHOW,
+    connect: Connect = CONNECT,
+) -> int:
+    """Put hosts into service.
+
+    For example:
+        roost host unlock controller-0
+        roost --cloud ridge host unlock controller-0 controller-1
+    """
+    wish = Wish("unlocked", ("unlock",))
+    return _administer(names, wish, wait=wait, timeout=timeout, show=show, connect=connect)
+
+
+@host.command(name="reboot")
+def reboot_hosts(
+    names: Names,
+    /,
+    *,
+    wait: Wait = True,
+    timeout: Timeout = 1200.0,
+    show: Show = SHOW,
+    connect: Connect = CONNECT,
+) -> int:
+    """Restart the machines of locked hosts.
+
+    For example:
+        roost host reboot worker-0
+    """
+    with opened(connect) as session:
+
+        def ask(name: str) -> Goal:
+            meta = {"generateName": f"reboot-{name}-", "namespace": session.namespace}
+            body = _object("Operation", meta, {"action": "reboot", "host": name})
+            made = session.client.create(OPERATION, session.namespace, body)
+            return Goal(host=name, actions=("reboot",), operation=made["metadata"]["name"])
+
+        return _each(session, names, ask, "reboot", wait=wait, timeout=timeout, show=show)
+
+
+@host.command(name="delete")
+def delete_hosts(names: Names, /, *, connect: Connect = CONNECT) -> int:
+    """Remove locked hosts from the cloud.
+
+    For example:
+        roost host delete worker-0
+    """
+    with opened(connect) as session:
+        worst = OK
+        for name in names:
+            try:
+                answer = session.client.delete(HOST, session.namespace, name)
+            except Problem as problem:
+                output.show_problem(problem)
+                worst = max(worst, problem.code)
+                continue
+            held = answer.get("metadata", {}).get("deletionTimestamp")
+            output.say(f"Host {name} is {'being deleted' if held else 'deleted'}.")
+        return worst
+
+
+class Wish(msgspec.Struct, frozen=True):
+    """An administrative state, the actions that lead there, and whether checks are skipped."""
+
+    state: str
+    actions: tuple[str, ...]
+    force: bool = False
+
+
+def _administer(
+    names: Sequence[str], wish: Wish, *, wait: bool, timeout: float, show: Show, connect: Connect
+) -> int:
+    spec = {"administrativeState": wish.state, "forceLock": wish.force}
+    with opened(connect) as session:
+
+        def ask(name: str) -> Goal:
+            answer = session.client.patch(HOST, session.namespace, name, {"spec": spec})
+            generation = int(answer.get("metadata", {}).get("generation", 0))
+            return Goal(host=name, actions=wish.actions, administrative=wish.state, generation=generation)
+
+        verb = wish.state.removesuffix("ed")
+        return _each(session, names, ask, verb, wait=wait, timeout=timeout, show=show)
+
+
+def _each(
+    session: Session,
+    names: Sequence[str],
+    ask: Callable[[str], Goal],
+    verb: str,
+    *,
+    wait: bool,
+    timeout: float,
+    show: Show,
+) -> int:
+    """Ask it of every host, then follow those that were not refused; the worst exit code."""
+    before, _ = session.client.list_items(OPERATION, session.namespace, answers.Operation)
+    past = [o.metadata.uid for o in before if o.status.state in progress.ENDED]
+    goals: list[Goal] = []
+    worst = OK
+    for name in dict.fromkeys(names):
+        try:
+            goals.append(ask(name))
+        except Problem as problem:
+            output.show_problem(problem)
+            worst = max(worst, problem.code)
+    if not goals:
+        return worst
+    if not wait:
+        for goal in goals:
+            output.say(f"{verb} of {goal.host} is under way.")
+        return worst
+    return max(worst, _follow(session, Progress(goals, past), verb, timeout, show))
+
+
+def _follow(session: Session, course: Progress, verb: str, timeout: float, show: Show) -> int:
+    hosts = ", ".join(g.host for g in course.goals)
+    follow = f"follow it with `roost operation list -n {session.namespace} --watch`"
+    quiet = show.output not in ("table", "wide")
+    try:
+        progress.pursue(session, course, timeout, quiet=quiet)
+    except TimedOut:
+        for goal in course.goals:
+            standing = course.standing(goal)
+            if standing.outcome not in progress.OVER:
+                text = f"{verb} of {goal.host} is not over after {timeout:g} seconds: {standing.message}"
+                output.show_problem(TimedOut(text, f"it goes on; {follow}"))
+        return TIMED_OUT
+    except KeyboardInterrupt:
+        output.note(f"{verb} of {hosts} goes on in the cloud; {follow}.")
+        return INTERRUPTED
+    if quiet:
+        operations = [course.standing(g).operation for g in course.goals]
+        _print_operations([o for o in operations if o], show)
+    worst = OK
+    for goal in course.goals:
+        problem = progress.verdict(goal, course.standing(goal), session.namespace)
+        if problem is None:
+            if not quiet:
+                output.say(_done(goal))
+        else:
+            output.show_problem(problem)
+            worst = max(worst, NOT_FOUND if course.standing(goal).outcome == "gone" else FAILED)
+    return worst
+
+
+def _done(goal: Goal) -> str:
+    if goal.administrative:
+        return f"{goal.host} is {goal.administrative}."
+    return f"{goal.host}: {goal.actions[0] if goal.actions else 'the operation'} succeeded."
+
+
+def _print_operations(operations: list[answers.Operation], show: Show) -> None:
+    if show.output == "name":
+        for operation in operations:
+            output.say(f"operation/{operation.metadata.name}")
+    else:
+        output.print_data(operations, show.output)
+
+
+def _token(session: Session, name: str, show: Show) -> int:
+    token = session.client.token(HOST, session.namespace, name, "enrolment", {})
+    lines = [
+        "On the machine, as root, run this and paste the token when asked:",
+        "",
+        "  roost agent --join -",
+    ]
+    show_token(token, show, f"Enrolment token of host {name}", lines)
+    return OK
+
+
+def _object(kind: str, meta: dict[str, Any], spec: dict[str, Any]) -> dict[str, Any]:
+    return {"apiVersion": "roost.edge/v1", "kind": kind, "metadata": meta, "spec": spec}

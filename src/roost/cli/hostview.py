@@ -1,0 +1,175 @@
+"""What one host looks like on a screen: a summary, and its inventory section by section. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from rich.text import Text
+
+from roost.cli import answers, tables
+from roost.cli.output import fields
+from roost.cli.tables import Column, Grid, lay_out
+from roost.model.host import Inventory, SriovCapability
+
+SEVERITIES = ("critical", "major", "minor", "warning")
+
+
+def summary_lines(host: answers.DetailedHost, alarms: Sequence[answers.Alarm], now: datetime) -> list[Text]:
+    """One screen about a host."""
+    meta, spec, status = host.metadata, host.spec, host.status
+    contact = "link up" if status.connected else "link down"
+    if status.connection_changed_at:
+        contact += f" for {tables.age(status.connection_changed_at, now)}"
+    wanted = ""
+    if spec.administrative_state != status.administrative:
+        wanted = f"{spec.administrative_state} is wanted"
+    lines = fields(
+        [
+            ("Name", meta.name),
+            ("Cloud", meta.namespace),
+            ("Personalities", ", ".join(spec.personalities)),
+            ("Location", spec.location),
+            ("Administrative", _state(status.administrative, wanted)),
+            ("Operational", _state(status.operational)),
+            ("Availability", _state(status.availability)),
+            ("Task", status.task),
+            ("Agent", f"{contact}, version {status.agent.get('version') or 'unknown'}"),
+            ("Age", tables.age(meta.creation_timestamp, now)),
+        ]
+    )
+    lines += _section("Conditions", _conditions(status.conditions), now)
+    lines += _section("Alarms", alarm_grid(alarms), now)
+    readings = [[r.monitor, r.instance, r.level, f"{r.value:.0f} %", r.message] for r in status.readings]
+    lines += _section("Monitors", _grid(["Monitor", "Instance", "Level", "Use", "Message"], readings), now)
+    if status.inventory is None:
+        lines += [Text(), Text("The machine has not told its inventory yet.")]
+    else:
+        lines += [Text(), Text("Machine", "bold underline"), *_machine(status.inventory)]
+        lines += [Text(f"`roost host inventory {meta.name}` shows everything.", "dim")]
+    return lines
+
+
+def inventory_lines(inventory: Inventory, now: datetime, width: int | None) -> list[Text]:
+    """Everything a machine has."""
+    lines = _machine(inventory)
+    memory = [
+        [n.numa_node, n.total, ", ".join(f"{p.total} x {p.size} KiB ({p.free} free)" for p in n.huge_pages)]
+        for n in inventory.memory.nodes
+    ]
+    disks = [
+        [d.name, d.size, d.transport, d.model, "yes" if d.rotational else "no", d.filesystem, d.mount]
+        for d in inventory.disks
+    ]
+    partitions = [
+        [p.name, p.size, p.label, p.filesystem, p.mount] for d in inventory.disks for p in d.partitions
+    ]
+    systems = [[f.mount, f.source, f.type, f.size] for f in inventory.filesystems]
+    ports = [
+        [
+            p.name,
+            p.kind,
+            "up" if p.carrier else "down",
+            p.speed or "",
+            p.mac,
+            p.driver,
+            p.pci_address,
+            _sriov(p.sriov),
+            ", ".join(p.addresses),
+        ]
+        for p in inventory.ports
+    ]
+    devices = [[d.address, d.class_name, d.vendor, d.device, d.driver] for d in inventory.devices]
+    unknown = [[u.path, u.reason] for u in inventory.unknown]
+    sections = (
+        ("Memory by NUMA node", ["Node", "Total MiB", "Huge pages"], memory),
+        ("Disks", ["Name", "Size MiB", "Transport", "Model", "Turns", "File system", "Mount"], disks),
+        ("Partitions", ["Name", "Size MiB", "Label", "File system", "Mount"], partitions),
+        ("File systems", ["Mount", "Source", "Type", "Size MiB"], systems),
+        (
+            "Ports",
+            ["Name", "Kind", "Link", "Mbit/s", "MAC", "Driver", "PCI", "SR-IOV", "Addresses"],
+            ports,
+        ),
+        ("Other PCI devices", ["Address", "Class", "Vendor", "Device", "Driver"], devices),
+        ("Could not be read", ["What", "Reason"], unknown),
+    )
+    for title, heads, rows in sections:
+        lines += _section(title, _grid(heads, rows), now, width)
+    return lines
+
+
+def alarm_grid(alarms: Sequence[answers.Alarm], *, wide: bool = False, clouds: bool = False) -> Grid:
+    """Alarms, the worst first, within a severity the newest first."""
+    newest = sorted(alarms, key=lambda a: a.status.raised_at, reverse=True)
+    worst = sorted(newest, key=lambda a: rank(a.status.severity))
+    columns = [Column("Severity"), Column("Id"), Column("Entity"), Column("Reason"), Column("Age", "date")]
+    rows: list[list[object]] = []
+    for alarm in worst:
+        status = alarm.status
+        row = [status.severity, status.alarm_id, status.entity, _reason(status), status.raised_at]
+        more = [status.repair, alarm.spec.acknowledged_by, alarm.metadata.name] if wide else []
+        rows.append([*([alarm.metadata.namespace] if clouds else []), *row, *more])
+    if wide:
+        columns += [Column("Repair"), Column("Acknowledged"), Column("Name")]
+    return Grid([Column("Cloud"), *columns] if clouds else columns, rows)
+
+
+def rank(severity: str) -> int:
+    """0 for the worst; words this version does not know come last."""
+    return SEVERITIES.index(severity) if severity in SEVERITIES else len(SEVERITIES)
+
+
+def _reason(status: answers.AlarmStatus) -> str:
+    return f"{status.reason} (not observable now)" if status.stale_since else status.reason
+
+
+def _machine(inventory: Inventory) -> list[Text]:
+    system, processors, product = inventory.operating_system, inventory.processors, inventory.product
+    clock = {True: "synchronised", False: "not synchronised", None: "unknown"}[inventory.clock.synchronised]
+    named = (
+        " ".join(w for w in (product.vendor, product.name, product.version) if w)
+        if product
+        else "not present"
+    )
+    topology = f"{processors.sockets} sockets, {processors.cores} cores, {processors.threads} threads"
+    return fields(
+        [
+            ("Product", named),
+            ("Serial", product.serial if product else ""),
+            ("System", f"{system.name}, kernel {system.kernel}"),
+            ("Processors", f"{processors.model or 'unknown model'}: {topology}"),
+            ("Isolated", processors.isolated),
+            ("Memory", f"{inventory.memory.total} MiB"),
+            ("Clock", f"{clock}, source {inventory.clock.source or 'unknown'}"),
+        ]
+    )
+
+
+def _state(word: str, more: str = "") -> Text:
+    text = Text(word or "unknown", tables.style_of(word))
+    if more:
+        text.append(f" ({more})", "dim")
+    return text
+
+
+def _conditions(conditions: Sequence[answers.Condition]) -> Grid:
+    rows = [[c.type, c.status, c.reason, c.message, c.last_transition_time] for c in conditions]
+    heads = ["Condition", "Status", "Why", "Message"]
+    return Grid([*(Column(h) for h in heads), Column("Age", "date")], [list(r) for r in rows])
+
+
+def _grid(heads: Sequence[str], rows: Sequence[Sequence[object]]) -> Grid:
+    numbers = {"Size MiB", "Total MiB", "Mbit/s", "Node"}
+    columns = [Column(h, "integer" if h in numbers else "string") for h in heads]
+    return Grid(columns, [list(r) for r in rows])
+
+
+def _section(title: str, grid: Grid, now: datetime, width: int | None = None) -> list[Text]:
+    if not grid.rows:
+        return []
+    return [Text(), Text(title, "bold underline"), *lay_out(grid, now, width=width)]
+
+
+def _sriov(capability: SriovCapability | None) -> str:
+    return f"{capability.functions}/{capability.total_functions}" if capability else ""

@@ -1,0 +1,81 @@
+"""Names of kinds, as people write them, made into where they are served.
+
+The kinds this version knows are known without asking; others (a newer cloud's) are looked up in its
+discovery.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from roost.cli.problems import Misused
+from roost.model.registry import KINDS
+
+if TYPE_CHECKING:
+    from roost.cli.client import Client
+
+
+class Kind(msgspec.Struct, frozen=True):
+    """What is needed to address a kind."""
+
+    kind: str
+    plural: str
+    singular: str
+    namespaced: bool
+    short_names: tuple[str, ...] = ()
+    group_path: str = "/apis/roost.edge/v1"
+
+
+KNOWN = {
+    info.kind: Kind(info.kind, info.plural, info.singular, info.namespaced, info.short_names)
+    for info in KINDS
+    if info.served
+}
+
+CLOUD = KNOWN["Cloud"]
+SUBCLOUD = KNOWN["Subcloud"]
+HOST = KNOWN["Host"]
+HOST_CONFIGURATION = KNOWN["HostConfiguration"]
+PLATFORM_NETWORK = KNOWN["PlatformNetwork"]
+FIREWALL_POLICY = KNOWN["FirewallPolicy"]
+ALARM = KNOWN["Alarm"]
+LOG_ENTRY = KNOWN["LogEntry"]
+OPERATION = KNOWN["Operation"]
+USER = KNOWN["User"]
+
+
+def find(name: str, client: Client) -> Kind:
+    """The kind called `name` (kind, plural, singular or short name); raises Misused when there is none."""
+    word = name.lower()
+    known = _match(word, list(KNOWN.values()))
+    if known is not None:
+        return known
+    served = _served(client)
+    found = _match(word, served)
+    if found is None:
+        names = ", ".join(sorted({k.plural for k in served} or {k.plural for k in KNOWN.values()}))
+        raise Misused(f"there is no kind {name!r}", f"there are: {names}")
+    return found
+
+
+def _match(word: str, kinds: list[Kind]) -> Kind | None:
+    for kind in kinds:
+        if word in (kind.kind.lower(), kind.plural, kind.singular, *kind.short_names):
+            return kind
+    return None
+
+
+def _served(client: Client) -> list[Kind]:
+    from roost.cli import answers
+
+    found = []
+    for at in ("/apis/roost.edge/v1", "/api/v1"):
+        served = client.document(at, answers.ResourceList, "read which kinds there are").resources
+        found += [
+            Kind(r.kind, r.name, r.singular_name or r.kind.lower(), r.namespaced, tuple(r.short_names), at)
+            for r in served
+            if "/" not in r.name
+        ]
+    return found

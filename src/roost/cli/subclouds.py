@@ -1,0 +1,199 @@
+"""`roost subcloud`: the clouds below this one."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from cyclopts import App, Parameter
+
+from roost.cli import answers, listing, output
+from roost.cli.hostview import SEVERITIES
+from roost.cli.kinds import CLOUD, SUBCLOUD
+from roost.cli.problems import OK, Problem
+from roost.cli.session import CONNECT, PICK, SHOW, Connect, Pick, Session, Show, opened
+from roost.cli.tables import age
+from roost.cli.tokens import show_token
+
+subcloud = App(name="subcloud", alias="sc", help="Clouds below this one: add, manage, look.")
+
+Name = Annotated[str, Parameter(name="NAME", help="Name of the subcloud.")]
+Names = Annotated[tuple[str, ...], Parameter(name="NAME", help="Names of subclouds.")]
+
+
+@subcloud.command(name="list")
+def list_subclouds(*, pick: Pick = PICK, show: Show = SHOW, connect: Connect = CONNECT) -> int:
+    """List subclouds with their availability and sync state.
+
+    For example:
+        roost subcloud list
+        roost subcloud list --field-selector status.availability=offline
+    """
+    with opened(connect) as session:
+        empty = "No subclouds; `roost subcloud add NAME` adds one."
+        return listing.show_list(session, SUBCLOUD, pick, show, empty=empty)
+
+
+@subcloud.command(name="show")
+def show_subcloud(name: Name, /, *, show: Show = SHOW, connect: Connect = CONNECT) -> int:
+    """Show one subcloud: state, what is out of sync, its hosts and alarms.
+
+    For example:
+        roost subcloud show harbor
+    """
+    with opened(connect) as session:
+        if show.output != "table":
+            return listing.show_one(session, SUBCLOUD, name, show)
+        found = session.client.get(SUBCLOUD, "", name, answers.Subcloud)
+        raw = session.client.seek(CLOUD, "", name)
+        spec, status, now = found.spec, found.status, output.now()
+        since = f" for {age(status.availability_changed_at, now)}" if status.availability_changed_at else ""
+        pairs: list[tuple[str, Any]] = [
+            ("Name", name),
+            ("Management", spec.management_state),
+            ("Enrolled", "yes" if status.enrolled else f"no; `roost subcloud token {name}` makes a token"),
+            ("Availability", f"{status.availability}{since}"),
+            ("Sync", status.sync),
+            ("Out of sync", status.out_of_sync),
+            ("Version", status.version),
+            ("Location", spec.location),
+            ("Description", spec.description),
+            ("Certificate until", status.certificate_expires_at),
+        ]
+        if raw is not None:
+            pairs += _health(raw)
+        pairs += [(c.type, f"{c.status}: {c.message or c.reason}") for c in status.conditions]
+        output.print_lines(output.fields(pairs))
+    return OK
+
+
+@subcloud.command(name="add")
+def add_subcloud(
+    name: Name,
+    /,
+    *,
+    location: Annotated[str, Parameter(help="Where it is.")] = "",
+    description: Annotated[str, Parameter(help="For people.")] = "",
+    managed: Annotated[bool, Parameter(help="Let shared intent flow down from the start.")] = False,
+    mode: Annotated[
+        Literal["simplex", "duplex", "standard"], Parameter(help="System mode named in the printed command.")
+    ] = "simplex",
+    show: Show = SHOW,
+    connect: Connect = CONNECT,
+) -> int:
+    """Declare a subcloud and print the one-time token with which its site joins.
+
+    For example:
+        roost subcloud add harbor --location "pier 4" --managed
+        roost subcloud add valley --mode standard
+    """
+    spec: dict[str, Any] = {"location": location, "description": description}
+    spec = {k: v for k, v in spec.items() if v}
+    if managed:
+        spec["managementState"] = "managed"
+    with opened(connect) as session:
+        body = {
+            "apiVersion": "roost.edge/v1",
+            "kind": "Subcloud",
+            "metadata": {"name": name},
+            "spec": spec,
+        }
+        session.client.create(SUBCLOUD, "", body)
+        if show.output == "table":
+            state = "managed" if managed else f"unmanaged (`roost subcloud manage {name}` changes that)"
+            output.say(f"Subcloud {name} is added, {state}.")
+        return _token(session, name, mode, show)
+
+
+@subcloud.command(name="token")
+def make_token(name: Name, /, *, show: Show = SHOW, connect: Connect = CONNECT) -> int:
+    """Make a new enrolment token for a subcloud.
+
+    For example:
+        roost subcloud token harbor
+    """
+    with opened(connect) as session:
+        return _token(session, name, "simplex", show)
+
+
+@subcloud.command(name="manage")
+def manage(names: Names, /, *, connect: Connect = CONNECT) -> int:
+    """Let shared intent flow down to subclouds.
+
+    For example:
+        roost subcloud manage harbor ridge valley
+    """
+    return _set(names, "managed", connect)
+
+
+@subcloud.command(name="unmanage")
+def unmanage(names: Names, /, *, connect: Connect = CONNECT) -> int:
+    """Leave subclouds to themselves: shared intent no longer flows down.
+
+    For example:
+        roost subcloud unmanage harbor
+    """
+    return _set(names, "unmanaged", connect)
+
+
+@subcloud.command(name="delete")
+def delete_subclouds(names: Names, /, *, connect: Connect = CONNECT) -> int:
+    """Forget unmanaged subclouds. The sites go on running by themselves.
+
+    For example:
+        roost subcloud delete harbor
+    """
+    worst = OK
+    with opened(connect) as session:
+        for name in names:
+            try:
+                answer = session.client.delete(SUBCLOUD, "", name)
+            except Problem as problem:
+                output.show_problem(problem)
+                worst = max(worst, problem.code)
+                continue
+            held = answer.get("metadata", {}).get("deletionTimestamp")
+            output.say(f"Subcloud {name} is {'being deleted' if held else 'deleted'}.")
+    return worst
+
+
+def _set(names: tuple[str, ...], state: str, connect: Connect) -> int:
+    worst = OK
+    with opened(connect) as session:
+        for name in names:
+            try:
+                session.client.patch(SUBCLOUD, "", name, {"spec": {"managementState": state}})
+            except Problem as problem:
+                output.show_problem(problem)
+                worst = max(worst, problem.code)
+                continue
+            output.say(f"Subcloud {name} is {state}.")
+    return worst
+
+
+def _health(raw: dict[str, Any]) -> list[tuple[str, Any]]:
+    import msgspec
+
+    cloud = msgspec.convert(raw, answers.Cloud)
+    hosts, alarms = cloud.status.hosts, cloud.status.alarms
+    return [
+        ("Mode", cloud.spec.system_mode),
+        (
+            "Hosts",
+            f"{hosts.available} of {hosts.total} available, {hosts.locked} locked, {hosts.failed} failed",
+        ),
+        (
+            "Alarms",
+            ", ".join(f"{getattr(alarms, s)} {s}" for s in SEVERITIES),
+        ),
+    ]
+
+
+def _token(session: Session, name: str, mode: str, show: Show) -> int:
+    token = session.client.token(SUBCLOUD, "", name, "enrolment", {})
+    lines = [
+        "At the site, on its first controller, as root, run this and paste the token when asked:",
+        "",
+        f"  roost up --name {name} --mode {mode} --join -",
+    ]
+    show_token(token, show, f"Enrolment token of subcloud {name}", lines)
+    return OK

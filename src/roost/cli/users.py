@@ -1,0 +1,105 @@
+"""`roost user`: who may use a cloud's API."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from cyclopts import App, Parameter
+
+from roost.cli import listing, output
+from roost.cli.kinds import USER
+from roost.cli.problems import OK, Problem
+from roost.cli.session import CONNECT, PICK, SHOW, Connect, Pick, Session, Show, opened
+from roost.cli.tokens import show_token
+
+user = App(name="user", help="Who may use this cloud: add, list, delete, give tokens.")
+
+Name = Annotated[str, Parameter(name="NAME", help="Name of the user.")]
+
+
+Hours = Annotated[float, Parameter(help="How long a token is in force.")]
+
+
+@user.command(name="list")
+def list_users(*, pick: Pick = PICK, show: Show = SHOW, connect: Connect = CONNECT) -> int:
+    """List users and their roles.
+
+    For example:
+        roost user list
+    """
+    with opened(connect) as session:
+        return listing.show_list(session, USER, pick, show)
+
+
+@user.command(name="add")
+def add_user(
+    name: Name,
+    /,
+    *,
+    role: Annotated[Literal["administrator", "reader"], Parameter(help="What the user may do.")] = "reader",
+    description: Annotated[str, Parameter(help="For people.")] = "",
+    token: Annotated[bool, Parameter(help="Make a bearer token at once.")] = False,
+    hours: Hours = 24.0,
+    show: Show = SHOW,
+    connect: Connect = CONNECT,
+) -> int:
+    """Add a user.
+
+    For example:
+        roost user add ada --role administrator --token
+    """
+    spec: dict[str, Any] = {"role": role}
+    if description:
+        spec["description"] = description
+    body = {"apiVersion": "roost.edge/v1", "kind": "User", "metadata": {"name": name}, "spec": spec}
+    with opened(connect) as session:
+        session.client.create(USER, "", body)
+        if show.output == "table":
+            output.say(f"User {name} is added as {role}.")
+        return _token(session, name, hours, show) if token else OK
+
+
+@user.command(name="token")
+def make_token(name: Name, /, *, hours: Hours = 24.0, show: Show = SHOW, connect: Connect = CONNECT) -> int:
+    """Make a bearer token for a user; it is shown once.
+
+    For example:
+        roost user token ada --hours 8
+        roost user token robot -o name > token
+    """
+    with opened(connect) as session:
+        return _token(session, name, hours, show)
+
+
+@user.command(name="delete")
+def delete_users(
+    names: Annotated[tuple[str, ...], Parameter(name="NAME", help="Names of users.")],
+    /,
+    *,
+    connect: Connect = CONNECT,
+) -> int:
+    """Delete users; their tokens end with them.
+
+    For example:
+        roost user delete ada
+    """
+    worst = OK
+    with opened(connect) as session:
+        for name in names:
+            try:
+                session.client.delete(USER, "", name)
+            except Problem as problem:
+                output.show_problem(problem)
+                worst = max(worst, problem.code)
+                continue
+            output.say(f"User {name} is deleted.")
+    return worst
+
+
+def _token(session: Session, name: str, hours: float, show: Show) -> int:
+    spec = {"spec": {"expirationSeconds": round(hours * 3600)}}
+    token = session.client.token(USER, "", name, "token", spec)
+    server = session.client.target.server
+    lines = ["They log in with this, and paste the token when asked:", "", f"  roost login {server}"]
+    show_token(token, show, f"Bearer token of {name}", lines)
+    return OK
