@@ -104,6 +104,12 @@ def _new_operation(tx: Transaction, operation: Operation, cloud: str) -> None:
             "lock and unlock hosts instead; swact comes with high availability",
             field="spec.action",
         )
+    if operation.metadata.name.startswith(("lock-", "force-lock-", "unlock-")):
+        raise Refused(
+            "names that begin with lock-, force-lock- or unlock- are the cloud's own",
+            f"choose another name, as reboot-{name}",
+            field="metadata.name",
+        )
     host = tx.seek(Host, cloud, name)
     if host is None:
         raise Refused(f"there is no host {name}", "see: roost host list", field="spec.host")

@@ -11,7 +11,8 @@ cloud and the central cloud.
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 
 import msgspec
 
@@ -185,13 +186,27 @@ class ConfigurationController(StoreController):
         write_configuration(tx, self._cloud, name, spec)
 
 
-def write_configuration(tx: Transaction, cloud: str, host: str, spec: HostConfigurationSpec) -> None:
+def write_configuration(
+    tx: Transaction,
+    cloud: str,
+    host: str,
+    spec: HostConfigurationSpec,
+    annotations: Mapping[str, str] = MappingProxyType({}),
+) -> None:
     """Write a host's intent and remember when it changed."""
     current = tx.seek(HostConfiguration, cloud, host)
     base = current or HostConfiguration(metadata=Metadata(name=host, namespace=cloud))
-    annotations = {**base.metadata.annotations, CHANGED_AT: time.stamp(tx.now)}
-    metadata = msgspec.structs.replace(base.metadata, annotations=annotations)
-    tx.save(msgspec.structs.replace(base, metadata=metadata, spec=spec))
+    metadata = msgspec.structs.replace(
+        base.metadata, annotations={**base.metadata.annotations, **annotations}
+    )
+    write_changed_at(tx, msgspec.structs.replace(base, metadata=metadata, spec=spec))
+
+
+def write_changed_at(tx: Transaction, configuration: HostConfiguration) -> HostConfiguration:
+    """Write a host's intent as changed now."""
+    annotations = {**configuration.metadata.annotations, CHANGED_AT: time.stamp(tx.now)}
+    metadata = msgspec.structs.replace(configuration.metadata, annotations=annotations)
+    return tx.save(msgspec.structs.replace(configuration, metadata=metadata))
 
 
 def _intent(data: str) -> tuple[object, object]:

@@ -1,7 +1,8 @@
 """Which alarms a host should have, from what is known of it now. Pure.
 
-"No alarm" and "could not look" are different: readings of a host that does not answer, and readings
-at level `unknown`, neither raise nor clear (`unobservable`).
+"No alarm" and "could not look" are different: readings of a host that does not answer, readings at
+level `unknown`, and what a host that does not answer has in force, neither raise nor clear
+(`unobservable`).
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from collections.abc import Callable, Mapping
 from datetime import datetime
 
 from roost.cloud.states import Contact
+from roost.engine.certificates import certificate_faults as certificate_faults
 from roost.model import time
 from roost.model.alarms import ALARMS, PORT_ALARM, Fault
 from roost.model.configuration import HostConfiguration
@@ -17,10 +19,10 @@ from roost.model.fault import AlarmStatus, Severity
 from roost.model.host import Host, Reading
 
 CONFIGURATION_GRACE = 30.0
-"""Seconds a host has to put a new configuration in force before that is an alarm."""
+"""Seconds a host that answers has to put a new configuration in force before that is an alarm."""
 
 _MONITOR_ALARM = {"processor": "100.101", "memory": "100.103", "filesystem": "100.104"}
-_MONITORED = frozenset((*_MONITOR_ALARM.values(), *PORT_ALARM.values()))
+_TOLD_BY_HOST = frozenset(("250.001", *_MONITOR_ALARM.values(), *PORT_ALARM.values()))
 
 
 def host_faults(
@@ -35,7 +37,7 @@ def host_faults(
     if contact == "present":
         for reading in host.status.readings:
             faults += _reading(host.metadata.name, reading, networks_of_port)
-    if configuration is not None:
+    if configuration is not None and contact == "present":
         faults += _configuration(host, configuration, now)
     faults += certificate_faults(f"host={host.metadata.name}", host.status.agent.certificate_expires_at, now)
     return faults
@@ -43,51 +45,47 @@ def host_faults(
 
 def unobservable(host: Host, contact: Contact) -> Callable[[AlarmStatus], bool]:
     """Whether the state behind an alarm can't be seen now."""
-    unknown = {_entity(host.metadata.name, r) for r in host.status.readings if r.level == "unknown"}
+    unknown = {
+        (alarm_id, _entity(host.metadata.name, reading))
+        for reading in host.status.readings
+        if reading.level == "unknown"
+        for alarm_id in _alarm_ids(reading)
+    }
 
     def hidden(alarm: AlarmStatus) -> bool:
-        if alarm.alarm_id not in _MONITORED:
-            return False
-        return contact != "present" or alarm.entity in unknown
+        if contact != "present":
+            return alarm.alarm_id in _TOLD_BY_HOST
+        return (alarm.alarm_id, alarm.entity) in unknown
 
     return hidden
 
 
-def configuration_due(configuration: HostConfiguration, changed_at: datetime, now: datetime) -> float | None:
-    """Seconds until a configuration that is not in force becomes an alarm; None when it is in force."""
-    if configuration.status.applied_generation >= configuration.metadata.generation:
+def _alarm_ids(reading: Reading) -> tuple[str, ...]:
+    """The alarms that a monitor can raise."""
+    return tuple(PORT_ALARM.values()) if reading.monitor == "port" else (_MONITOR_ALARM[reading.monitor],)
+
+
+def configuration_due(
+    host: Host, configuration: HostConfiguration | None, contact: Contact, now: datetime
+) -> float | None:
+    """Seconds until a configuration that is not in force becomes an alarm; None when it does not."""
+    if configuration is None or contact != "present" or _is_in_force(configuration):
         return None
-    return max(0.0, CONFIGURATION_GRACE - (now - changed_at).total_seconds())
+    left = CONFIGURATION_GRACE - (now - _pending_since(host, configuration, now)).total_seconds()
+    return left + 0.01 if left > 0 else None
 
 
-def certificate_faults(
-    entity: str, expires_at: str, now: datetime, *, warn_seconds: float = 14 * 86400.0
-) -> list[Fault]:
-    """Alarm for a certificate near its end; certificates that live shorter than that never warn early."""
-    if not expires_at:
-        return []
-    left = (time.parse(expires_at) - now).total_seconds()
-    if left <= 0:
-        return [
-            Fault(
-                alarm_id="500.210",
-                severity="critical",
-                entity=f"system.certificate.mode=link.uuid={entity}",
-                reason=f"The certificate of {entity} expired at {expires_at}.",
-                instance=entity,
-            )
-        ]
-    if left < warn_seconds:
-        return [
-            Fault(
-                alarm_id="500.200",
-                severity="major",
-                entity=f"system.certificate.mode=link.uuid={entity}",
-                reason=f"The certificate of {entity} expires at {expires_at}.",
-                instance=entity,
-            )
-        ]
-    return []
+def _is_in_force(configuration: HostConfiguration) -> bool:
+    return configuration.status.applied_generation >= configuration.metadata.generation
+
+
+def _pending_since(host: Host, configuration: HostConfiguration, now: datetime) -> datetime:
+    """Since when the host could have put its configuration in force: it changed, and the host was there."""
+    if not host.status.connected:
+        return now
+    stamps = (configuration.metadata.annotations.get(CHANGED_AT, ""), host.status.connection_changed_at)
+    moments = [time.parse(s) for s in stamps if s]
+    return max((m for m in moments if m <= now), default=now)
 
 
 def _life(host: Host, contact: Contact) -> list[Fault]:
@@ -138,11 +136,10 @@ def _reading(host: str, reading: Reading, networks_of_port: Mapping[str, str]) -
 
 
 def _configuration(host: Host, configuration: HostConfiguration, now: datetime) -> list[Fault]:
-    if configuration.status.applied_generation >= configuration.metadata.generation:
+    if _is_in_force(configuration):
         return []
     failed = [a for a in configuration.status.aspects if a.state in ("failed", "rolled-back")]
-    since = configuration.metadata.annotations.get(CHANGED_AT, "")
-    waited = (now - time.parse(since)).total_seconds() if since else CONFIGURATION_GRACE
+    waited = (now - _pending_since(host, configuration, now)).total_seconds()
     if not failed and waited < CONFIGURATION_GRACE:
         return []
     name = host.metadata.name

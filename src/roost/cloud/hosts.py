@@ -1,7 +1,8 @@
 """The controller of hosts: states, operations and alarms of each host, in one transaction.
 
 It reads the host, its configuration, its operations and whether its link is up, decides with
-`lifecycle` and `faults`, and writes the difference. A host that is gone loses its alarms.
+`lifecycle` and `faults`, and writes the difference. A host that is gone loses its alarms; an alarm that
+somebody removed by hand is raised again while its cause is there.
 """
 
 from __future__ import annotations
@@ -10,18 +11,20 @@ from collections.abc import Iterable
 
 import msgspec
 
-from roost.cloud.configuration import ports_by_network
+from roost.cloud.configuration import EVERY, ports_by_network, write_changed_at
 from roost.cloud.faults import CHANGED_AT, configuration_due, host_faults, unobservable
 from roost.cloud.lifecycle import decide
-from roost.cloud.states import LATE, LOST, Contact, Health, contact
+from roost.cloud.states import Health, contact_due, contact_of
+from roost.engine.certificates import certificate_due
 from roost.engine.controller import Key, StoreController
 from roost.engine.faults import settle, write_log
 from roost.engine.presence import Presences
 from roost.model import time
 from roost.model.alarms import degrades
 from roost.model.configuration import HOST_CONFIGURATION, HostConfiguration
+from roost.model.fault import ALARM
 from roost.model.host import HOST, Host
-from roost.model.network import PlatformNetwork
+from roost.model.network import PLATFORM_NETWORK, PlatformNetwork
 from roost.model.operation import OPERATION, Operation
 from roost.store.transaction import HERE, Change, Transaction
 
@@ -47,21 +50,24 @@ class HostController(StoreController):
         elif change.kind == OPERATION.kind:
             spec = msgspec.json.decode(change.data).get("spec", {})
             yield (self._cloud, str(spec.get("host", "")))
+        elif change.kind == ALARM.kind and change.type == "DELETED" and change.name.startswith("host."):
+            yield (self._cloud, change.name.split(".")[1])
+        elif change.kind == PLATFORM_NETWORK.kind:
+            yield (self._cloud, EVERY)
 
     def all_keys(self, tx: Transaction) -> Iterable[Key]:
         return [(self._cloud, s.name) for s in tx.select(HOST.kind, self._cloud, origin=HERE)]
 
     def decide(self, tx: Transaction, key: Key) -> float | None:
+        if key[1] == EVERY:
+            return soonest(*[self.decide(tx, one) for one in list(self.all_keys(tx))])
         host = tx.seek(Host, *key)
         if host is None:
             settle(tx, self._cloud, scope(key[1]), [])
             return None
         presence = self._presence(key[1])
-        silent = max(0.0, (tx.now - presence.since).total_seconds())
-        touch = contact(presence.connected, silent)
-        if presence.since > tx.now:
-            touch = "present" if presence.connected else contact(presence.connected, LATE)
-        configuration = tx.seek(HostConfiguration, *key)
+        touch = contact_of(presence, host.status)
+        configuration = _configuration(tx, key)
         networks = tx.every(PlatformNetwork, self._cloud)
         types = {n.metadata.name: n.spec.type for n in networks}
         carried = {p: types[n] for n, ports in ports_by_network(host, networks).items() for p in ports}
@@ -76,10 +82,11 @@ class HostController(StoreController):
         if plan.status != host.status:
             self._tell(tx, host, plan.status.availability)
             tx.report(msgspec.structs.replace(host, status=plan.status))
-        return _soonest(
+        return soonest(
             plan.again_in,
-            _contact_due(touch, presence.connected, silent),
-            _configuration_due(configuration, tx),
+            contact_due(presence, touch),
+            configuration_due(host, configuration, touch, tx.now),
+            certificate_due(host.status.agent.certificate_expires_at, tx.now),
         )
 
     def _tell(self, tx: Transaction, host: Host, availability: str) -> None:
@@ -96,23 +103,18 @@ class HostController(StoreController):
         )
 
 
-def _contact_due(touch: Contact, connected: bool, silent: float) -> float | None:  # noqa: FBT001 - a fact
-    """Seconds until the contact of a silent host gets worse."""
-    if connected or touch == "lost":
-        return None
-    return max(0.05, (LATE if touch == "present" else LOST) - silent + 0.01)
-
-
-def _configuration_due(configuration: HostConfiguration | None, tx: Transaction) -> float | None:
+def _configuration(tx: Transaction, key: Key) -> HostConfiguration | None:
+    """The host's configuration. A change that lies ahead of us was stamped before the clock was set back:
+    it counts from now, or its alarm would be a day late."""
+    configuration = tx.seek(HostConfiguration, *key)
     if configuration is None:
         return None
     since = configuration.metadata.annotations.get(CHANGED_AT)
-    if not since:
-        return None
-    due = configuration_due(configuration, time.parse(since), tx.now)
-    return due + 0.1 if due else None
+    if since and time.parse(since) > tx.now:
+        return write_changed_at(tx, configuration)
+    return configuration
 
 
-def _soonest(*delays: float | None) -> float | None:
-    given = [d for d in delays if d is not None]
-    return min(given) if given else None
+def soonest(*delays: float | None) -> float | None:
+    """The least of the delays that are given."""
+    return min((d for d in delays if d is not None), default=None)

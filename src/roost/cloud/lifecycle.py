@@ -74,13 +74,9 @@ def _wanted(
     if host.spec.administrative_state == host.status.administrative:
         return None, None
     action = _action(host)
-    if running is not None and running.spec.action == action:
-        return None, None
-    tries = [o for o in operations if o.metadata.name.startswith(f"{action}-{host.metadata.name}-")]
-    prefix = f"{action}-{host.metadata.name}-{host.metadata.generation}-"
-    tries = [o for o in tries if o.metadata.name.startswith(prefix)]
     if running is not None:
         return None, None
+    tries = _tries(host, action, operations)
     if tries:
         ended = max(time.parse(o.status.finished_at) for o in tries)
         pause = min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** (len(tries) - 1))
@@ -89,6 +85,12 @@ def _wanted(
             return None, pause - waited
     attempt = 1 + max((int(o.metadata.name.rsplit("-", 1)[1]) for o in tries), default=0)
     return operation_for(host, action, attempt), None
+
+
+def _tries(host: Host, action: OperationAction, operations: Iterable[Operation]) -> list[Operation]:
+    """The operations made for the host's generation; such names are kept from people by admission."""
+    prefix = f"{action}-{host.metadata.name}-{host.metadata.generation}-"
+    return [o for o in operations if o.spec.action == action and o.metadata.name.startswith(prefix)]
 
 
 def _action(host: Host) -> OperationAction:
@@ -122,7 +124,8 @@ def _settled(host: Host, operations: Iterable[Operation], coming: Operation | No
     if coming is not None:
         message = coming.status.message or f"Operation {coming.metadata.name} is on its way."
         return condition("False", "Working", message)
-    failed = [o for o in operations if o.status.state in ("failed", "aborted")]
+    tries = _tries(host, _action(host), operations)
+    failed = [o for o in tries if o.status.state in ("failed", "aborted")]
     failed.sort(key=lambda o: o.status.finished_at)
     if failed:
         last = failed[-1]

@@ -1,7 +1,10 @@
 """The steps of lock, force-lock, unlock and reboot.
 
 Each attempt is one transaction that looks at what is and answers; acting means writing intent, never
-calling a host. So an attempt can be repeated, by any process, at any time.
+calling a host. So an attempt can be repeated, by any process, at any time. What would not bear it, the
+command to restart, is written together with the operation it was given for.
+
+A lock or unlock that the operator no longer wants fails before it does anything more.
 """
 
 from __future__ import annotations
@@ -21,6 +24,11 @@ from roost.store.store import Store
 from roost.store.transaction import Transaction
 
 Look = Callable[[Transaction, Operation, Host], Outcome]
+
+RESTART_BY = "roost.edge/restart-by"
+"""Annotation of a HostConfiguration: the operation for which `reboot_from` was written."""
+
+_INTENT: dict[str, AdministrativeState] = {"lock": "locked", "force-lock": "locked", "unlock": "unlocked"}
 
 
 def procedures(presence: Presences) -> dict[str, tuple[Step, ...]]:
@@ -58,6 +66,11 @@ def _step(look: Look) -> Attempt:
             host = tx.seek(Host, operation.metadata.namespace, operation.spec.host)
             if host is None:
                 return Failed(f"host {operation.spec.host} is no longer there")
+            wanted = _INTENT.get(operation.spec.action, host.spec.administrative_state)
+            if host.spec.administrative_state != wanted:
+                return Failed(
+                    f"the operator now wants {operation.spec.host} {host.spec.administrative_state}"
+                )
             return look(tx, operation, host)
 
         return await store.transact(work)
@@ -116,9 +129,11 @@ def _command_reboot(tx: Transaction, operation: Operation, host: Host) -> Outcom
     configuration = tx.seek(HostConfiguration, host.metadata.namespace, host.metadata.name)
     if not boot or configuration is None:
         return Wait("Waiting for the host to tell which start of the machine it is in.")
-    if configuration.spec.reboot_from != boot:
+    # Told once per operation: repeated after the restart, the command would restart the host again.
+    if configuration.metadata.annotations.get(RESTART_BY) != operation.metadata.uid:
         spec = msgspec.structs.replace(configuration.spec, reboot_from=boot)
-        write_configuration(tx, host.metadata.namespace, host.metadata.name, spec)
+        by = {RESTART_BY: operation.metadata.uid}
+        write_configuration(tx, host.metadata.namespace, host.metadata.name, spec, by)
         write_log(
             tx,
             host.metadata.namespace,

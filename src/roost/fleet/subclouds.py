@@ -2,6 +2,7 @@
 
 Availability follows from the link alone; sync from what the subcloud says of its copies of shared
 intent. While a subcloud is offline its sync is what was last known, and a lost site is one alarm.
+After a restart here a subcloud is what it was until it has had its time to come back.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from collections.abc import Iterable
 
 import msgspec
 
+from roost.engine.certificates import certificate_due, certificate_faults
 from roost.engine.controller import Key, StoreController
 from roost.engine.faults import settle, write_log
 from roost.engine.presence import Presence, Presences
@@ -17,12 +19,16 @@ from roost.fleet.sharing import SHARED_BY, in_force
 from roost.model import time
 from roost.model.alarms import Fault
 from roost.model.cloud import CLOUD, SUBCLOUD, Subcloud, SubcloudStatus, SyncState
+from roost.model.fault import ALARM
 from roost.model.firewall import FIREWALL_POLICY, FirewallPolicy
 from roost.model.meta import Condition, set_condition
 from roost.store.transaction import HERE, Change, Transaction
 
 OFFLINE_AFTER = 5.0
 """Seconds a link may be down before its subcloud counts as offline."""
+
+RETURN = 60.0
+"""The same after a restart here, when every subcloud dials anew."""
 
 
 def scope(subcloud: str) -> str:
@@ -43,6 +49,13 @@ class SubcloudController(StoreController):
             yield ("", change.name)
         elif change.kind == FIREWALL_POLICY.kind and change.namespace != self._cloud:
             yield ("", change.namespace)
+        elif (
+            change.kind == ALARM.kind
+            and change.type == "DELETED"
+            and change.namespace == self._cloud
+            and change.name.startswith("subcloud.")
+        ):
+            yield ("", change.name.split(".")[1])
 
     def all_keys(self, tx: Transaction) -> Iterable[Key]:
         return [("", s.name) for s in tx.select(SUBCLOUD.kind)]
@@ -54,7 +67,6 @@ class SubcloudController(StoreController):
             settle(tx, self._cloud, scope(name), [])
             return None
         presence = self._presence(name)
-        silent = max(0.0, (tx.now - presence.since).total_seconds())
         mirrored = tx.find(CLOUD.kind, "", name)
         enrolled = subcloud.status.enrolled or presence.connected or mirrored is not None
         copies = [
@@ -63,16 +75,20 @@ class SubcloudController(StoreController):
             if s.raw["metadata"].get("labels", {}).get(SHARED_BY) == self._cloud
         ]
         version = presence.version or subcloud.status.version
-        status = observe(subcloud, presence, silent, copies, time.stamp(tx.now), enrolled)
+        status = observe(subcloud, presence, copies, time.stamp(tx.now), enrolled)
         status = msgspec.structs.replace(status, version=version)
         offline = status.availability == "offline"
-        settle(tx, self._cloud, scope(name), [_lost(name)] if offline else [])
+        faults = [_lost(name)] if offline else []
+        faults += certificate_faults(f"subcloud={name}", status.certificate_expires_at, tx.now)
+        settle(tx, self._cloud, scope(name), faults)
         if status != subcloud.status:
             self._tell(tx, subcloud, status)
             tx.report(msgspec.structs.replace(subcloud, status=status))
-        if not presence.connected and silent < OFFLINE_AFTER:
-            return OFFLINE_AFTER - silent + 0.01
-        return None
+        again = certificate_due(status.certificate_expires_at, tx.now)
+        if not presence.connected and presence.silent < _patience(presence):
+            left = _patience(presence) - presence.silent + 0.01
+            return left if again is None else min(left, again)
+        return again
 
     def _tell(self, tx: Transaction, subcloud: Subcloud, status: SubcloudStatus) -> None:
         before, name = subcloud.status, subcloud.metadata.name
@@ -92,19 +108,18 @@ class SubcloudController(StoreController):
 def observe(
     subcloud: Subcloud,
     presence: Presence,
-    silent: float,
     copies: list[FirewallPolicy],
     now: str,
     enrolled: bool,  # noqa: FBT001 - a fact, not a switch
 ) -> SubcloudStatus:
-    """The status of a subcloud from what is known of it. Pure. `silent` is in seconds."""
+    """The status of a subcloud from what is known of it. Pure."""
     before = subcloud.status
     availability = before.availability
     if not enrolled:
         availability = "unknown"
     elif presence.connected:
         availability = "online"
-    elif silent >= OFFLINE_AFTER:
+    elif presence.silent >= _patience(presence):
         availability = "offline"
     late = [f"FirewallPolicy/{c.metadata.name}" for c in copies if not in_force(c)]
     sync: SyncState = "unknown"
@@ -121,6 +136,10 @@ def observe(
         certificate_expires_at=presence.certificate_expires_at or before.certificate_expires_at,
         conditions=set_condition(before.conditions, _online(availability, enrolled, subcloud), now),
     )
+
+
+def _patience(presence: Presence) -> float:
+    return OFFLINE_AFTER if presence.met else RETURN
 
 
 def _online(availability: str, enrolled: bool, subcloud: Subcloud) -> Condition:  # noqa: FBT001 - a fact

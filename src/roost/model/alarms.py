@@ -128,7 +128,6 @@ ALARMS: dict[str, AlarmDefinition] = {
             repair="Check the management network between the host and its controller.",
             service_affecting=True,
             suppressible=True,
-            degrades_from="major",
         ),
         AlarmDefinition(
             alarm_id="250.001",
@@ -187,5 +186,5 @@ def alarm_name(scope: str, fault: Fault) -> str:
     if not fault.instance:
         return f"{scope}.{fault.alarm_id}"
     readable = re.sub(r"[^a-z0-9]+", "-", fault.instance.lower()).strip("-")[:40]
-    digest = hashlib.sha256(fault.instance.encode()).hexdigest()[:6]
+    digest = hashlib.sha256(fault.instance.encode()).hexdigest()[:12]
     return f"{scope}.{fault.alarm_id}.{readable + '-' if readable else ''}{digest}"
