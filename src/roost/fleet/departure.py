@@ -1,7 +1,8 @@
 """Clearing up after a subcloud that was deleted here: its copies, its mirror, its tokens, its cursor.
 
 What runs at the site is not touched: it goes on alone. The namespace is emptied in bounded
-transactions, found again after a restart by looking for namespaces without a Subcloud.
+transactions, found again after a restart by looking for namespaces and mirrored clouds without a
+Subcloud; the last of these transactions takes the rest away.
 """
 
 from __future__ import annotations
@@ -34,14 +35,16 @@ class DepartureController:
 
     def all_keys(self, tx: Transaction) -> Iterable[Key]:
         namespaces = tx.connection.execute(select(resources.c.namespace).distinct()).scalars()
+        mirrored = [s.name for s in tx.select(CLOUD.kind)]
         known = {s.name for s in tx.select(SUBCLOUD.kind)} | {self._cloud, ""}
-        return [("", n) for n in namespaces if n not in known]
+        return [("", n) for n in sorted({*namespaces, *mirrored} - known)]
 
     async def reconcile(self, store: Store, key: Key) -> float | None:
         name = key[1]
-        self._disconnect(name)
+        if await store.read(lambda tx: tx.find(SUBCLOUD.kind, "", name) is None):
+            self._disconnect(name)
         left = await store.transact(lambda tx: self._empty(tx, name))
-        return 0.0 if left else None
+        return 0.0 if left == BATCH else None
 
     def _empty(self, tx: Transaction, name: str) -> int:
         """Drop a bounded number of resources; how many were dropped. Nothing if it is declared again."""
@@ -51,7 +54,7 @@ class DepartureController:
         rows = tx.connection.execute(query.limit(BATCH)).all()
         for kind, resource in rows:
             tx.drop(kind, name, resource)
-        if not rows:
+        if len(rows) < BATCH:
             tx.drop(CLOUD.kind, "", name)
             tx.drop_cursor(f"down:subcloud/{name}")
             revoke(tx, name, "enrol-subcloud")
