@@ -4,11 +4,15 @@ A procedure names its steps. Each step has a deadline and an attempt: a function
 acts, and answers Done, Wait (with what for) or Failed (with why). Attempts are idempotent, for a
 process may die between an attempt and its record; another process then carries on from the row once
 the lease has run out. Pause and abort are fields of the Operation, obeyed between attempts; in bulk
-they are single statements (`abort_steps`).
+they are single statements (`abort_steps`). The deadline of a paused step starts anew.
+
+Times in rows are of the wall clock. A time further ahead than any that is written can be was written
+before the clock was set back, and counts as reached.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 
@@ -23,6 +27,8 @@ from roost.store.store import Store
 from roost.store.transaction import HERE, Change, Transaction
 
 LEASE_SECONDS = 60.0
+ATTEMPT_SECONDS = 30.0
+"""An attempt ends, or is ended, well within its lease."""
 LOOK_AGAIN = 1.0
 KEPT = 200
 """Finished operations kept per cloud."""
@@ -99,12 +105,27 @@ class OperationController:
         operation, row, again = await store.transact(lambda tx: self._claim(tx, key))
         if operation is None or row is None:
             return again
-        attempt = next(s.attempt for s in self._procedures[operation.spec.action] if s.name == row.name)
+        outcome: Outcome
         try:
-            outcome = await attempt(store, operation)
+            async with asyncio.timeout(ATTEMPT_SECONDS):
+                outcome = await self._attempt(operation, row)(store, operation)
+        except TimeoutError:
+            outcome = Wait(
+                f"the last attempt took more than {ATTEMPT_SECONDS:.0f} seconds; it is repeated", 5.0
+            )
         except Exception as error:
             outcome = Wait(f"the last attempt failed: {error!r}; it is repeated", 5.0)
         return await store.transact(lambda tx: self._record(tx, key, row, outcome))
+
+    def _attempt(self, operation: Operation, row: Row) -> Attempt:
+        for step in self._procedures.get(operation.spec.action, ()):
+            if step.name == row.name:
+                return step.attempt
+
+        async def unknown(_store: Store, _operation: Operation) -> Outcome:
+            return Failed(f"this version has no step {row.name!r} of {operation.spec.action}; start it again")
+
+        return unknown
 
     def _claim(self, tx: Transaction, key: Key) -> tuple[Operation | None, Row | None, float | None]:
         """Choose the step to attempt and take its lease; or say when to look again."""
@@ -121,25 +142,28 @@ class OperationController:
             abort_steps(tx, operation.metadata.uid)
             self._summarise(tx, operation, message="aborted by the operator")
             return None, None, None
+        row = next((r for r in rows if r.state not in OVER), None)
         if operation.spec.paused:
+            if row is not None and row.deadline:
+                write_step(tx, msgspec.structs.replace(row, deadline=0.0))
             self._summarise(tx, operation, message="paused; set spec.paused to false to go on")
             return None, None, None
-        row = next((r for r in rows if r.state not in OVER), None)
-        now = tx.now.timestamp()
         if row is None:
-            self._summarise(tx, operation)
+            message = "" if rows else f"this version can't do {operation.spec.action}"
+            self._summarise(tx, operation, message=message)
             return None, None, None
-        if row.holder not in ("", self._holder) and row.lease_until > now:
-            return None, None, row.lease_until - now
-        if row.not_before > now:
-            return None, None, row.not_before - now
+        now = tx.now.timestamp()
+        leased = row.lease_until if row.holder not in ("", self._holder) else 0.0
+        wait = max(until - now if until - now <= LEASE_SECONDS else 0.0 for until in (leased, row.not_before))
+        if wait > 0:
+            return None, None, wait
         claimed = msgspec.structs.replace(
             row,
             state="running",
             attempt=row.attempt + 1,
             holder=self._holder,
             lease_until=now + LEASE_SECONDS,
-            deadline=row.deadline or now + row.timeout,
+            deadline=min(row.deadline or now + row.timeout, now + row.timeout),
             started_at=row.started_at or time.stamp(tx.now),
         )
         write_step(tx, claimed)
@@ -164,8 +188,7 @@ class OperationController:
         if (
             operation is None
             or current is None
-            or current.state != "running"
-            or current.holder != self._holder
+            or (current.state, current.holder, current.attempt) != ("running", self._holder, row.attempt)
         ):
             return 0.0 if operation else None
         now = tx.now.timestamp()
@@ -174,7 +197,7 @@ class OperationController:
             outcome = Failed(waited)
         ended = "" if isinstance(outcome, Wait) else time.stamp(tx.now)
         state: StepState = {Done: "succeeded", Failed: "failed", Wait: "running"}[type(outcome)]  # type: ignore[assignment]
-        pause = outcome.seconds if isinstance(outcome, Wait) else 0.0
+        pause = min(outcome.seconds, LEASE_SECONDS) if isinstance(outcome, Wait) else 0.0
         new = msgspec.structs.replace(
             row, state=state, not_before=now + pause, finished_at=ended, message=outcome.message
         )
@@ -196,10 +219,10 @@ class OperationController:
 
 
 def summarise(operation: Operation, rows: list[Row], now: datetime, message: str) -> OperationStatus:
-    """The status of an operation from its rows."""
+    """The status of an operation from its rows; without any, nobody knows how to do it: failed."""
     states = [r.state for r in rows]
     over = all(s in OVER for s in states)
-    if "failed" in states:
+    if "failed" in states or not rows:
         state = "failed"
     elif "aborted" in states and over:
         state = "aborted"
