@@ -26,6 +26,9 @@ from roost.store.transaction import Change, Transaction
 Key = tuple[str, str]
 """Namespace and name."""
 
+LOOK_SECONDS = 5.0
+"""How long keys that found the queue full may wait until everything is looked at."""
+
 
 class Controller(Protocol):
     """What the runner needs."""
@@ -100,7 +103,7 @@ class Runner:
         self._look_at_all = False
         for key in keys:
             self._add(key)
-        async for batch in self._store.watch(revision):
+        async for batch in self._store.watch(revision, idle=LOOK_SECONDS):
             for change in batch.changes:
                 for key in self._controller.concerned(change):
                     self._add(key)

@@ -45,7 +45,8 @@ def settle(
         if unknown(alarm.status):
             kept.append(_mark_stale(tx, alarm))
             continue
-        tx.remove(ALARM.kind, namespace, name)
+        # Dropped, not removed: no finalizer keeps an alarm whose cause is gone.
+        tx.drop(ALARM.kind, namespace, name)
         _tell(tx, alarm, "alarm-clear", f"cleared: {alarm.status.reason}", "info")
     for name, fault in should.items():
         kept.append(_raise(tx, namespace, name, fault))

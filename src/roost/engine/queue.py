@@ -52,7 +52,7 @@ class WorkQueue(Generic[K]):
             return
         if key in self._waiting:
             return
-        if len(self) >= self._limit:
+        if key not in self._due and len(self) >= self._limit:
             raise Full(f"{self._limit} keys wait")
         self._due.pop(key, None)
         self._waiting.add(key)
@@ -69,6 +69,8 @@ class WorkQueue(Generic[K]):
         self._due[key] = due
         self._count += 1
         heapq.heappush(self._later, (due, self._count, key))
+        if len(self._later) > 2 * len(self._due) + 64:
+            self._sweep()
         self._changed.set()
 
     async def take(self) -> K:
@@ -105,6 +107,11 @@ class WorkQueue(Generic[K]):
         self._finish(key)
         self.add_after(key, delay)
         return delay
+
+    def _sweep(self) -> None:
+        """Let go of entries whose key was given out earlier or brought forward."""
+        self._later = [entry for entry in self._later if self._due.get(entry[2]) == entry[0]]
+        heapq.heapify(self._later)
 
     def _finish(self, key: K) -> None:
         self._working.discard(key)
