@@ -42,14 +42,14 @@ changes = Table(
 counters = Table(
     "counters",
     metadata,
-    Column("name", String(63), primary_key=True),
+    Column("name", String(255), primary_key=True),
     Column("value", BigInteger, nullable=False),
 )
 
 properties = Table(
     "properties",
     metadata,
-    Column("name", String(63), primary_key=True),
+    Column("name", String(255), primary_key=True),
     Column("value", Text, nullable=False),
 )
 

@@ -9,7 +9,8 @@ Reads run in a small pool of threads on their own connections.
 
 Watch: the recent changes are kept in memory, bounded by bytes; older ones are read from the table.
 A notification only wakes; the revision is the truth, so a watcher that was slow or away misses
-nothing until history is compacted, and then is told so (`Compacted`).
+nothing until history is compacted, and then is told so (`Compacted`). A snapshot may be a little
+ahead of what this loop has been told of: watching from there waits.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from typing import Any, TypeVar
 
 import msgspec
 from sqlalchemy import Connection, Engine, delete, func, insert, select, update
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import DataError, IntegrityError, SQLAlchemyError
 
 from roost.model.meta import Resource
 from roost.store import database
@@ -107,11 +108,19 @@ class Store:
     ) -> Store:
         """Open the database at `url`, migrated to this version. Raises NewerSchema, Unavailable."""
         store = cls(database.open_engine(url), clock=clock, inline=inline, history=history)
-        await store._in(store._writer, store._start)
+        try:
+            await store._in(store._writer, store._start)
+        except BaseException as error:
+            await store.close()
+            if isinstance(error, SQLAlchemyError):
+                raise _unavailable(error) from error
+            raise
         return store
 
     async def close(self) -> None:
-        """Finish what is being written, refuse what waits, end watches."""
+        """Finish what is being written, refuse what waits, end watches. Closing twice does nothing more."""
+        if self._closed:
+            return
         self._closed = True
         while self._waiting:
             waiting = self._waiting.popleft()
@@ -171,6 +180,10 @@ class Store:
     def _remember(self, fresh: list[Change]) -> None:
         if not fresh:
             return
+        if self._recent and self._recent[-1].revision + 1 != fresh[0].revision:
+            # Somebody else has written in between: what is kept must be without gaps.
+            self._recent.clear()
+            self._recent_bytes = 0
         for change in fresh:
             self._recent.append(change)
             self._recent_bytes += len(change.data) + len(change.previous)
@@ -204,11 +217,13 @@ class Store:
         options = {"roost_begin": "IMMEDIATE"}
         try:
             with self._engine.connect().execution_options(**options) as connection, connection.begin():
-                return self._run(batch, connection)
+                done, oldest = self._run(batch, connection)
         except SQLAlchemyError as error:
-            raise Unavailable(str(getattr(error, "orig", None) or error)) from error
+            raise _unavailable(error) from error
+        self._compacted = oldest
+        return done
 
-    def _run(self, batch: list[_Waiting], connection: Connection) -> list[Change]:
+    def _run(self, batch: list[_Waiting], connection: Connection) -> tuple[list[Change], int]:
         lock = update(counters).where(counters.c.name == "revision").values(value=counters.c.value)
         start: int = connection.execute(lock.returning(counters.c.value)).scalar_one()
         revision, done, now = start, list[Change](), self._clock()
@@ -217,8 +232,15 @@ class Store:
             savepoint = connection.begin_nested()
             try:
                 waiting.result = waiting.work(transaction)
+            except (DataError, IntegrityError) as error:
+                savepoint.rollback()
+                waiting.error = _unavailable(error)
             except SQLAlchemyError:
                 raise
+            except StopIteration as error:
+                # A future takes any exception but this one.
+                savepoint.rollback()
+                waiting.error = RuntimeError(repr(error))
             except Exception as error:
                 savepoint.rollback()
                 waiting.error = error
@@ -228,20 +250,21 @@ class Store:
                 done += transaction.changes
         if revision != start:
             connection.execute(update(counters).where(counters.c.name == "revision").values(value=revision))
-        self._compact(connection, revision)
-        return done
+        return done, self._compact(connection, revision)
 
-    def _compact(self, connection: Connection, revision: int) -> None:
-        """Drop old history now and then, a quarter of it at a time."""
+    def _compact(self, connection: Connection, revision: int) -> int:
+        """Drop old history now and then, a quarter of it at a time; the revision it now starts after."""
         if revision - self._compacted <= self._history * 5 // 4:
-            return
+            return self._compacted
         connection.execute(delete(changes).where(changes.c.revision <= revision - self._history))
-        self._compacted = revision - self._history
+        return revision - self._history
 
     # -- reading
 
     async def read(self, work: Work[T]) -> T:
-        """Run `work` on one consistent snapshot; it must not write."""
+        """Run `work` on one consistent snapshot; it must not write. Raises Unavailable."""
+        if self._closed:
+            raise Unavailable("the store is closed")
         return await self._in(self._readers, lambda: self._snapshot(work))
 
     async def get(self, kind: str, namespace: str, name: str) -> Stored:
@@ -268,7 +291,7 @@ class Store:
                     raise RuntimeError("work handed to Store.read must not write; use Store.transact")
                 return result
         except SQLAlchemyError as error:
-            raise Unavailable(str(getattr(error, "orig", None) or error)) from error
+            raise _unavailable(error) from error
 
     async def _in(self, executor: Executor, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(executor, work)
@@ -278,10 +301,12 @@ class Store:
     async def changes(self, after: int, *, limit: int = 500) -> Batch:
         """The next changes after a revision, at once; raises Compacted, FutureRevision."""
         if after > self.revision:
-            raise FutureRevision(after, self.revision)
+            reached = await self.read(lambda tx: tx.revision)
+            if after > reached:
+                raise FutureRevision(after, reached)
         if after < self._compacted:
             raise Compacted(after, self._compacted)
-        if after == self.revision:
+        if after >= self.revision:
             return Batch([], after)
         if self._recent and self._recent[0].revision <= after + 1:
             skip = after + 1 - self._recent[0].revision
@@ -314,3 +339,8 @@ class Store:
                     await woken.wait()
             except TimeoutError:
                 yield Batch([], cursor)
+
+
+def _unavailable(error: SQLAlchemyError) -> Unavailable:
+    """The database's own words for what failed, without the statement and its values."""
+    return Unavailable(str(getattr(error, "orig", None) or error))

@@ -34,12 +34,12 @@ def upgrade() -> None:
     )
     op.create_table(
         "counters",
-        sa.Column("name", sa.String(63), primary_key=True),
+        sa.Column("name", sa.String(255), primary_key=True),
         sa.Column("value", sa.BigInteger, nullable=False),
     )
     op.create_table(
         "properties",
-        sa.Column("name", sa.String(63), primary_key=True),
+        sa.Column("name", sa.String(255), primary_key=True),
         sa.Column("value", sa.Text, nullable=False),
     )
     op.create_table(
