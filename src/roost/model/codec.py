@@ -4,7 +4,7 @@ Three ways in:
 - `decode`: from our own store or a peer; unknown fields are ignored (a newer version wrote them).
 - `check`: from a user; every problem is returned with its path, unknown fields included.
 - `overlay`: a struct laid over the raw object it came from, so that fields this version does not
-  know survive (law 9).
+  know survive (law 9). An item of a list keeps its own while what this version knows of it is unchanged.
 
 A raw object is what `json.loads` gives. `Raw` is its type everywhere.
 """
@@ -103,8 +103,35 @@ def _overlay(base: Any, new: Any, struct: Any) -> Any:
     for key, value in new.items():
         inner = known.get(key)
         old = base.get(key)
-        merged[key] = _overlay(old, value, inner) if isinstance(old, dict) else value
+        merged[key] = (
+            _overlay_items(old, value, inner) if isinstance(old, list) else _overlay(old, value, inner)
+        )
     return merged
+
+
+def _overlay_items(base: list[Any], new: Any, struct: Any) -> Any:
+    """Items in the order of `new`, each laid over the item of `base` that says the same."""
+    if struct is None or not isinstance(new, list) or not _unknown(base, struct, ""):
+        return new
+    former: dict[bytes, list[Any]] = {}
+    for item in base:
+        former.setdefault(_known(item, struct), []).append(item)
+    merged = []
+    for item in new:
+        same = former.get(_canonical(item))
+        merged.append(_overlay(same.pop(0), item, struct) if same else item)
+    return merged
+
+
+def _known(item: Any, struct: Any) -> bytes:
+    """What this version knows of an item; empty when it can't read it."""
+    try:
+        return _canonical(msgspec.to_builtins(msgspec.convert(item, struct)))
+    except msgspec.ValidationError:
+        return b""
+
+
+_canonical = msgspec.json.Encoder(order="sorted").encode
 
 
 def _unknown(value: Any, struct: Any, at: str) -> list[str]:

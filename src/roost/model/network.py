@@ -46,12 +46,18 @@ def _invariants(network: PlatformNetwork) -> list[Problem]:
             problems.append(
                 Problem(f"spec.subnets[{n}]", str(error), "write a network address, as 192.0.2.0/24")
             )
+    families: set[int] = set()
     for n, text in enumerate(network.spec.gateway):
         try:
             gateway = ipaddress.ip_address(text)
         except ValueError as error:
             problems.append(Problem(f"spec.gateway[{n}]", str(error), "write an address, as 192.0.2.1"))
             continue
+        if gateway.version in families:
+            problems.append(
+                Problem(f"spec.gateway[{n}]", f"a second gateway for IPv{gateway.version}", "leave one out")
+            )
+        families.add(gateway.version)
         if not any(gateway in s for s in subnets):
             problems.append(
                 Problem(f"spec.gateway[{n}]", f"{text} is in none of the subnets", "choose one inside them")

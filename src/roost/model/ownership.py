@@ -38,12 +38,14 @@ def merge(info: KindInfo, current: Raw, incoming: Raw, writer: Owner) -> Raw:
         merged["spec"] = incoming["spec"]
     owners = status_owners(info)
     if owners:
+        brought, before = incoming.get("status") or {}, current.get("status") or {}
         mine = {k for k, o in owners.items() if o is writer}
         if info.status_owner is writer:
-            mine |= set(incoming.get("status", {})) - set(owners)
-        status = {k: v for k, v in current.get("status", {}).items() if k not in mine}
-        status |= {k: v for k, v in incoming.get("status", {}).items() if k in mine}
-        merged["status"] = status
+            mine |= (set(brought) | set(before)) - set(owners)
+        status = {k: v for k, v in before.items() if k not in mine}
+        status |= {k: v for k, v in brought.items() if k in mine}
+        if status != before:
+            merged["status"] = status
     return merged
 
 
