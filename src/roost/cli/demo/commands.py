@@ -1,0 +1,203 @@
+"""`roost demo` and its verbs: run, status, cut, mend, kill, pause, resume, exec, stop."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import sys
+import time
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Annotated, Any, Literal, NoReturn
+
+from cyclopts import App, Parameter
+
+from roost.cli import problems
+from roost.cli.demo import tour
+from roost.sim.lab.errors import LabError
+
+DIRECTORY = ".demo"
+PORT = 7443
+
+demo = App(name="demo", help="A central cloud and three subclouds on this machine; try everything on it.")
+Directory = Annotated[Path, Parameter(help="Folder that holds the demo's state.")]
+_HERE = Path(DIRECTORY)
+
+
+def register(app: App) -> None:
+    """Add these verbs to the application."""
+    app.command(demo)
+
+
+@demo.default
+@demo.command
+def run(*, directory: Directory = _HERE, port: int = PORT) -> int:
+    """Start the demo and keep it up until Ctrl-C, which leaves nothing behind.
+
+    Examples:
+        roost demo
+        roost demo run --port 8443
+
+    Parameters
+    ----------
+    port
+        Where kubectl reaches the central cloud on this machine; the next free one if it is taken.
+    """
+    from roost.cli.demo import story
+    from roost.sim.lab.ground import prepare
+
+    try:
+        ground = prepare(directory)
+        story.clear(ground.directory)
+        return asyncio.run(_run(ground, port))
+    except LabError as error:
+        raise problems.Failed(error.reason, error.remedy) from error
+
+
+async def _run(ground: Any, port: int) -> int:
+    from roost.cli.demo.story import Story
+    from roost.sim.lab.lab import Lab, open_listener
+    from roost.sim.lab.topology import DEMO
+
+    started = time.monotonic()
+
+    def report(text: str) -> None:
+        print(f"[{time.monotonic() - started:5.1f} s] {text}", flush=True)
+
+    listener = open_listener(port)
+    api: tuple[str, int] = listener.getsockname()
+    if api[1] != port:
+        report(f"port {port} is taken; using {api[1]}")
+    async with Lab(ground, DEMO, report=report) as lab:
+        report(f"{len(lab.plan.namespaces)} network namespaces stand ({ground.rights})")
+        told = Story(lab, api, report)
+        stopping = asyncio.create_task(lab.until_stopped())
+        bringing = asyncio.create_task(told.bring_up(listener.fileno()))
+        await asyncio.wait({stopping, bringing}, return_when=asyncio.FIRST_COMPLETED)
+        if not bringing.done():
+            bringing.cancel()
+            report("stopping before everything was up")
+            return problems.INTERRUPTED
+        bringing.result()
+        report("ready")
+        roost = tour.roost_command(Path.cwd())
+        has_kubectl = shutil.which("kubectl") is not None
+        print("\n" + tour.text(told.kubeconfig, roost, kubectl=has_kubectl) + "\n", flush=True)
+        await stopping
+        report("ending every process and namespace")
+    report("nothing is left")
+    return problems.OK
+
+
+@demo.command
+def status(*, directory: Directory = _HERE) -> int:
+    """Show the processes, hosts and links of the running demo."""
+    from roost.sim.lab import control
+
+    found = _ask(control.status(directory))
+    for site in found.sites:
+        print(f"{site.name:10} {site.mode:9} link {'cut (' + site.cut + ')' if site.cut else 'whole'}")
+    print()
+    for process in found.processes:
+        restarts = f"{process.restarts} restarts" if process.restarts else ""
+        print(f"{process.name:22} {process.state:9} pid {process.pid:<8} {restarts}")
+    return problems.OK
+
+
+@demo.command
+def cut(
+    site: str, /, *, direction: Literal["both", "up", "down"] = "both", directory: Directory = _HERE
+) -> int:
+    """Cut a site's link to the centre, silently, as a dead radio link would.
+
+    Examples:
+        roost demo cut ridge
+    """
+    from roost.sim.lab import control
+
+    return _do(directory, control.Cut(site=site, direction=direction))
+
+
+@demo.command
+def mend(site: str, /, *, directory: Directory = _HERE) -> int:
+    """Mend a site's link.
+
+    Examples:
+        roost demo mend ridge
+    """
+    from roost.sim.lab import control
+
+    return _do(directory, control.Mend(site=site))
+
+
+@demo.command
+def kill(process: str, /, *, directory: Directory = _HERE) -> int:
+    """Kill a process (SIGKILL); the demo starts it again.
+
+    Examples:
+        roost demo kill valley-worker-0
+        roost demo kill centre
+    """
+    from roost.sim.lab import control
+
+    return _do(directory, control.Kill(process=process))
+
+
+@demo.command
+def pause(process: str, /, *, directory: Directory = _HERE) -> int:
+    """Stop a process where it stands (SIGSTOP), until `roost demo resume`."""
+    from roost.sim.lab import control
+
+    return _do(directory, control.Pause(process=process))
+
+
+@demo.command
+def resume(process: str, /, *, directory: Directory = _HERE) -> int:
+    """Let a paused process go on."""
+    from roost.sim.lab import control
+
+    return _do(directory, control.Resume(process=process))
+
+
+@demo.command(name="exec")
+def execute(
+    host: str, /, *command: Annotated[str, Parameter(allow_leading_hyphen=True)], directory: Directory = _HERE
+) -> NoReturn:
+    """Run a command inside a host of the demo.
+
+    Examples:
+        roost demo exec harbor-controller-0 -- ip addr
+        roost demo exec valley-worker-0 -- bash
+    """
+    from roost.sim.lab import control
+
+    argv = _ask(control.attach_command(directory, host, list(command) or ["bash"]))
+    sys.stdout.flush()
+    os.execvp(argv[0], argv)  # noqa: S606
+
+
+@demo.command
+def stop(*, directory: Directory = _HERE) -> int:
+    """End the running demo, as Ctrl-C does."""
+    from roost.sim.lab import control
+
+    return _do(directory, control.Stop())
+
+
+def _do(directory: Path, request: Any) -> int:
+    from roost.sim.lab import control
+
+    reply = _ask(control.call(directory, request))
+    if isinstance(reply, control.Refused):
+        raise problems.Failed(reply.reason, reply.remedy)
+    if isinstance(reply, control.Done):
+        print(reply.text)
+    return problems.OK
+
+
+def _ask(question: Coroutine[Any, Any, Any]) -> Any:
+    try:
+        return asyncio.run(question)
+    except LabError as error:
+        raise problems.Failed(error.reason, error.remedy) from error

@@ -1,0 +1,30 @@
+"""The only place that knows every room: reads the configuration, assembles the roles, runs them.
+
+`home` is the directory of one running Roost, `cloud` a cloud in one process, `local` an agent with its
+link, `start` begins either, `commands` are `roost up` and `roost agent`.
+"""
+
+from __future__ import annotations
+
+import sys
+
+
+def main() -> int:
+    """The command `roost`; the exit code."""
+    from roost.cli import main as cli
+    from roost.cli.demo import commands as demo
+    from roost.cli.options import AgentOptions, UpOptions, node_commands
+
+    def up(options: UpOptions) -> int:
+        from roost.program import commands
+
+        return commands.up(options)
+
+    def agent(options: AgentOptions) -> int:
+        from roost.program import commands
+
+        return commands.agent(options)
+
+    node_commands(cli.app, up, agent)
+    demo.register(cli.app)
+    return cli.run(cli.app, sys.argv[1:])

@@ -1,0 +1,378 @@
+"""A cloud in one process: store, controllers, links both ways, API, and mostly a host of its own.
+
+Start: store, certificates, link end for lower nodes, API, controllers, host, link upwards. Stop: the
+same backwards. The tasks run in one group: when one fails for good, the process ends and its
+supervisor starts it anew, for everything is in the store.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import uuid
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import structlog
+
+from roost import __version__
+from roost.api import through
+from roost.api.app import Api
+from roost.api.context import ApiContext
+from roost.api.server import serve
+from roost.cloud import admission as cloud_admission
+from roost.cloud.certificates import CertificateController
+from roost.cloud.configuration import PlatformPorts
+from roost.cloud.controllers import controllers as cloud_controllers
+from roost.engine.controller import Runner
+from roost.engine.presence import PresenceBook
+from roost.fleet import admission as fleet_admission
+from roost.fleet.controllers import controllers as fleet_controllers
+from roost.link import exchange, pki
+from roost.link.lower import Backoff, LowerLink, State, TlsDialer
+from roost.link.node import Node
+from roost.link.node import host as host_node
+from roost.link.node import subcloud as subcloud_node
+from roost.link.upper import LocalDialer, UpperLink
+from roost.link.upper import Presence as LinkPresence
+from roost.link.upper import Settings as LinkSettings
+from roost.model import time
+from roost.model.cloud import CLOUD, SUBCLOUD, Cloud, CloudSpec
+from roost.model.host import HOST, Host, HostSpec
+from roost.model.meta import Metadata
+from roost.program import notify
+from roost.program.access import enrolment_subresources, keep_kubeconfig
+from roost.program.home import Home, Settings, StartError, split_address
+from roost.program.local import HostRole
+from roost.program.proof import probe
+from roost.program.timing import TIMING
+from roost.store.database import sqlite_url
+from roost.store.errors import Overloaded, Unavailable
+from roost.store.store import Store
+from roost.store.transaction import Transaction
+
+LOOK_AT_CERTIFICATES = 3600.0
+API_PORT, LINK_PORT = 7443, 7444
+ANY_ADDRESS = frozenset({"0.0.0.0", "::"})  # noqa: S104 - compared, not bound
+
+_log = structlog.get_logger("roost.program")
+
+
+class CloudRole:
+    """One cloud. `run` until `stop` is set."""
+
+    def __init__(
+        self, home: Home, settings: Settings, stop: asyncio.Event, leave: Callable[[], None]
+    ) -> None:
+        self._home, self._settings, self._stop, self._leave = home, settings, stop, leave
+        self._clock: Callable[[], datetime] = lambda: datetime.now(UTC)
+        self._name = settings.cloud
+        self._runners: dict[str, Runner] = {}
+        self._uplink: LowerLink | None = None
+        self._server_end = ""
+        self._names: list[str] = []
+        self._told_uplink = ("", False)
+        self._background: set[asyncio.Task[None]] = set()
+        self._hosts: PresenceBook
+        self._subclouds: PresenceBook
+        self._store: Store
+        self._authority: pki.Authority
+        self._upper: UpperLink
+        self._host: HostRole | None = None
+
+    async def run(self) -> None:
+        """Start everything, tell the supervisor, run until told to stop."""
+        monotonic = asyncio.get_running_loop().time
+        self._hosts, self._subclouds = PresenceBook(monotonic), PresenceBook(monotonic)
+        url = self._settings.database or sqlite_url(self._home.path / "cloud.db")
+        self._store = await Store.open(url, clock=self._clock)
+        try:
+            await self._store.transact(self._declare)
+            certificate = self._certificates()
+            self._upper = self._make_upper()
+            api = Api(self._context())
+            self._make_uplink(api)
+            self._make_runners()
+            await self._listen()
+            if self._settings.host:
+                await self._open_host()
+            await self._serve(api, certificate)
+        finally:
+            await self._close()
+
+    # -- making
+
+    def _declare(self, tx: Transaction) -> None:
+        """The cloud's own resource and that of its host, at the first start."""
+        if tx.find(CLOUD.kind, "", self._name) is None:
+            spec = CloudSpec(system_mode=self._settings.mode)
+            tx.save(Cloud(metadata=Metadata(name=self._name), spec=spec))
+        host = self._settings.host
+        if host and tx.find(HOST.kind, self._name, host) is None:
+            tx.save(Host(metadata=Metadata(name=host, namespace=self._name), spec=HostSpec()))
+
+    def _certificates(self) -> Path:
+        """This cloud's CA, its server certificate, and the administrator's kubeconfig."""
+        now = self._clock()
+        self._authority = pki.Authority.open(self._home.pki, self._name, now)
+        addresses = [self._settings.api_address, *self._settings.advertise]
+        names = {split_address(a, LINK_PORT)[0] for a in addresses} - ANY_ADDRESS
+        self._names = sorted(names)
+        certificate = pki.server_file(self._authority, self._home.pki / "server.pem", self._names, now)
+        self._server_end = time.seconds(pki.expires_at(certificate.read_bytes()))
+        host, port = split_address(self._settings.api_address, API_PORT)
+        address = _joined("127.0.0.1" if host in ANY_ADDRESS else host, port)
+        keep_kubeconfig(self._home.path / "kubeconfig", self._name, address, self._authority, now)
+        return certificate
+
+    def _make_upper(self) -> UpperLink:
+        addresses = (
+            [split_address(self._settings.link_address, LINK_PORT)] if self._settings.link_address else []
+        )
+        upper = UpperLink(
+            self._store,
+            self._authority,
+            name=self._name,
+            directory=self._home.pki,
+            clock=self._clock,
+            settings=LinkSettings(addresses=addresses, server_names=self._names),
+            timing=TIMING,
+            admit=self._admit,
+        )
+        upper.listen(self._presence_changed)
+        return upper
+
+    async def _admit(self, node: Node) -> None:
+        """Refuse nodes that are no longer declared. Raises NotFound."""
+        if node.kind == "host":
+            await self._store.get(HOST.kind, node.cloud, node.name)
+        else:
+            await self._store.get(SUBCLOUD.kind, "", node.name)
+
+    def _context(self) -> ApiContext:
+        rules = {
+            **cloud_admission.rules(self._name, self._settings.host),
+            **fleet_admission.rules(self._name),
+        }
+        return ApiContext(
+            store=self._store,
+            cloud=self._name,
+            clock=self._clock,
+            rules=rules,
+            call_cloud=self._call_cloud,
+            subresources=enrolment_subresources(self._name, self._authority, self._endpoints),
+        )
+
+    def _endpoints(self) -> list[str]:
+        if not self._settings.link_address:
+            return []
+        if self._settings.advertise:
+            return self._settings.advertise
+        host, port = split_address(self._settings.link_address, LINK_PORT)
+        reached = own_address() if host in ANY_ADDRESS else host
+        return [_joined(reached, port)]
+
+    async def _call_cloud(self, cloud: str, request: exchange.Request) -> exchange.Response:
+        return await self._upper.call(subcloud_node(cloud), request)
+
+    def _make_uplink(self, api: Api) -> None:
+        if not (self._home.uplink / "node.json").exists():
+            return
+        dialer = TlsDialer(self._home.uplink, clock=self._clock)
+        self._uplink = LowerLink(
+            self._store,
+            dialer,
+            node=dialer.identity.who(),
+            clock=self._clock,
+            handler=through.handler(api),
+            timing=TIMING,
+            backoff=Backoff(cap=self._settings.retry_seconds),
+        )
+
+    def _make_runners(self) -> None:
+        ports = (
+            [split_address(self._settings.link_address, LINK_PORT)[1]] if self._settings.link_address else []
+        )
+        dialled = []
+        if self._uplink is not None:
+            identity = TlsDialer(self._home.uplink, clock=self._clock).identity
+            dialled = [split_address(e, LINK_PORT)[1] for e in identity.endpoints]
+        platform = PlatformPorts(links=tuple(ports), dialled=tuple(dialled))
+        holder = f"{socket.gethostname()}/{uuid.uuid4()}"
+        made = cloud_controllers(self._name, __version__, self._hosts, platform, holder)
+        made |= fleet_controllers(self._name, self._subclouds, self._disconnect)
+        certificates = CertificateController(self._name, self._certificate_ends)
+        made[certificates.name] = certificates
+        self._runners = {name: Runner(self._store, controller) for name, controller in made.items()}
+
+    async def _open_host(self) -> None:
+        node = host_node(self._name, self._settings.host)
+        dialer = LocalDialer(self._upper, node)
+        self._host = HostRole(
+            self._home,
+            self._settings,
+            node,
+            dialer,
+            clock=self._clock,
+            leave=self._leave,
+            timing=TIMING,
+        )
+        await self._host.open(link_up=self._proving_link_up, probe=self._prove)
+        if self._uplink is not None:
+            host = self._host
+            self._uplink.listen(lambda _: host.agent.notice())
+
+    # -- running
+
+    async def _serve(self, api: Api, certificate: Path) -> None:
+        ca = self._home.pki / "ca.crt"
+        inherited = notify.inherited_sockets().get("api")
+        api_host, api_port = split_address(self._settings.api_address, API_PORT)
+        ready: asyncio.Future[list[tuple[str, int]]] = asyncio.get_running_loop().create_future()
+        async with asyncio.TaskGroup() as group:
+            server: asyncio.Task[None] = group.create_task(
+                serve(
+                    api,
+                    certificate=certificate,
+                    key=certificate,
+                    client_ca=ca,
+                    stop=self._stop,
+                    sockets=[inherited] if inherited else (),
+                    host=api_host,
+                    port=api_port,
+                    ready=ready,
+                )
+            )
+            both: list[asyncio.Future[Any]] = [server, ready]
+            await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
+            if server.done() and isinstance(error := server.exception(), OSError):
+                raise StartError(
+                    f"the API can't listen at {self._settings.api_address}: {error.strerror or error}",
+                    "end what uses that address, or choose another with --address",
+                ) from error
+            others = [group.create_task(runner.run()) for runner in self._runners.values()]
+            others.append(group.create_task(self._keep_certificates()))
+            if self._host is not None:
+                others.append(group.create_task(self._host.run()))
+            if self._uplink is not None:
+                self._uplink.listen(self._uplink_changed)
+                self._uplink.start()
+            _log.info("cloud up", cloud=self._name, api=self._settings.api_address)
+            notify.tell("READY=1")
+            await server
+            for task in others:
+                task.cancel()
+
+    async def _listen(self) -> None:
+        try:
+            await self._upper.start()
+        except OSError as error:
+            raise StartError(
+                f"links can't be taken at {self._settings.link_address}: {error.strerror or error}",
+                "end what uses that address, or choose another with --link-address",
+            ) from error
+
+    async def _keep_certificates(self) -> None:
+        """Look now and then whether the server's certificate is due; the server reads it again itself."""
+        while True:
+            await asyncio.sleep(LOOK_AT_CERTIFICATES)
+            self._certificates()
+
+    async def _close(self) -> None:
+        with contextlib.suppress(Exception):
+            notify.tell("STOPPING=1")
+        if self._uplink is not None:
+            await self._uplink.stop()
+        if hasattr(self, "_upper"):
+            await self._upper.stop()
+        if self._host is not None:
+            await self._host.close()
+        await self._store.close()
+
+    # -- facts
+
+    def _presence_changed(self, node: Node, presence: LinkPresence) -> None:
+        book = self._hosts if node.kind == "host" else self._subclouds
+        if presence.connected:
+            end = presence.certificate_expires_at
+            book.up(
+                node.name,
+                version=presence.version,
+                certificate_expires_at=time.seconds(end) if end else "",
+            )
+        else:
+            book.down(node.name)
+        if node.kind == "host":
+            self._runners["hosts"].wake((node.cloud, node.name))
+        else:
+            self._runners["subclouds"].wake(("", node.name))
+
+    def _disconnect(self, name: str) -> None:
+        """End the link of a subcloud that is gone, and forget it."""
+        node = subcloud_node(name)
+        task = asyncio.get_running_loop().create_task(self._upper.disconnect(node, "it was deleted here"))
+        self._background.add(task)
+
+        def ended(done: asyncio.Task[None]) -> None:
+            self._background.discard(done)
+            self._upper.forget(node)
+            self._subclouds.forget(name)
+
+        task.add_done_callback(ended)
+
+    def _certificate_ends(self) -> dict[str, str]:
+        ends = {f"cloud={self._name}.server": self._server_end}
+        if self._uplink is not None and self._uplink.state.certificate_expires_at:
+            ends[f"cloud={self._name}.link"] = time.seconds(self._uplink.state.certificate_expires_at)
+        return ends
+
+    def _proving_link_up(self) -> bool:
+        return self._uplink is None or self._uplink.state.connected
+
+    async def _prove(self) -> None:
+        if self._uplink is not None:
+            await probe(self._home.uplink)
+
+    def _uplink_changed(self, state: State) -> None:
+        """Tell in the Cloud whether the link upwards stands; written only when that changes."""
+        told = (state.upper, state.connected)
+        if told == self._told_uplink:
+            return
+        self._told_uplink = told
+        task = asyncio.get_running_loop().create_task(self._tell_uplink(state))
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
+
+    async def _tell_uplink(self, state: State) -> None:
+        try:
+            await self._store.transact(lambda tx: self._tell(tx, state))
+        except (Unavailable, Overloaded) as error:
+            self._told_uplink = ("", False)
+            _log.warning("the state of the link could not be written", reason=str(error))
+
+    def _tell(self, tx: Transaction, state: State) -> None:
+        cloud = tx.load(Cloud, "", self._name)
+        status = msgspec.structs.replace(
+            cloud.status, upper=state.upper or cloud.status.upper, upper_connected=state.connected
+        )
+        if status != cloud.status:
+            tx.report(msgspec.structs.replace(cloud, status=status))
+
+
+def own_address() -> str:
+    """The address by which this machine is seen on its default route; loopback when it has none."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asking:
+        try:
+            # A datagram socket is only told its route here; nothing is sent.
+            asking.connect(("192.0.2.1", 9))
+        except OSError:
+            return "127.0.0.1"
+        return str(asking.getsockname()[0])
+
+
+def _joined(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

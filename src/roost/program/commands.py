@@ -1,0 +1,137 @@
+"""`roost up` and `roost agent`: from options to a running role."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import sys
+from pathlib import Path
+
+from roost.cli.options import AgentOptions, UpOptions
+from roost.cli.problems import Failed, Misused
+from roost.link.enrolment import EnrolmentFailed, enrol
+from roost.link.identity import FACTS_FILE, Identity, NotEnrolled, load
+from roost.link.node import Node
+from roost.link.token import BadToken
+from roost.program import start
+from roost.program.home import Home, Settings, StartError
+
+FIRST_HOST = "controller-0"
+RETRY_VARIABLE = "ROOST_RETRY_SECONDS"
+
+
+def up(options: UpOptions) -> int:
+    """Make this machine a cloud, or start the cloud it is; until a signal."""
+    home = Home(options.home)
+    try:
+        home.open()
+        identity = _identity(home, options.join, "subcloud")
+        known = home.settings()
+        settings = start.settle(home, _cloud_settings(options, known, identity))
+        if identity is not None and identity.who().name != settings.cloud:
+            raise StartError(
+                f"the token is for subcloud {identity.who().name}, this cloud is {settings.cloud}",
+                "ask the central cloud for a token of this name, or start with a new home",
+            )
+        from roost.program.cloud import CloudRole
+
+        return start.run(lambda stop, leave: CloudRole(home, settings, stop, leave).run())
+    except StartError as error:
+        raise Failed(error.reason, error.remedy) from error
+    finally:
+        home.close()
+
+
+def agent(options: AgentOptions) -> int:
+    """Run this machine's agent; until a signal."""
+    home = Home(options.home)
+    try:
+        home.open()
+        identity = _identity(home, options.join, "host")
+        if identity is None:
+            raise StartError(
+                f"{home.path} has no identity",
+                "ask the cloud for a token (roost host token NAME) and join with it: roost agent --join FILE",
+            )
+        node = identity.who()
+        given = Settings(
+            role="agent",
+            cloud=node.cloud,
+            host=node.name,
+            contained=options.contained,
+            retry_seconds=_retry_seconds(),
+        )
+        settings = start.settle(home, given)
+        from roost.program.agent import run_agent
+
+        return start.run(lambda stop, leave: run_agent(home, settings, stop, leave))
+    except StartError as error:
+        raise Failed(error.reason, error.remedy) from error
+    finally:
+        home.close()
+
+
+def _cloud_settings(options: UpOptions, known: Settings | None, identity: Identity | None) -> Settings:
+    joined = identity.who().name if identity else ""
+    name = options.name or (known.cloud if known else "") or joined or _machine_name()
+    return Settings(
+        role="cloud",
+        cloud=name,
+        host=FIRST_HOST if options.host else "",
+        mode=options.mode,
+        api_address=str(options.address),
+        link_address=str(options.link_address),
+        advertise=[str(a) for a in options.advertise],
+        database=options.database,
+        contained=options.contained,
+        retry_seconds=_retry_seconds(),
+    )
+
+
+def _machine_name() -> str:
+    """This machine's name as a cloud's name."""
+    name = re.sub(r"[^a-z0-9-]+", "-", os.uname().nodename.lower()).strip("-")[:63]
+    return name or "cloud"
+
+
+def _retry_seconds() -> float:
+    """Longest pause between two tries to connect upwards, from the environment."""
+    text = os.environ.get(RETRY_VARIABLE, "30")
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 0.1 <= seconds <= 3600:
+        raise Misused(f"${RETRY_VARIABLE} is {text!r}", "set seconds from 0.1 to 3600")
+    return seconds
+
+
+def _identity(home: Home, token: str, kind: str) -> Identity | None:
+    """The identity on the link upwards; with a token, enrol first. Raises StartError."""
+    if token:
+        print("Enrolling with the token.", file=sys.stderr, flush=True)
+        try:
+            asyncio.run(_enrol(token, home.uplink, kind))
+        except (EnrolmentFailed, BadToken) as error:
+            remedy = getattr(error, "remedy", "ask for a new token")
+            raise StartError(error.reason, remedy) from error
+    if not (home.uplink / FACTS_FILE).exists():
+        return None
+    try:
+        identity = load(home.uplink)
+    except NotEnrolled as error:
+        raise StartError(error.reason, "enrol again with a new token") from error
+    _check_kind(identity.who(), kind)
+    return identity
+
+
+async def _enrol(token: str, directory: Path, kind: str) -> None:
+    identity = await enrol(token, directory, facts=start.facts(), clock=start.now)
+    _check_kind(identity.who(), kind)
+
+
+def _check_kind(node: Node, kind: str) -> None:
+    if node.kind != kind:
+        verb = "roost agent" if node.kind == "host" else "roost up"
+        raise StartError(f"the identity is that of {node}", f"use it with `{verb}`")
