@@ -197,6 +197,26 @@ async def test_one_that_ignores_the_wish_to_end_is_killed_and_a_paused_one_ends(
     assert not (tmp_path / "notify.sock").exists()
 
 
+async def test_asked_to_hurry_it_waits_for_nobody(tmp_path: Path) -> None:
+    made = Supervisor(tmp_path, lambda host: None, print, {})
+    made.add(
+        python(
+            "stubborn", "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN)\n" + READY + WAIT * 2
+        )
+    )
+    made.add(python("never", WAIT, ready_within=LONG * 2))
+    made.add(python("waiting", READY + WAIT, after=("never",)))
+    await made.ready("stubborn", within=LONG)
+    pids = [status.pid for status in made.status() if status.pid]
+    stopping = asyncio.create_task(made.stop(within=1000.0))
+    await asyncio.sleep(0)
+    made.hurry()
+    async with asyncio.timeout(LONG):
+        await stopping
+    assert [status.state for status in made.status()] == ["stopped"] * 3
+    assert not any(alive(pid) for pid in pids)
+
+
 def test_a_log_is_bounded(tmp_path: Path) -> None:
     log = Log(tmp_path / "some.log", maximum=1000)
     for number in range(200):

@@ -102,7 +102,14 @@ class Lab:
         self._started = time.time()
 
     async def __aenter__(self) -> Lab:
-        self._namespaces = Namespaces(self.plan.namespaces)
+        try:
+            self._namespaces = Namespaces(self.plan.namespaces)
+        except OSError as error:
+            self.ground.release()
+            raise LabError(
+                f"the kernel gives no more network namespaces ({error.strerror})",
+                "raise the limit with `sudo sysctl -w user.max_net_namespaces=15000`",
+            ) from error
         try:
             await build(self.plan, self._namespaces)
             self.supervisor = Supervisor(self.directory, self._place, self._report, {MARK: self.ground.mark})

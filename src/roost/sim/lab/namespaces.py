@@ -15,6 +15,7 @@ first becomes root of its own user namespace, which needs nobody's permission on
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import enum
 import errno
 import os
@@ -168,20 +169,30 @@ async def within(descriptor: int, function: Callable[[], Result]) -> Result:
     """Run a blocking function in the namespace, on a thread of its own. It must have a deadline itself."""
     loop = asyncio.get_running_loop()
     future: asyncio.Future[Result] = loop.create_future()
+    # A copy of its own: when this wait is cancelled the thread goes on for a while, and the
+    # descriptor it was given may by then be closed or mean something else.
+    own = os.dup(descriptor)
 
     def settle(set_outcome: Callable[[], None]) -> None:
         if not future.done():
             set_outcome()
 
+    def tell(set_outcome: Callable[[], None]) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            loop.call_soon_threadsafe(settle, set_outcome)
+
     def work() -> None:
         try:
-            join(descriptor, CLONE_NEWNET)
+            try:
+                join(own, CLONE_NEWNET)
+            finally:
+                os.close(own)
             result = function()
         except Exception as error:
             failure = error  # the name of an except clause ends with it
-            loop.call_soon_threadsafe(settle, lambda: future.set_exception(failure))
+            tell(lambda: future.set_exception(failure))
         else:
-            loop.call_soon_threadsafe(settle, lambda: future.set_result(result))
+            tell(lambda: future.set_result(result))
 
     threading.Thread(target=work, name="namespace-worker", daemon=True).start()
     return await future

@@ -356,6 +356,7 @@ class Supervisor:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
         for item in self._all.values():
+            self._change(item, "stopped")
             item.log.close()
         self._notices.close()
 
