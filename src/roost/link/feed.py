@@ -15,11 +15,16 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Iterable
 
-from roost.store.errors import Compacted, FutureRevision
+import structlog
+
+from roost.store.errors import Compacted, FutureRevision, Unavailable
 from roost.store.store import Batch, Store
 from roost.store.transaction import Change
 
+log = structlog.get_logger(__name__)
+
 QUEUE = 1000
+RETRY = 1.0
 CHUNK = 500
 EVERYONE = "*"
 
@@ -106,6 +111,9 @@ class Feed:
                 async for batch in self.store.watch(self.position):
                     self._spread(batch)
                 return
+            except Unavailable as error:
+                log.error("link.feed", reason=str(error))
+                await asyncio.sleep(RETRY)
             except (Compacted, FutureRevision):
                 self.position = self.store.revision
                 for group in self._subscriptions.values():

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from datetime import datetime
 from typing import Literal
 
@@ -79,6 +79,10 @@ class Proof(msgspec.Struct, frozen=True):
     sent_monotonic: float
 
 
+async def _anyone() -> None:
+    """Admits whoever speaks."""
+
+
 class Session:
     """One end of one connection of `node`. `greet`, then `run` until it ends."""
 
@@ -126,8 +130,12 @@ class Session:
 
     # -- hello
 
-    async def greet(self) -> Hello:
-        """Exchange hellos; the peer's. Raises Refused, ConnectionLost, BadMessage."""
+    async def greet(self, admit: Callable[[], Awaitable[None]] = _anyone) -> Hello:
+        """Exchange hellos; the peer's. Raises Refused (also from `admit`), ConnectionLost, BadMessage.
+
+        The upper end hears the lower before it may refuse: a refusal sent into a connection on which
+        the other still speaks could be lost with it.
+        """
         try:
             async with asyncio.timeout(self.timing.hello_within):
                 taken = await self.intake.load()
@@ -136,6 +144,7 @@ class Session:
                     self.hello = await self._their_hello()
                 else:
                     self.hello = await self._their_hello()
+                    await admit()
                     await self._send(self._own_hello(taken))
         except TimeoutError:
             raise ConnectionLost(f"no hello came within {self.timing.hello_within:g} s") from None

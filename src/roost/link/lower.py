@@ -1,0 +1,323 @@
+"""The lower end of a link: dial, run the session, dial again; keep the certificate fresh.
+
+Dialling backs off exponentially with jitter, so that ten thousand sites that lost their centre at once
+do not return at once. The store is the outbox: while there is no link, nothing is kept here.
+
+`state` is what people and the agent read: whether the link is up, since when, the last proof that
+the way there and back is open (an echoed heartbeat, and when that heartbeat was sent), and the last
+error in words with what to do about it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Awaitable, Callable
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Protocol
+
+import msgspec
+import structlog
+
+from roost.link import identity, sockets
+from roost.link.errors import LinkError, Refused
+from roost.link.exchange import Caller, Handler, Request, Response, Unreachable
+from roost.link.feed import Feed, everyone
+from roost.link.node import Node
+from roost.link.session import Proof, Session, Timing
+from roost.link.sockets import CannotConnect
+from roost.link.wire import Connection
+from roost.store.store import Store
+
+log = structlog.get_logger(__name__)
+
+RENEW_PATH = "/link/renew"
+RENEW_RETRY = 60.0
+STEADY = 10.0
+CALLS_MAY_FINISH = 30.0
+
+Ask = Callable[[Request], Awaitable[Response]]
+
+
+class Backoff(msgspec.Struct, frozen=True, kw_only=True):
+    """Pauses between attempts, in seconds: doubling from `first` to `cap`, each with full jitter."""
+
+    first: float = 0.5
+    cap: float = 30.0
+
+    def pause(self, failures: int) -> float:
+        """The pause after so many failures in a row, at least a quarter of its bound."""
+        bound = min(self.cap, self.first * float(1 << min(failures - 1, 30)))
+        return bound * (0.25 + 0.75 * secrets.randbelow(1000) / 1000)
+
+
+class State(msgspec.Struct, frozen=True, kw_only=True):
+    """The link as its lower end sees it. `error` is empty while it is up."""
+
+    connected: bool
+    since: datetime
+    upper: str = ""
+    upper_version: str = ""
+    endpoint: str = ""
+    error: str = ""
+    proof: Proof | None = None
+    certificate_expires_at: datetime | None = None
+
+
+class Dialer(Protocol):
+    """How the lower end gets a connection, and keeps the right to one."""
+
+    async def dial(self) -> Connection:
+        """A connection; raises LinkError."""
+
+    def expires(self) -> datetime | None:
+        """End of the certificate; None where there is none."""
+
+    def renewal_due(self) -> datetime | None:
+        """When the certificate should be renewed; None where there is none."""
+
+    async def renew(self, ask: Ask, now: datetime) -> None:
+        """Get a new certificate by a call through the link; raises LinkError, Unreachable."""
+
+
+class TlsDialer:
+    """Dials the endpoints of the identity kept in a directory, in turn."""
+
+    def __init__(self, directory: Path, *, clock: Callable[[], datetime], dial_within: float = 10.0) -> None:
+        self._directory, self._clock, self._within = directory, clock, dial_within
+        self.identity = identity.load(directory)
+
+    async def dial(self) -> Connection:
+        self.identity = identity.load(self._directory)
+        ca = (self._directory / identity.AUTHORITY_FILE).read_text()
+        context = sockets.verified_context(ca, self._directory / identity.NODE_FILE)
+        problems = []
+        for where in self.identity.endpoints:
+            try:
+                return await sockets.connect(where, context, sockets.LINK_PATH, within=self._within)
+            except CannotConnect as error:
+                problems.append(error)
+        raise self._explained(problems)
+
+    def _explained(self, problems: list[CannotConnect]) -> LinkError:
+        said = any(problem.expired for problem in problems)
+        if said or self._clock() >= self.identity.expires():
+            return Refused(
+                "expired",
+                f"the certificate of {self.identity.node} expired at {self.identity.expires_at}, "
+                "so the upper cloud does not let it in",
+                "check this machine's clock; if it is right, ask the upper cloud for a new enrolment "
+                "token and enrol again",
+            )
+        return LinkError("; ".join(str(problem) for problem in problems))
+
+    def expires(self) -> datetime | None:
+        return self.identity.expires()
+
+    def renewal_due(self) -> datetime | None:
+        return self.identity.renewal_due()
+
+    async def renew(self, ask: Ask, now: datetime) -> None:
+        from roost.link import pki
+
+        key = pki.new_key()
+        response = await ask(_renewal(pki.request(key)))
+        body = b"".join([piece async for piece in response.body])
+        if response.status != 200:
+            raise Refused("renew", body.decode("utf-8", "replace")[:500], "see the upper cloud's log")
+        pki.check_issued(body, key, self.identity.who())
+        self.identity = identity.replace_certificate(self._directory, key, body, now)
+        for used in self._directory.glob("enrol-*.key"):
+            used.unlink()
+
+
+def _renewal(request: bytes) -> Request:
+    return Request(method="POST", path=RENEW_PATH, headers=[], body=request, caller=Caller("roost:node", []))
+
+
+class LowerLink:
+    """One link upwards. `start`, then look at `state`; `stop` in the end."""
+
+    def __init__(
+        self,
+        store: Store,
+        dialer: Dialer,
+        *,
+        node: Node,
+        clock: Callable[[], datetime],
+        handler: Handler | None = None,
+        timing: Timing | None = None,
+        backoff: Backoff | None = None,
+    ) -> None:
+        self.node = node
+        self._store, self._dialer, self._clock, self._handler = store, dialer, clock, handler
+        self._timing, self._backoff = timing or Timing(), backoff or Backoff()
+        self._feed: Feed | None = None
+        self._tasks: list[asyncio.Task[None]] = []
+        self._session: Session | None = None
+        self._listeners: list[Callable[[State], None]] = []
+        self._at_once = asyncio.Event()
+        self._stopping = False
+        self._returning = False
+        self.state = State(
+            connected=False, since=clock(), error="not dialled yet", certificate_expires_at=dialer.expires()
+        )
+
+    def start(self) -> None:
+        """Begin; needs a running loop and an open store."""
+        self._feed = Feed(self._store, everyone)
+        loop = asyncio.get_running_loop()
+        self._tasks = [
+            loop.create_task(self._feed.run(), name="link-feed"),
+            loop.create_task(self._run(self._feed), name="link-lower"),
+            loop.create_task(self._renew(), name="link-renewal"),
+        ]
+
+    async def stop(self) -> None:
+        """Say goodbye and end."""
+        self._stopping = True
+        if self._session is not None:
+            self._session.end("the lower end stops")
+            await asyncio.wait(self._tasks[1:2], timeout=2)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def listen(self, callback: Callable[[State], None]) -> Callable[[], None]:
+        """Call back at each change of state (each proof included); returns how to stop that."""
+        self._listeners.append(callback)
+        return lambda: self._listeners.remove(callback)
+
+    def dial_now(self) -> None:
+        """End the pause before the next attempt."""
+        self._at_once.set()
+
+    def prove(self) -> None:
+        """Send a heartbeat at once, so that `state.proof` speaks of now soon."""
+        if self._session is not None:
+            self._session.beat_now()
+
+    async def call(self, request: Request) -> Response:
+        """Ask the upper cloud; raises Unreachable. It sees the node as the caller."""
+        if self._session is None or not self.state.connected:
+            raise Unreachable("the upper cloud", self.state.error or "the link is down")
+        return await self._session.call(request)
+
+    @property
+    def in_step(self) -> bool:
+        """Whether the upper end has acknowledged everything this store has for it."""
+        return self._session is not None and self.state.connected and self._session.outgoing.in_step
+
+    @property
+    def refused(self) -> dict[tuple[str, str, str], str]:
+        """What the upper end did not take in of this session's stream, and why (bounded)."""
+        return dict(self._session.outgoing.refused) if self._session else {}
+
+    # -- inside
+
+    def _set(self, **changes: object) -> None:
+        self.state = msgspec.structs.replace(self.state, **changes)
+        for listener in list(self._listeners):
+            listener(self.state)
+
+    async def _run(self, feed: Feed) -> None:
+        failures, loop = 0, asyncio.get_running_loop()
+        while not self._stopping:
+            began = loop.time()
+            error = await self._once(feed)
+            lasted = loop.time() - began if self.state.connected else 0.0
+            if self.state.connected or error != self.state.error:
+                log.info("link.down", node=str(self.node), reason=error)
+            since = self._clock() if self.state.connected else self.state.since
+            self._set(connected=False, since=since, error=error)
+            if self._returning:
+                self._returning, failures = False, 0
+                continue
+            failures = 1 if lasted > STEADY else failures + 1
+            await self._pause(failures)
+
+    async def _pause(self, failures: int) -> None:
+        self._at_once.clear()
+        try:
+            async with asyncio.timeout(self._backoff.pause(failures)):
+                await self._at_once.wait()
+        except TimeoutError:
+            return
+
+    async def _once(self, feed: Feed) -> str:
+        """One attempt and, when it succeeds, its session; why it ended."""
+        try:
+            connection = await self._dialer.dial()
+        except (LinkError, OSError) as error:
+            return str(error)
+        session = Session(
+            connection,
+            self._store,
+            feed,
+            side="lower",
+            node=self.node,
+            name="",
+            timing=self._timing,
+            clock=self._clock,
+            handler=self._handler,
+            on_proof=lambda proof: self._set(proof=proof),
+        )
+        try:
+            hello = await session.greet()
+            self._session = session
+            self._set(
+                connected=True,
+                since=self._clock(),
+                upper=hello.node,
+                upper_version=hello.version,
+                endpoint=connection.peer.address,
+                error="",
+                certificate_expires_at=self._dialer.expires(),
+            )
+            log.info("link.up", node=str(self.node), upper=hello.node, endpoint=connection.peer.address)
+            await session.run()
+        except LinkError as error:
+            return str(error)
+        except Exception as error:
+            log.exception("link.failed", node=str(self.node))
+            return f"an unexpected error: {type(error).__name__}"
+        finally:
+            self._session = None
+            await session.abandon()
+        return session.farewell.reason if session.farewell else "ended here"
+
+    async def _renew(self) -> None:
+        """Renew the certificate when two thirds of its life are over; try again until it works."""
+        while True:
+            due = self._dialer.renewal_due()
+            if due is None:
+                return
+            wait = (due - self._clock()).total_seconds()
+            if wait > 0:
+                await asyncio.sleep(min(wait, 3600.0))
+                continue
+            if self._session is None or not self.state.connected or not await self._renewed(self._session):
+                await asyncio.sleep(self._retry())
+
+    def _retry(self) -> float:
+        """A tenth of what is left of the certificate's life, between 1 s and RENEW_RETRY."""
+        expires = self._dialer.expires()
+        left = (expires - self._clock()) / timedelta(seconds=10) if expires else RENEW_RETRY
+        return max(1.0, min(RENEW_RETRY, left))
+
+    async def _renewed(self, session: Session) -> bool:
+        try:
+            await self._dialer.renew(session.call, self._clock())
+        except (LinkError, Unreachable, OSError) as error:
+            log.warning("link.renewal-failed", node=str(self.node), reason=str(error))
+            return False
+        self._set(certificate_expires_at=self._dialer.expires())
+        log.info("link.renewed", node=str(self.node))
+        # The new certificate is proven while the old one would still work. Calls may finish first.
+        deadline = asyncio.get_running_loop().time() + CALLS_MAY_FINISH
+        while session.calls.open and asyncio.get_running_loop().time() < deadline:  # noqa: ASYNC110
+            await asyncio.sleep(0.5)
+        self._returning = True
+        session.end("the certificate was renewed", returning=True)
+        return True

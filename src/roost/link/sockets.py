@@ -1,0 +1,222 @@
+"""Connections over TLS: websockets, mutual certificates, and what went wrong in words.
+
+The lower end verifies the upper against the pinned CA under the one name `link.roost`. The upper asks
+for a client certificate but does not insist (a node that enrols has none yet): the path decides.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+import ssl
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from websockets.asyncio.client import connect as websocket_connect
+from websockets.asyncio.connection import Connection as WebSocket
+from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
+
+from roost.link.errors import ConnectionLost, LinkError
+from roost.link.messages import FRAME_LIMIT
+from roost.link.node import BadNode, parse_uri
+from roost.link.token import endpoint
+from roost.link.wire import Peer
+
+SERVER_NAME = "link.roost"
+LINK_PATH = "/link"
+ENROL_PATH = "/enrol"
+CLOSE_WITHIN = 2.0
+
+# What the library logs of each handshake that fails is said in our own words, once.
+QUIET = logging.getLogger("roost.link.websockets")
+QUIET.setLevel(logging.CRITICAL)
+OPTIONS: dict[str, Any] = {
+    "compression": None,
+    "max_size": FRAME_LIMIT,
+    "max_queue": 4,
+    "ping_interval": None,
+    "close_timeout": CLOSE_WITHIN,
+    "logger": QUIET,
+}
+
+
+class CannotConnect(LinkError):
+    """No connection came about. `expired`: the upper end says our certificate has."""
+
+    def __init__(self, endpoint: str, reason: str, *, expired: bool = False) -> None:
+        super().__init__(f"{endpoint}: {reason}")
+        self.endpoint, self.reason, self.expired = endpoint, reason, expired
+
+
+class SocketConnection:
+    """A connection over TLS."""
+
+    def __init__(self, websocket: WebSocket) -> None:
+        self._websocket = websocket
+        self._peer = peer_of(websocket)
+
+    @property
+    def peer(self) -> Peer:
+        return self._peer
+
+    async def send(self, frame: bytes) -> None:
+        try:
+            await self._websocket.send(frame)
+        except (ConnectionClosed, OSError) as error:
+            raise ConnectionLost(_words(error)) from None
+
+    async def receive(self) -> bytes:
+        try:
+            frame = await self._websocket.recv(decode=False)
+        except (ConnectionClosed, OSError) as error:
+            raise ConnectionLost(_words(error)) from None
+        return frame if isinstance(frame, bytes) else bytes(frame, "utf-8")
+
+    async def close(self) -> None:
+        await self._websocket.close()
+
+
+def peer_of(websocket: WebSocket) -> Peer:
+    """Who is there, by its certificate (verified by TLS) and address."""
+    secured = websocket.transport.get_extra_info("ssl_object")
+    certificate: dict[str, Any] = (secured.getpeercert() if secured else None) or {}
+    uris = [value for kind, value in certificate.get("subjectAltName", ()) if kind == "URI"]
+    node, expires = None, None
+    if len(uris) == 1:
+        try:
+            node = parse_uri(uris[0])
+        except BadNode:
+            node = None
+    if "notAfter" in certificate:
+        expires = datetime.fromtimestamp(ssl.cert_time_to_seconds(certificate["notAfter"]), UTC)
+    address = websocket.remote_address
+    return Peer(node=node, address=str(address[0]) if address else "", certificate_expires_at=expires)
+
+
+async def connect(where: str, context: ssl.SSLContext, path: str, *, within: float) -> SocketConnection:
+    """Dial `host:port`; raises CannotConnect."""
+    host, port = endpoint(where)
+    try:
+        websocket = await websocket_connect(
+            f"wss://{SERVER_NAME}{path}",
+            host=host,
+            port=port,
+            ssl=context,
+            server_hostname=SERVER_NAME,
+            open_timeout=within,
+            proxy=None,
+            **OPTIONS,
+        )
+    except (OSError, WebSocketException, TimeoutError, EOFError) as error:
+        raise CannotConnect(where, _words(error), expired=_says_expired(error)) from None
+    return SocketConnection(websocket)
+
+
+# -- TLS
+
+
+def anyone_context() -> ssl.SSLContext:
+    """To fetch the CA certificate, whose hash is then compared: trusts nobody, so verifies nothing."""
+    context = _client()
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+def verified_context(ca: str, certificate: Path | None = None) -> ssl.SSLContext:
+    """Trusts this CA (PEM) alone; shows the key and certificate of one PEM file, when there is one."""
+    context = _client()
+    context.load_verify_locations(cadata=ca)
+    if certificate is not None:
+        context.load_cert_chain(certificate)
+    return context
+
+
+def server_context(ca: str, certificate: Path) -> ssl.SSLContext:
+    """Asks for a client certificate of this CA (PEM), but lets in who has none."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    context.verify_mode = ssl.CERT_OPTIONAL
+    context.num_tickets = 0
+    context.load_verify_locations(cadata=ca)
+    context.load_cert_chain(certificate)
+    return context
+
+
+def _client() -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    return context
+
+
+# -- words
+
+
+def _words(error: BaseException) -> str:
+    """What went wrong, for people."""
+    for cause in _causes(error):
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            return _untrusted(cause)
+        if isinstance(cause, ssl.SSLError):
+            return _alert(cause)
+    if isinstance(error, InvalidStatus):
+        body = bytes(error.response.body or b"").decode("utf-8", "replace").strip()[:200]
+        return body or f"the server answered {error.response.status_code}"
+    if isinstance(error, ConnectionClosed):
+        return "the connection was lost"
+    if isinstance(error, TimeoutError):
+        return "no answer came in time"
+    if isinstance(error, socket.gaierror):
+        return f"the name can't be resolved: {error.strerror}"
+    if isinstance(error, ConnectionRefusedError):
+        return "nothing listens there (connection refused)"
+    if isinstance(error, OSError):
+        return error.strerror or str(error) or "the network failed"
+    return str(error) or type(error).__name__
+
+
+def _untrusted(error: ssl.SSLCertVerificationError) -> str:
+    match error.verify_code:
+        case 9:
+            return "the upper cloud's certificate is not valid yet by this machine's clock; set the clock"
+        case 10:
+            return "the upper cloud's certificate has expired by this machine's clock; check the clock"
+        case 18 | 19 | 20 | 21:
+            return "what answers there has no certificate of the cloud this node was enrolled with"
+    return f"its certificate is not trusted: {error.verify_message}"
+
+
+def _alert(error: ssl.SSLError) -> str:
+    reason = (error.reason or "").upper()
+    if "CERTIFICATE_EXPIRED" in reason:
+        return "the upper cloud says that this node's certificate has expired"
+    if "UNKNOWN_CA" in reason:
+        return "the upper cloud does not know the CA of this node's certificate; enrol again"
+    return f"TLS failed: {error.reason or error}"
+
+
+def _says_expired(error: BaseException) -> bool:
+    return any(
+        isinstance(cause, ssl.SSLError) and "ALERT_CERTIFICATE_EXPIRED" in (cause.reason or "").upper()
+        for cause in _causes(error)
+    )
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    for _ in range(10):
+        if error is None:
+            return
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+async def close_quietly(connection: SocketConnection) -> None:
+    """Close, at most for CLOSE_WITHIN and a little."""
+    try:
+        async with asyncio.timeout(CLOSE_WITHIN + 1):
+            await connection.close()
+    except TimeoutError:
+        return

@@ -1,0 +1,427 @@
+"""The upper end of all links: one port, one session per node, and who is there.
+
+Path /enrol is open to who has no certificate yet (see `gate`); path /link asks for a node's
+certificate. A new connection of a node replaces its old one, which is ended first: the two must not
+take in one stream side by side. A node that says it returns at once (renewal) is not reported as
+lost unless it stays away for LINGER seconds.
+
+A certificate is checked when a node connects. A live link is not cut by the clock: losing time must
+stop change, not service. To shut a node out, make `admit` refuse it and call `disconnect`.
+
+Hosts inside this process attach over memory (`LocalDialer`); all else is the same for them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from datetime import datetime, timedelta
+from http import HTTPStatus
+from pathlib import Path
+
+import msgspec
+import structlog
+from websockets.asyncio.server import Server, ServerConnection, serve
+from websockets.http11 import Request as HttpRequest
+from websockets.http11 import Response as HttpResponse
+
+from roost.link import gate, pki, sockets
+from roost.link.errors import ConnectionLost, LinkError, Refused
+from roost.link.exchange import Handler, Request, Response, Unreachable
+from roost.link.feed import Feed
+from roost.link.flow import audience
+from roost.link.lower import RENEW_PATH
+from roost.link.node import Node
+from roost.link.session import Session, Timing
+from roost.link.sockets import SocketConnection
+from roost.link.wire import Connection, MemoryConnection, memory_pair
+from roost.store.errors import StoreError
+from roost.store.store import Store
+
+log = structlog.get_logger(__name__)
+
+LINGER = 5.0
+REPLACE_WITHIN = 5.0
+STOP_WITHIN = 5.0
+CONNECTIONS = 25_000
+CERTIFICATE_CHECK = 3600.0
+
+Admit = Callable[[Node], Awaitable[None]]
+
+
+class Presence(msgspec.Struct, frozen=True, kw_only=True):
+    """Whether a node's link is up, and since when it is as it is."""
+
+    connected: bool
+    since: datetime
+    version: str = ""
+    address: str = ""
+    certificate_expires_at: datetime | None = None
+    reason: str = ""
+
+
+class Progress(msgspec.Struct, frozen=True, kw_only=True):
+    """How far a connected node has taken in its intent. `refused` is bounded."""
+
+    in_step: bool
+    acknowledged: int
+    refused: dict[tuple[str, str, str], str]
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """What the operator may set."""
+
+    addresses: Sequence[tuple[str, int]] = (("::", 0),)
+    server_names: Sequence[str] = ()
+    node_lifetime: timedelta = pki.NODE_LIFETIME
+    server_lifetime: timedelta = pki.SERVER_LIFETIME
+    connections: int = CONNECTIONS
+    enrolments_per_second: float = 2.0
+    enrolments_burst: int = 50
+    linger: float = LINGER
+
+
+class _Slot:
+    """The one session a node may have."""
+
+    def __init__(self, task: asyncio.Task[None]) -> None:
+        self.task = task
+        self.session: Session | None = None
+        self.done = asyncio.Event()
+
+
+async def everyone(_: Node) -> None:
+    """Admits every node with a certificate."""
+
+
+class UpperLink:
+    """`start`, then nodes come; `stop` in the end. `listen` tells of each change of presence."""
+
+    def __init__(
+        self,
+        store: Store,
+        authority: pki.Authority,
+        *,
+        name: str,
+        directory: Path,
+        clock: Callable[[], datetime],
+        settings: Settings | None = None,
+        timing: Timing | None = None,
+        inherited: Sequence[socket.socket] = (),
+        admit: Admit = everyone,
+        redeem: gate.Redeem = gate.redeem,
+        on_enrolled: gate.OnEnrolled = gate.nothing_more,
+        handler: Handler | None = None,
+    ) -> None:
+        self.name, self.settings, self.timing = name, settings or Settings(), timing or Timing()
+        self._store, self._authority, self._directory = store, authority, directory
+        self._clock, self._inherited, self._admit, self._handler = clock, inherited, admit, handler
+        self._gate = gate.Gate(
+            store,
+            authority,
+            name=name,
+            clock=clock,
+            lifetime=self.settings.node_lifetime,
+            redeem=redeem,
+            on_enrolled=on_enrolled,
+            limiter=gate.Limiter(self.settings.enrolments_per_second, self.settings.enrolments_burst),
+        )
+        self._feed: Feed | None = None
+        self._servers: list[Server] = []
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._slots: dict[Node, _Slot] = {}
+        self._presences: dict[Node, Presence] = {}
+        self._lingering: dict[Node, asyncio.TimerHandle] = {}
+        self._listeners: list[Callable[[Node, Presence], None]] = []
+        self._open = 0
+        self._stopping = False
+
+    # -- life
+
+    async def start(self) -> None:
+        """Listen. Raises OSError when an address can't be had."""
+        self._feed = Feed(self._store, audience)
+        self._spawn(self._feed.run())
+        context = sockets.server_context(self._authority.certificate_pem.decode(), self._server_file())
+        options = {"ssl": context, "process_request": self._door, **sockets.OPTIONS}
+        for one in self._inherited:
+            self._servers.append(await serve(self._serve, sock=one, **options))
+        if not self._inherited:
+            for host, port in self.settings.addresses:
+                self._servers.append(await serve(self._serve, host, port, **options))
+
+        async def refresh() -> None:
+            every = min(CERTIFICATE_CHECK, self.settings.server_lifetime.total_seconds() / 10)
+            while True:
+                await asyncio.sleep(every)
+                context.load_cert_chain(self._server_file())
+
+        self._spawn(refresh())
+
+    async def stop(self) -> None:
+        """Say goodbye to all, and end."""
+        self._stopping = True
+        for server in self._servers:
+            server.close(close_connections=False)
+        for slot in self._slots.values():
+            if slot.session is not None:
+                slot.session.end("the upper end stops")
+        running = [slot.task for slot in self._slots.values()]
+        if running:
+            await asyncio.wait(running, timeout=STOP_WITHIN)
+        for timer in self._lingering.values():
+            timer.cancel()
+        for task in [*running, *self._tasks]:
+            task.cancel()
+        await asyncio.gather(*running, *self._tasks, return_exceptions=True)
+        for server in self._servers:
+            server.close()
+            await server.wait_closed()
+
+    @property
+    def ports(self) -> list[int]:
+        """Ports that are listened on."""
+        return [one.getsockname()[1] for server in self._servers for one in server.sockets]
+
+    def _server_file(self) -> Path:
+        return pki.server_file(
+            self._authority,
+            self._directory / "link.pem",
+            self.settings.server_names,
+            self._clock(),
+            self.settings.server_lifetime,
+        )
+
+    # -- who is there
+
+    def presence(self, node: Node) -> Presence:
+        """Of any node; one never seen since the start is absent since the start of time here."""
+        return self._presences.get(node) or Presence(
+            connected=False, since=self._clock(), reason="not seen since this process started"
+        )
+
+    def nodes(self) -> dict[Node, Presence]:
+        """Every node seen since the start."""
+        return dict(self._presences)
+
+    def progress(self, node: Node) -> Progress:
+        """How far a node is; raises Unreachable when its link is down."""
+        session = self._session(node)
+        return Progress(
+            in_step=session.outgoing.in_step,
+            acknowledged=session.outgoing.acknowledged,
+            refused=dict(session.outgoing.refused),
+        )
+
+    def listen(self, callback: Callable[[Node, Presence], None]) -> Callable[[], None]:
+        """Call back at each change of presence; returns how to stop that."""
+        self._listeners.append(callback)
+        return lambda: self._listeners.remove(callback)
+
+    async def call(self, node: Node, request: Request) -> Response:
+        """Ask a node; raises Unreachable."""
+        return await self._session(node).call(request)
+
+    async def disconnect(self, node: Node, reason: str = "disconnected by the upper cloud") -> None:
+        """End a node's session, if it has one."""
+        slot = self._slots.get(node)
+        if slot is not None:
+            await self._replace(slot, reason)
+
+    def forget(self, node: Node) -> None:
+        """Remember nothing of a node that is gone for good."""
+        if node not in self._slots:
+            self._presences.pop(node, None)
+
+    def attach_local(self, node: Node, connection: Connection) -> None:
+        """Serve a node of this process over memory."""
+        self._spawn(self._link(node, connection))
+
+    def _session(self, node: Node) -> Session:
+        slot = self._slots.get(node)
+        if slot is None or slot.session is None:
+            raise Unreachable(str(node), "its link is down")
+        return slot.session
+
+    # -- connections
+
+    def _door(self, websocket: ServerConnection, request: HttpRequest) -> HttpResponse | None:
+        """Who may come in; None lets in."""
+        if self._stopping or self._open >= self.settings.connections:
+            return websocket.respond(HTTPStatus.SERVICE_UNAVAILABLE, "no room now, try again later\n")
+        if request.path == sockets.ENROL_PATH:
+            return None
+        if request.path != sockets.LINK_PATH:
+            return websocket.respond(HTTPStatus.NOT_FOUND, "here are only /link and /enrol\n")
+        if sockets.peer_of(websocket).node is None:
+            return websocket.respond(
+                HTTPStatus.FORBIDDEN, "a link needs the certificate of a node; enrol this one\n"
+            )
+        return None
+
+    async def _serve(self, websocket: ServerConnection) -> None:
+        connection = SocketConnection(websocket)
+        request = websocket.request
+        self._open += 1
+        try:
+            if request is None or request.path == sockets.ENROL_PATH:
+                await self._gate.serve(connection)
+            elif connection.peer.node is not None:
+                await self._link(connection.peer.node, connection)
+        finally:
+            self._open -= 1
+
+    async def _link(self, node: Node, connection: Connection) -> None:
+        task, feed = asyncio.current_task(), self._feed
+        if task is None or feed is None:
+            raise RuntimeError("start before nodes come")
+        while (old := self._slots.get(node)) is not None:
+            log.info("link.replaced", node=str(node))
+            await self._replace(old, "a new connection of this node took its place")
+        slot = self._slots[node] = _Slot(task)
+        session = Session(
+            connection,
+            self._store,
+            feed,
+            side="upper",
+            node=node,
+            name=self.name,
+            timing=self.timing,
+            clock=self._clock,
+            handler=lambda request: self._answer(node, request),
+        )
+        reason = "the link is down"
+        try:
+            await session.greet(lambda: self._admit(node))
+            slot.session = session
+            self._arrived(node, session, connection)
+            await session.run()
+            reason = session.farewell.reason if session.farewell else "ended here"
+        except Refused as refusal:
+            reason = str(refusal)
+            log.warning("link.not-admitted", node=str(node), reason=reason)
+            await session.abandon(refusal)
+        except (LinkError, StoreError) as error:
+            reason = str(error)
+        except Exception:
+            log.exception("link.failed", node=str(node))
+            reason = "an unexpected error; the log of the upper cloud says more"
+        finally:
+            await self._gone(node, slot, session, reason)
+
+    async def _gone(self, node: Node, slot: _Slot, session: Session, reason: str) -> None:
+        returning = session.farewell is not None and session.farewell.returning
+        if self._slots.get(node) is slot:
+            del self._slots[node]
+        slot.done.set()
+        if slot.session is not None and node not in self._slots:
+            if returning and not self._stopping:
+                later = asyncio.get_running_loop().call_later
+                self._lingering[node] = later(self.settings.linger, self._left, node, reason)
+            else:
+                self._left(node, reason)
+        await session.abandon()
+
+    async def _replace(self, slot: _Slot, reason: str) -> None:
+        """End a session and wait until it is over: first in good order, then not."""
+        if slot.session is not None:
+            slot.session.end(reason)
+        else:
+            slot.task.cancel()
+        try:
+            async with asyncio.timeout(REPLACE_WITHIN):
+                await slot.done.wait()
+        except TimeoutError:
+            slot.task.cancel()
+            await slot.done.wait()
+
+    # -- presence
+
+    def _arrived(self, node: Node, session: Session, connection: Connection) -> None:
+        timer = self._lingering.pop(node, None)
+        if timer is not None:
+            timer.cancel()
+        before, peer = self._presences.get(node), connection.peer
+        self._show(
+            node,
+            Presence(
+                connected=True,
+                since=before.since if before and before.connected else self._clock(),
+                version=session.hello.version if session.hello else "",
+                address=peer.address,
+                certificate_expires_at=peer.certificate_expires_at,
+            ),
+        )
+        log.info("link.up", node=str(node), address=peer.address)
+
+    def _left(self, node: Node, reason: str) -> None:
+        self._lingering.pop(node, None)
+        before = self._presences.get(node)
+        if before is not None and before.connected and node not in self._slots:
+            log.info("link.down", node=str(node), reason=reason)
+            gone = msgspec.structs.replace(before, connected=False, since=self._clock(), reason=reason)
+            self._show(node, gone)
+
+    def _show(self, node: Node, presence: Presence) -> None:
+        self._presences[node] = presence
+        for listener in list(self._listeners):
+            listener(node, presence)
+
+    # -- calls of nodes
+
+    async def _answer(self, node: Node, request: Request) -> Response:
+        if request.path == RENEW_PATH and request.method == "POST":
+            return self._renew(node, request.body)
+        if self._handler is not None:
+            return await self._handler(request)
+        return _plain(404, b"nothing is served here\n")
+
+    def _renew(self, node: Node, request: bytes) -> Response:
+        """A fresh certificate for whom the link's own certificate already names."""
+        try:
+            certificate = self._authority.sign_node(request, node, self._clock(), self.settings.node_lifetime)
+        except pki.BadCertificate as error:
+            return _plain(400, str(error).encode())
+        presence = self._presences.get(node)
+        if presence is not None:
+            expires = pki.expires_at(certificate)
+            self._show(node, msgspec.structs.replace(presence, certificate_expires_at=expires))
+        log.info("link.certificate-renewed", node=str(node))
+        return _plain(200, certificate)
+
+    def _spawn(self, work: Awaitable[None]) -> None:
+        task = asyncio.ensure_future(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
+class LocalDialer:
+    """Dials an upper end in this process, for the host that lives with its cloud."""
+
+    def __init__(self, upper: UpperLink, node: Node) -> None:
+        self._upper, self._node = upper, node
+
+    async def dial(self) -> MemoryConnection:
+        if self._upper._stopping or self._upper._feed is None:
+            raise ConnectionLost("the cloud in this process does not take links now")
+        lower, upper = memory_pair(self._node)
+        self._upper.attach_local(self._node, upper)
+        return lower
+
+    def expires(self) -> datetime | None:
+        return None
+
+    def renewal_due(self) -> datetime | None:
+        return None
+
+    async def renew(self, ask: object, now: datetime) -> None:
+        return None
+
+
+async def _once(text: bytes) -> AsyncIterator[bytes]:
+    yield text
+
+
+def _plain(status: int, text: bytes) -> Response:
+    return Response(status, [("content-type", "text/plain")], _once(text))
