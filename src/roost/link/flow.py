@@ -29,7 +29,7 @@ from roost.link.messages import Entry, EntryType, Key
 from roost.link.node import Node
 from roost.model.codec import Raw
 from roost.model.kind import Flow, KindInfo
-from roost.model.meta import Owner
+from roost.model.meta import DNS_NAME, Owner
 from roost.model.ownership import merge, status_owners
 from roost.model.registry import BY_KIND
 from roost.store.transaction import HERE, UP, Change, Stored
@@ -232,7 +232,8 @@ def permitted(node: Node, entry: Entry) -> str:
         return f"{entry.kind} does not travel up"
     if entry.type == "intent":
         return "intent does not travel up"
-    if not re.fullmatch(info.name_pattern, entry.name):
+    # Any resource name: copies of shared intent have names (`NAME.CLOUD`) that operators may not give.
+    if not re.fullmatch(DNS_NAME, entry.name):
         return f"{entry.name[:63]!r} is no name of a {entry.kind}"
     if node.kind == "subcloud":
         if info.namespaced and entry.namespace == node.cloud:

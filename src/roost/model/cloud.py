@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
+import msgspec
+
 from roost.model.kind import Column, Flow, KindInfo
 from roost.model.meta import Condition, Owner, Part, Resource, doc
 
@@ -84,6 +86,10 @@ CLOUD = KindInfo(
 )
 
 
+_Latitude = Annotated[float, msgspec.Meta(ge=-90, le=90)]
+_Longitude = Annotated[float, msgspec.Meta(ge=-180, le=180)]
+
+
 class SubcloudSpec(Part, frozen=True, kw_only=True, omit_defaults=False):
     """What the operator wants."""
 
@@ -92,8 +98,8 @@ class SubcloudSpec(Part, frozen=True, kw_only=True, omit_defaults=False):
     ] = "unmanaged"
     description: Annotated[str, doc("For people.", max_length=255)] = ""
     location: Annotated[str, doc("Where it is.", max_length=255)] = ""
-    latitude: Annotated[float | None, doc("North positive.", unit="degrees", ge=-90, le=90)] = None
-    longitude: Annotated[float | None, doc("East positive.", unit="degrees", ge=-180, le=180)] = None
+    latitude: Annotated[_Latitude | None, doc("North positive.", unit="degrees")] = None
+    longitude: Annotated[_Longitude | None, doc("East positive.", unit="degrees")] = None
 
 
 class SubcloudStatus(Part, frozen=True, kw_only=True, omit_defaults=False):
