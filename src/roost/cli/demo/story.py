@@ -17,11 +17,10 @@ import contextlib
 import shutil
 import sys
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-import msgspec
 import yaml
 
 from roost.cli import kubeconfig
@@ -46,7 +45,15 @@ Raw = dict[str, Any]
 class Story:
     """One run of the demo on a laboratory that stands."""
 
-    def __init__(self, lab: Lab, api: tuple[str, int], report: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        lab: Lab,
+        api: tuple[str, int],
+        report: Callable[[str], None],
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
+        """`environment` is for every process besides what the demo sets."""
+        self._environment = {"ROOST_RETRY_SECONDS": "2", **(environment or {})}
         self._lab, self._directory = lab, lab.directory
         self._address = f"{api[0]}:{api[1]}"
         self._report = report
@@ -215,7 +222,7 @@ class Story:
                 name=name,
                 host=host,
                 argv=(*argv, *options),
-                environment={"ROOST_RETRY_SECONDS": "2"},
+                environment=self._environment,
                 pass_fds=pass_fds or {},
             )
         )
@@ -282,11 +289,3 @@ def clear(directory: Path) -> None:
             shutil.rmtree(path)
         else:
             path.unlink()
-
-
-class Beginning(msgspec.Struct, frozen=True):
-    """What the demo tells when it is ready."""
-
-    seconds: float
-    address: str
-    kubeconfig: Path
