@@ -1,8 +1,8 @@
 """A real API server with TLS for tests, in its own thread and event loop, with kubeconfigs for it.
 
-    with ApiServer(tmp_path, cloud="central") as server:
-        server.kubectl("get", "hosts")            # as administrator
-        server.do(server.store.save(host))        # a coroutine, in the server's loop
+with ApiServer(tmp_path, cloud="central") as server:
+    server.kubectl("get", "hosts")            # as administrator
+    server.do(server.store.save(host))        # a coroutine, in the server's loop
 """
 
 from __future__ import annotations
@@ -137,7 +137,8 @@ class ApiServer:
                 ready=ready,
             )
         )
-        await asyncio.wait([ready, self._serving], return_when=asyncio.FIRST_COMPLETED)
+        either: list[asyncio.Future[Any]] = [ready, self._serving]
+        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
         if self._serving.done():
             await self._serving
         self.port = ready.result()[0][1]

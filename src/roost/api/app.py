@@ -9,6 +9,7 @@ one line each: who, what, on which resource, with which result; never bodies.
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 from collections.abc import Sequence
 
 import msgspec
@@ -19,6 +20,7 @@ from starlette.types import Receive, Scope, Send
 
 from roost.api import (
     access,
+    admitting,
     bodies,
     clouds,
     discovery,
@@ -56,7 +58,7 @@ class Api:
 
     def __init__(self, context: ApiContext) -> None:
         extra = {("users", "token"): tokens.issue, **context.subresources}
-        self._context = _with_subresources(context, extra)
+        self._context = dataclasses.replace(context, subresources=extra)
         self._watches = Watches()
         self._views = {plural: View(info=info, source=info.kind) for plural, info in discovery.SERVED.items()}
 
@@ -111,8 +113,7 @@ class Api:
             case ["apis", group, "v1", plural] if group in discovery.REVIEWS:
                 if request.method != "POST":
                     raise not_allowed(request.method, request.url.path)
-                body = await bodies.json_object(request)
-                return _json(reviews.answer(group, plural, body, caller), 201)
+                return _json(reviews.answer(group, plural, await reviews.read(request), caller), 201)
             case ["clouds", name, *_] if name:
                 return await clouds.forward(self._context, request, caller, name)
         if request.method not in ("GET", "HEAD"):
@@ -189,17 +190,13 @@ class Api:
         if found.subresource == "status" and "status" in info.type.__struct_fields__:
             if found.verb == "get":
                 return await reading.get(self._context, request, found, view)
-            from roost.api.admitting import status_refused
-
-            raise status_refused(info, found.name)
+            raise admitting.status_refused(info, found.name)
         handler = self._context.subresources.get((info.plural, found.subresource))
         if handler is None:
             raise no_such_path()
         if found.verb != "create":
             raise not_allowed(request.method, request.url.path)
-        from roost.api.admitting import own_namespace
-
-        own_namespace(self._context, info, found.namespace, found.name)
+        admitting.own_namespace(self._context, info, found.namespace, found.name)
         body = await bodies.json_object(request, required=False)
         return _json(await handler(self._context, caller, found.namespace, found.name, body), 201)
 
@@ -271,12 +268,6 @@ class _Call:
 def create_app(context: ApiContext) -> Api:
     """The ASGI application of one cloud's API."""
     return Api(context)
-
-
-def _with_subresources(context: ApiContext, extra: object) -> ApiContext:
-    import dataclasses
-
-    return dataclasses.replace(context, subresources=extra)  # type: ignore[arg-type]
 
 
 def _json(body: Raw, code: int = 200) -> Response:

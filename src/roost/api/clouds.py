@@ -11,6 +11,7 @@ from roost.api import bodies
 from roost.api.context import ApiContext
 from roost.api.status import ApiError
 from roost.link import exchange
+from roost.model.meta import GROUP
 
 _STAYS = frozenset(
     {
@@ -59,14 +60,16 @@ async def forward(
 
 
 def unreachable(name: str, reason: str) -> ApiError:
-    """503 that says which cloud, why, and what to do."""
+    """503 that says which cloud, why, and what to do.
+
+    Without Retry-After: kubectl would wait and repeat for a minute before it shows the message.
+    """
     return ApiError(
         503,
         f"cloud {name} can't be reached: {reason}; it goes on by itself, and what is known of it here is "
         f"listed with -n {name} in this cloud's context; try again when kubectl get subcloud {name} "
         "says online",
-        details={"name": name, "group": "roost.edge", "kind": "subclouds", "retryAfterSeconds": 5},
-        headers={"Retry-After": "5"},
+        details={"name": name, "group": GROUP, "kind": "subclouds"},
     )
 
 

@@ -15,7 +15,7 @@ import msgspec
 from starlette.responses import Response
 
 from roost import __version__
-from roost.api import protobuf
+from roost.api import openapi_protobuf
 from roost.api.access import verbs
 from roost.api.bodies import JSON_PATCH, MERGE_PATCH
 from roost.api.status import ApiError, no_such_path
@@ -25,7 +25,12 @@ from roost.model.meta import GROUP, VERSION
 from roost.model.registry import KINDS
 from roost.model.schema import GVK, OURS, definitions, refer
 
-PROTOBUF = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf"
+PROTOBUF_ASKED = (
+    "application/com.github.proto-openapi.spec.v2@v1.0+protobuf",
+    "application/com.github.proto-openapi.spec.v2.v1.0+protobuf",
+)
+PROTOBUF = PROTOBUF_ASKED[1]
+"""How the answer is called: the first name, by which old clients ask, is no valid media type."""
 JSON = "application/json"
 _V3 = f"/openapi/v3/apis/{GROUP}/{VERSION}"
 _INFO = {"title": "Roost", "version": __version__}
@@ -68,7 +73,7 @@ def respond(parts: Sequence[str], accept: str) -> Response:
     """Answer a path below /openapi; raises ApiError 404 and 406."""
     match list(parts):
         case ["v2"]:
-            if PROTOBUF in accept:
+            if any(name in accept for name in PROTOBUF_ASKED):
                 return _document(_version2_protobuf(), PROTOBUF)
             return _document(_version2_json(), JSON)
         case ["v3"]:
@@ -108,7 +113,7 @@ def _version2_json() -> bytes:
 
 @cache
 def _version2_protobuf() -> bytes:
-    return protobuf.document(version2())
+    return openapi_protobuf.document(version2())
 
 
 @cache

@@ -10,6 +10,7 @@ import msgspec
 from roost.api import bodies
 from roost.api.status import ApiError, bad_request
 from roost.model.codec import Raw
+from roost.model.kind import Problem
 
 MOST_STEPS = 1000
 
@@ -27,6 +28,18 @@ _REMEDIES = {
 }
 
 
+class Unfit(Exception):
+    """A step of a JSON patch that the resource, as it is, does not allow."""
+
+    def __init__(self, number: int, step: Raw, reason: str) -> None:
+        super().__init__(f"step {number}: {reason}")
+        path = str(step.get("path", ""))[:200].strip("/").replace("/", ".")
+        operation = str(step.get("op", ""))[:16]
+        self.problem = Problem(
+            path, f"step {number} of the patch ({operation}): {reason}", "read the resource again"
+        )
+
+
 def check_type(kind: str) -> None:
     """Raise ApiError 415 with the remedy unless patches of this type are taken."""
     if kind not in (bodies.MERGE_PATCH, bodies.JSON_PATCH):
@@ -35,7 +48,7 @@ def check_type(kind: str) -> None:
 
 
 def apply(kind: str, current: Raw, patch: Any) -> Raw:
-    """The patched object; raises ApiError 400, 413 and 422. `current` stays as it is."""
+    """The patched object; raises Unfit, ApiError 400 and 413. `current` stays as it is."""
     if kind == bodies.MERGE_PATCH:
         if not isinstance(patch, dict):
             raise bad_request("a merge patch must be a JSON object")
@@ -75,10 +88,10 @@ def _json_patch(current: Raw, steps: Any) -> Any:
             patched = jsonpatch.JsonPatch([step]).apply(patched, in_place=True)
         except jsonpatch.InvalidJsonPatch as error:
             raise bad_request(f"step {number} of the patch: {error}") from error
+        except jsonpatch.JsonPatchTestFailed as error:
+            raise Unfit(number, step, "the test fails: the resource has another value there") from error
         except (jsonpatch.JsonPatchException, jsonpointer.JsonPointerException) as error:
-            raise ApiError(
-                422, f"step {number} of the patch can't be done: {error}; read the resource again"
-            ) from error
+            raise Unfit(number, step, "the resource has nothing there") from error
         except (TypeError, AttributeError, KeyError, IndexError, ValueError) as error:
             raise bad_request(f"step {number} of the patch does not fit the resource") from error
         if step.get("op") == "copy" and _large(patched):

@@ -2,14 +2,61 @@
 
 from __future__ import annotations
 
+from starlette.requests import Request
+
+from roost.api import bodies, protobuf
 from roost.api.access import SELF, allowed_verbs, may
-from roost.api.discovery import AUTHENTICATION, AUTHORIZATION, SERVED
+from roost.api.discovery import AUTHENTICATION, AUTHORIZATION, REVIEWS, SERVED
 from roost.api.status import bad_request, no_such_path
 from roost.link.exchange import Caller
 from roost.model.codec import Raw
 from roost.model.meta import GROUP
 
+PROTOBUF = "application/vnd.kubernetes.protobuf"
+_MAGIC = b"k8s\x00"
+_RESOURCE_ATTRIBUTES = {
+    "namespace": 1,
+    "verb": 2,
+    "group": 3,
+    "version": 4,
+    "resource": 5,
+    "subresource": 6,
+    "name": 7,
+}
 OPEN_PATHS = ["/api", "/api/*", "/apis", "/apis/*", "/healthz", "/livez", "/readyz", "/openapi/*", "/version"]
+
+
+async def read(request: Request) -> Raw:
+    """The review in a request's body, JSON or protobuf; raises ApiError 400, 413 and 415."""
+    if bodies.media_type(request) != PROTOBUF:
+        return await bodies.json_object(request)
+    try:
+        return _from_protobuf(await bodies.read(request))
+    except (protobuf.Malformed, UnicodeDecodeError) as error:
+        raise bad_request(f"the body is not valid protobuf: {error}") from error
+
+
+def _from_protobuf(body: bytes) -> Raw:
+    """A review as Kubernetes' envelope carries it: magic, then Unknown with kind (1) and message (2)."""
+    if not body.startswith(_MAGIC):
+        raise protobuf.Malformed("it does not begin with the magic of Kubernetes")
+    unknown = protobuf.fields(body[len(_MAGIC) :])
+    kind = protobuf.fields(unknown.get(1, b"")).get(2, b"").decode()
+    spec = protobuf.fields(protobuf.fields(unknown.get(2, b"")).get(2, b""))
+    if kind == "SelfSubjectRulesReview":
+        return {"spec": _texts(spec, {"namespace": 1})}
+    if kind != "SelfSubjectAccessReview":
+        return {}
+    found: Raw = {}
+    if 1 in spec:
+        found["resourceAttributes"] = _texts(protobuf.fields(spec[1]), _RESOURCE_ATTRIBUTES)
+    if 2 in spec:
+        found["nonResourceAttributes"] = _texts(protobuf.fields(spec[2]), {"path": 1, "verb": 2})
+    return {"spec": found}
+
+
+def _texts(found: dict[int, bytes], names: dict[str, int]) -> Raw:
+    return {name: found[number].decode() for name, number in names.items() if number in found}
 
 
 def answer(group: str, plural: str, body: Raw, caller: Caller) -> Raw:
@@ -70,8 +117,9 @@ def _rules(caller: Caller) -> Raw:
     if may(caller, "get"):
         reading = ["get", "list", "watch"]
         rules.append({"verbs": reading, "apiGroups": [""], "resources": ["namespaces", "events"]})
-    rules.append(
-        {"verbs": ["create"], "apiGroups": [AUTHORIZATION, AUTHENTICATION], "resources": sorted(SELF)}
-    )
+    rules += [
+        {"verbs": ["create"], "apiGroups": [group], "resources": [f"{kind.lower()}s" for kind in kinds]}
+        for group, kinds in REVIEWS.items()
+    ]
     paths = [{"verbs": ["get"], "nonResourceURLs": OPEN_PATHS}]
     return {"resourceRules": rules, "nonResourceRules": paths, "incomplete": False}

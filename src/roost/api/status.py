@@ -176,6 +176,6 @@ def from_store(error: errors.StoreError, info: KindInfo | None) -> ApiError:
         case errors.Overloaded():
             return ApiError(429, str(error), details={"retryAfterSeconds": 1}, headers={"Retry-After": "1"})
         case errors.Unavailable():
-            return ApiError(503, str(error), details={"retryAfterSeconds": 5}, headers={"Retry-After": "5"})
+            return ApiError(503, str(error))
         case _:
             return ApiError(500, "the server could not carry this out; its log has the cause")

@@ -11,7 +11,9 @@ import re
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from functools import cache
-from typing import Any
+from typing import Any, get_type_hints
+
+import msgspec
 
 from roost.model import time
 from roost.model.codec import Raw
@@ -59,12 +61,12 @@ def definitions(info: KindInfo) -> list[Raw]:
 
 def cells(info: KindInfo, raw: Raw, now: datetime) -> list[Any]:
     """The cells of one row."""
-    return [raw["metadata"]["name"], *(cell(c, raw, now) for c in info.columns)]
+    return [raw["metadata"]["name"], *(cell(info, c, raw, now) for c in info.columns)]
 
 
-def cell(column: Column, raw: Raw, now: datetime) -> Any:
+def cell(info: KindInfo, column: Column, raw: Raw, now: datetime) -> Any:
     """One cell: text, a number, a boolean, or None where there is nothing to count."""
-    found = _walk([raw], _compile(column.path))
+    found = _walk([raw], _compile(column.path)) or _default(info, column, raw)
     if column.path.endswith("|count"):
         return sum(len(v) for v in found if isinstance(v, (list, dict)))
     if column.type == "date":
@@ -152,6 +154,37 @@ def _walk(values: list[Any], steps: tuple[str, ...]) -> list[Any]:
         else:
             values = [v[step] for v in values if isinstance(v, dict) and v.get(step) is not None]
     return values
+
+
+def _default(info: KindInfo, column: Column, raw: Raw) -> list[Any]:
+    """The default of a plain field that its parent left out, as structs do on the wire."""
+    parent, _, leaf = column.path.rpartition(".")
+    if not parent or "[" in column.path or "|" in column.path or not _walk([raw], _compile(parent)):
+        return []
+    default = _leaf_default(info, parent, leaf)
+    return [] if default is None else [default]
+
+
+@cache
+def _leaf_default(info: KindInfo, parent: str, leaf: str) -> Any:
+    struct: Any = info.type
+    for step in parent.split("."):
+        struct = _struct_in(struct, step)
+        if struct is None:
+            return None
+    names = dict(zip(struct.__struct_encode_fields__, msgspec.structs.fields(struct), strict=True))
+    default = names[leaf].default if leaf in names else None
+    return default if isinstance(default, (str, int, float, bool)) else None
+
+
+def _struct_in(struct: Any, wire: str) -> Any:
+    """The struct inside a field, None when it holds none."""
+    for name, encoded in zip(struct.__struct_fields__, struct.__struct_encode_fields__, strict=True):
+        if encoded == wire:
+            hint = get_type_hints(struct)[name]
+            choices = [hint, *getattr(hint, "__args__", ())]
+            return next((c for c in choices if isinstance(c, type) and issubclass(c, msgspec.Struct)), None)
+    return None
 
 
 def _text(value: Any) -> str:

@@ -29,6 +29,7 @@ from roost.model import codec
 from roost.model.codec import Raw
 from roost.model.kind import Problem
 from roost.model.meta import GROUP, Resource
+from roost.store.errors import AlreadyExists
 from roost.store.transaction import Stored, Transaction
 
 T = TypeVar("T")
@@ -94,9 +95,8 @@ class Writer:
         new = admitting.decode(info, body, name)
 
         def work(tx: Transaction) -> Raw:
-            current = tx.find(info.kind, namespace, name)
-            if current is not None:
-                return tx.create(codec.encode(new)).raw
+            if tx.find(info.kind, namespace, name) is not None:
+                raise AlreadyExists(info.kind, namespace, name)
             self._admit(tx, admission.Request(operation="create", info=info, user=self._caller.name, new=new))
             raw = tx.create(codec.encode(new)).raw
             if self._options.dry_run:
@@ -117,7 +117,11 @@ class Writer:
                 raise not_found(info, target.name)
             admitting.own_home(info, current)
             admitting.own_namespace(self._context, info, target.namespace, target.name)
-            new, expected = self._changed(current, make(current.raw))
+            try:
+                changed = make(current.raw)
+            except patching.Unfit as unfit:
+                raise invalid(info, target.name, [unfit.problem]) from unfit
+            new, expected = self._changed(current, changed)
             old = current.typed(info.type)
             request = admission.Request(
                 operation="update", info=info, user=self._caller.name, old=old, new=new, origin=current.origin

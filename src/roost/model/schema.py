@@ -106,6 +106,9 @@ def _kind(info: KindInfo, schema: Raw) -> Raw:
         "kind": {"type": "string", "description": KIND_TEXT},
         **schema["properties"],
     }
+    for part in ("metadata", "spec", "status"):
+        if part in properties:
+            properties[part] = {k: v for k, v in properties[part].items() if k != "default"}
     for part, owner in (("spec", info.spec_owner), ("status", info.status_owner)):
         if part in properties:
             text = f"{properties[part].get('description', '')} {_writers(info, part, owner)}".strip()
