@@ -47,7 +47,12 @@ class Step(msgspec.Struct, frozen=True):
 def apply(
     *,
     filename: Annotated[
-        tuple[str, ...], Parameter(name=("--filename", "-f"), help="File, directory or -; may be repeated.")
+        tuple[str, ...],
+        Parameter(
+            name=("--filename", "-f"),
+            allow_leading_hyphen=True,
+            help="File, directory or -; may be repeated.",
+        ),
     ],
     dry_run: Annotated[bool, Parameter(help="Have the cloud check everything and change nothing.")] = False,
     diff: Annotated[bool, Parameter(help="Show what differs, line by line.")] = False,
@@ -204,7 +209,12 @@ def _label(step: Step) -> str:
 
 
 def _encoded(raw: Raw) -> str:
-    return msgspec.json.encode(raw, order="sorted").decode() + "\n"
+    """The note as kubectl would write it, byte for byte, so that it finds nothing to change."""
+    meta = {"annotations": {}, **raw["metadata"]}
+    text = msgspec.json.encode({**raw, "metadata": meta}, order="sorted").decode() + "\n"
+    for character in "<>&":
+        text = text.replace(character, f"\\u{ord(character):04x}")
+    return text
 
 
 def _decoded(text: str) -> Raw:

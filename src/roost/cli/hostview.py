@@ -127,23 +127,27 @@ def _reason(status: answers.AlarmStatus) -> str:
 def _machine(inventory: Inventory) -> list[Text]:
     system, processors, product = inventory.operating_system, inventory.processors, inventory.product
     clock = {True: "synchronised", False: "not synchronised", None: "unknown"}[inventory.clock.synchronised]
-    named = (
-        " ".join(w for w in (product.vendor, product.name, product.version) if w)
-        if product
-        else "not present"
-    )
+    named = _unread(inventory, "product") or "not present"
+    if product is not None:
+        named = " ".join(w for w in (product.vendor, product.name, product.version) if w)
     topology = f"{processors.sockets} sockets, {processors.cores} cores, {processors.threads} threads"
     return fields(
         [
             ("Product", named),
             ("Serial", product.serial if product else ""),
-            ("System", f"{system.name}, kernel {system.kernel}"),
+            ("System", f"{system.name or 'unknown'}, kernel {system.kernel or 'unknown'}"),
             ("Processors", f"{processors.model or 'unknown model'}: {topology}"),
             ("Isolated", processors.isolated),
             ("Memory", f"{inventory.memory.total} MiB"),
             ("Clock", f"{clock}, source {inventory.clock.source or 'unknown'}"),
         ]
     )
+
+
+def _unread(inventory: Inventory, part: str) -> str:
+    """Why a part of the inventory is unknown; empty when it was read, so that absent means absent."""
+    reasons = [u.reason for u in inventory.unknown if u.path.split(".")[0] == part]
+    return f"unknown: {reasons[0]}" if reasons else ""
 
 
 def _state(word: str, more: str = "") -> Text:

@@ -40,7 +40,9 @@ def login(
     name: Annotated[str, Parameter(help="Name of the context; default: the cloud's own name.")] = "",
     ca_file: Annotated[str, Parameter(help="The cloud's certificate authority, PEM.")] = "",
     ca_fingerprint: Annotated[str, Parameter(help="SHA-256 of the authority that is expected.")] = "",
-    token_file: Annotated[str, Parameter(help="File with the token; - reads standard input.")] = "",
+    token_file: Annotated[
+        str, Parameter(allow_leading_hyphen=True, help="File with the token; - reads standard input.")
+    ] = "",
     kubeconfig_file: Annotated[str, Parameter(name="--kubeconfig", help="File to write.")] = "",
 ) -> int:
     """Log in to a cloud: check its authority, try a token, save both as a context.

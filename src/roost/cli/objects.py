@@ -72,7 +72,12 @@ def delete(
     /,
     *,
     filename: Annotated[
-        tuple[str, ...], Parameter(name=("--filename", "-f"), help="File, directory or - with the objects.")
+        tuple[str, ...],
+        Parameter(
+            name=("--filename", "-f"),
+            allow_leading_hyphen=True,
+            help="File, directory or - with the objects.",
+        ),
     ] = (),
     dry_run: Annotated[bool, Parameter(help="Only say what would be deleted.")] = False,
     connect: Connect = CONNECT,

@@ -77,6 +77,7 @@ Home = Annotated[str, Parameter(help="Directory with all state; default: $ROOST_
 Join = Annotated[
     str,
     Parameter(
+        allow_leading_hyphen=True,
         help="Where the enrolment token is: a file, or - to paste it. Also: $ROOST_JOIN_TOKEN.",
         metavar="FILE",
     ),
@@ -105,6 +106,7 @@ def node_commands(app: App, up: Up, agent: Agent) -> None:
         database: Annotated[
             str,
             Parameter(
+                allow_leading_hyphen=True,
                 help="File with the URL of a database. Also: $ROOST_DATABASE. Default: SQLite.",
                 metavar="FILE",
             ),
@@ -201,8 +203,9 @@ def join_token(source: str) -> str:
     if not source and not os.environ.get(JOIN_VARIABLE):
         return ""
     if source and source != "-" and not Path(source).exists():
+        # What was given may be the token itself: it is not repeated.
         raise Misused(
-            f"--join {source[:24]}... is no file" if len(source) > 24 else f"--join {source} is no file",
+            "--join does not name a file that is there",
             "a token does not go on the command line, where others can read it; "
             "use a file, - or $ROOST_JOIN_TOKEN",
         )
@@ -223,8 +226,8 @@ def database_url(source: str) -> str:
 
 def _split(text: str) -> tuple[str, str]:
     if text.startswith("["):
-        host, _, rest = text[1:].partition("]")
-        return host, rest.removeprefix(":")
+        host, closed, rest = text[1:].partition("]")
+        return (host, rest.removeprefix(":")) if closed else (text, "")
     if text.count(":") == 1:
         host, _, port = text.partition(":")
         return host, port

@@ -19,7 +19,7 @@ from rich.text import Text
 
 from roost.cli import answers, output, tables
 from roost.cli.kinds import HOST, OPERATION
-from roost.cli.problems import Problem, TimedOut
+from roost.cli.problems import Failed, Problem, TimedOut
 from roost.cli.session import Session
 from roost.cli.watching import Change, Snapshot, Watches
 
@@ -248,5 +248,7 @@ def verdict(goal: Goal, standing: Standing, namespace: str) -> Problem | None:
     following = f"`roost operation show {name} -n {namespace}` shows its steps" if name else ""
     what = operation.spec.action if operation else "the change"
     if standing.outcome in ENDED:
-        return Problem(f"{what} of {goal.host} {standing.outcome}: {standing.message}", following)
-    return Problem(f"{goal.host}: {standing.message}", following)
+        failed = (s for s in operation.status.steps if s.state == "failed") if operation else ()
+        why = next((f"{s.name}: {s.message}" for s in failed), standing.message)
+        return Failed(f"{what} of {goal.host} {standing.outcome}: {why}", following)
+    return Failed(f"{goal.host}: {standing.message}", following)

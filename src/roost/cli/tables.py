@@ -20,7 +20,7 @@ from roost.cli import answers
 from roost.model import time
 
 GAP = 2
-NARROWEST = 16
+LONGEST_WORD = 30
 SHORT = {
     "ADMINISTRATIVE": "ADMIN",
     "OPERATIONAL": "OPER",
@@ -29,8 +29,11 @@ SHORT = {
     "MANAGEMENT": "MANAGED",
     "ACKNOWLEDGED": "ACK",
 }
-PROSE = {"REASON", "MESSAGE", "TEXT", "REPAIR", "ENTITY", "TASK", "DESCRIPTION", "LOCATION", "SUBNETS"}
-PROSE |= {"PERSONALITIES", "ROLES", "NETWORKS"}
+PROSE = frozenset({"REASON", "MESSAGE", "TEXT", "REPAIR", "TASK", "DESCRIPTION", "ADDRESSES"})
+LISTS = frozenset(
+    {"PERSONALITIES", "ROLES", "NETWORKS", "SUBNETS", "ENTITY", "LOCATION", "PEERS", "PORTS", "MODEL"}
+)
+"""Columns that are folded as well when folding prose was not enough."""
 
 _RED, _YELLOW, _GREEN, _DIM = "red", "yellow", "green", "dim"
 STYLES = {
@@ -85,7 +88,7 @@ def lay_out(grid: Grid, now: datetime, *, width: int | None, headers: bool = Tru
     if width is not None and _total(widths) > width:
         heads = [SHORT.get(h, h) for h in heads]
         widths = _widths(heads if headers else [""] * len(heads), cells)
-        widths = _squeeze(heads, widths, width)
+        widths = _squeeze(heads, cells, widths, width)
     lines = [_line(heads, grid.columns, widths, "bold")] if headers else []
     for row in cells:
         lines += _row(row, grid.columns, widths)
@@ -144,25 +147,38 @@ def _total(widths: Sequence[int]) -> int:
     return sum(widths) + GAP * (len(widths) - 1)
 
 
-def _squeeze(heads: Sequence[str], widths: list[int], width: int) -> list[int]:
-    """Narrow the columns of prose, the widest first, until the table fits or none can give more."""
+def _squeeze(heads: Sequence[str], cells: list[list[str]], widths: list[int], width: int) -> list[int]:
+    """Narrow the columns that can be folded, the widest first, down to their longest word."""
     widths = list(widths)
-    while (excess := _total(widths) - width) > 0:
-        giving = [i for i, h in enumerate(heads) if h in PROSE and widths[i] > max(NARROWEST, cell_len(h))]
-        if not giving:
-            return widths
-        widest = max(giving, key=lambda i: widths[i])
-        others = [widths[i] for i in giving if i != widest]
-        floor = max([NARROWEST, cell_len(heads[widest]), *(w - 1 for w in others if w <= widths[widest])])
-        widths[widest] = max(widths[widest] - excess, min(floor, widths[widest] - 1))
+    for foldable in (PROSE, LISTS):
+        floors = {i: _floor(h, [row[i] for row in cells]) for i, h in enumerate(heads) if h in foldable}
+        for _ in range(_total(widths) - width):
+            giving = [i for i, floor in floors.items() if widths[i] > floor]
+            if not giving:
+                break
+            widths[max(giving, key=lambda i: widths[i])] -= 1
     return widths
 
 
+def _floor(head: str, cells: Sequence[str]) -> int:
+    longest = max((cell_len(word) for cell in cells for word in _spaced(cell).split()), default=0)
+    return max(cell_len(head), min(longest, LONGEST_WORD))
+
+
+def _spaced(cell: str) -> str:
+    """Places where a cell may be folded: at blanks, after commas, between parts of an entity."""
+    return cell.replace(",", ", ").replace(".", ". ") if " " not in cell else cell
+
+
+def _fold(cell: str, width: int) -> list[str]:
+    if cell_len(cell) <= width:
+        return [cell]
+    lines = textwrap.wrap(_spaced(cell), width, break_on_hyphens=False) or [""]
+    return lines if " " in cell else [line.replace(", ", ",").replace(". ", ".") for line in lines]
+
+
 def _row(row: list[str], columns: Sequence[Column], widths: list[int]) -> list[Text]:
-    folded = [
-        (textwrap.wrap(cell, w, break_on_hyphens=False) or [""]) if cell_len(cell) > w else [cell]
-        for cell, w in zip(row, widths, strict=False)
-    ]
+    folded = [_fold(cell, width) for cell, width in zip(row, widths, strict=False)]
     height = max((len(f) for f in folded), default=1)
     return [_line([f[n] if n < len(f) else "" for f in folded], columns, widths, "") for n in range(height)]
 
