@@ -107,7 +107,11 @@ class Store:
         history: int = HISTORY,
     ) -> Store:
         """Open the database at `url`, migrated to this version. Raises NewerSchema, Unavailable."""
-        store = cls(database.open_engine(url), clock=clock, inline=inline, history=history)
+        try:
+            engine = database.open_engine(url)
+        except OSError as error:
+            raise Unavailable(str(error)) from error
+        store = cls(engine, clock=clock, inline=inline, history=history)
         try:
             await store._in(store._writer, store._start)
         except BaseException as error:
