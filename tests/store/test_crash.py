@@ -1,0 +1,178 @@
+"""Real processes and real failures: killed writers, full disks, databases that can't be written."""
+
+from __future__ import annotations
+
+import random
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from sqlalchemy import event
+
+from roost.store import database
+from roost.store.errors import Unavailable
+from roost.store.store import Store
+from tests.store.test_history import replay
+from tests.support.stores import BACKENDS, history, opened, raw
+
+ROOT = Path(__file__).parents[2]
+
+WRITER = """
+import asyncio, sys
+from roost.store.store import Store
+from tests.support.stores import raw
+
+async def main(url, name):
+    store = await Store.open(url, history=300)
+    out = sys.stdout.buffer
+    async def write(n):
+        def work(tx):
+            number = tx.next_number("log:" + name)
+            new = raw("Host", f"{name}-{n}", spec={"location": str(number)})
+            stored = tx.replace(new) if tx.find("Host", "harbor", f"{name}-{n}") else tx.create(new)
+            return stored.revision, number
+        while True:
+            revision, number = await store.transact(work)
+            out.write(b"%d %d %d\\n" % (n, revision, number))
+            out.flush()
+    await asyncio.gather(*(write(n) for n in range(6)))
+
+asyncio.run(main(sys.argv[1], sys.argv[2]))
+"""
+
+
+@pytest.mark.parametrize("backend", sorted(BACKENDS))
+async def test_every_acknowledged_write_survives_kill_9(backend: str, tmp_path: Path) -> None:
+    """The writer is killed after a random number of answers; the next one goes on from the same file."""
+    url = BACKENDS[backend](tmp_path)
+    source = random.Random(7)
+    newest = 0
+    for round in range(6):
+        writer = subprocess.Popen(  # noqa: ASYNC220 - nothing else runs on this loop
+            [sys.executable, "-c", WRITER, url, f"round{round}"], stdout=subprocess.PIPE, cwd=ROOT
+        )
+        acknowledged: dict[int, tuple[int, int]] = {}
+        try:
+            assert writer.stdout is not None
+            for _ in range(source.randrange(1, 250)):
+                slot, revision, number = map(int, writer.stdout.readline().split())
+                acknowledged[slot] = (revision, number)
+        finally:
+            writer.send_signal(signal.SIGKILL)
+            rest, _ = writer.communicate(timeout=30)
+        for line in rest.splitlines(keepends=True):
+            if line.endswith(b"\n"):
+                slot, revision, number = map(int, line.split())
+                acknowledged[slot] = (revision, number)
+        async with opened(url, history=300) as store:
+            newest_acknowledged = max(r for r, _ in acknowledged.values())
+            assert store.revision >= newest_acknowledged > newest
+            newest = store.revision
+            for slot, (revision, number) in acknowledged.items():
+                stored = await store.get("Host", "harbor", f"round{round}-{slot}")
+                assert stored.revision >= revision
+                assert int(stored.raw["spec"]["location"]) >= number
+            changes = await history(store, store._compacted)
+            assert [c.revision for c in changes] == list(range(store._compacted + 1, newest + 1))
+            if store._compacted == 0:
+                replay(changes)
+            latest = {(c.name, c.data) for c in changes}
+            for stored in await store.read(lambda tx: tx.select("Host")):
+                assert stored.revision <= store._compacted or (stored.name, stored.data) in latest
+
+
+FULL = """
+import asyncio, resource, signal, sys
+from roost.store.errors import Unavailable
+from roost.store.store import Store
+from tests.support.stores import history, raw
+
+async def main(url):
+    store = await Store.open(url)
+    await store.transact(lambda tx: tx.create(raw("Host", "first")))
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    unlimited = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, unlimited[1]))
+    kept, refused = [], 0
+    for n in range(40):
+        big = raw("Host", f"h-{n}", spec={"location": "x" * 20_000})
+        try:
+            await store.transact(lambda tx: tx.create(big))
+            kept.append(f"h-{n}")
+        except Unavailable as error:
+            assert "nothing was written" in str(error), error
+            refused += 1
+    assert refused > 5 and kept, (refused, kept)
+    assert {s.name for s in await store.read(lambda tx: tx.select("Host"))} == {"first", *kept}
+    resource.setrlimit(resource.RLIMIT_FSIZE, unlimited)
+    await store.transact(lambda tx: tx.create(raw("Host", "after")))
+    names = {s.name for s in await store.read(lambda tx: tx.select("Host"))}
+    assert names == {"first", "after", *kept}, names
+    changes = await history(store)
+    assert [c.revision for c in changes] == list(range(1, len(kept) + 3)), [c.revision for c in changes]
+    await store.close()
+
+asyncio.run(main(sys.argv[1]))
+"""
+
+
+def test_a_full_disk_refuses_and_the_store_goes_on_afterwards(tmp_path: Path) -> None:
+    """SQLite's files may not grow past a limit, as on a full disk; then the limit goes away."""
+    url = database.sqlite_url(tmp_path / "roost.db")
+    done = subprocess.run(
+        [sys.executable, "-c", FULL, url],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        cwd=ROOT,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+async def test_a_locked_database_is_unavailable_and_then_serves(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another process holds the write lock longer than we wait."""
+    url = database.sqlite_url(tmp_path / "roost.db")
+    prepare = database._prepare_sqlite
+
+    def impatient(connection: object, record: object) -> None:
+        prepare(connection, record)
+        connection.execute("PRAGMA busy_timeout=50")  # type: ignore[attr-defined]
+
+    monkeypatch.setattr(database, "_prepare_sqlite", impatient)
+    async with opened(url) as store:
+        other = database.open_engine(url)
+        with other.connect() as connection:
+            connection.exec_driver_sql("UPDATE counters SET value = value")
+            with pytest.raises(Unavailable, match="locked"):
+                await store.transact(lambda tx: tx.create(raw("Host", "h")))
+            assert await store.read(lambda tx: tx.count("Host")) == 0, "reading goes on"
+            connection.rollback()
+        other.dispose()
+        await store.transact(lambda tx: tx.create(raw("Host", "h")))
+        assert [c.revision for c in await history(store)] == [1]
+
+
+async def test_a_database_that_becomes_read_only_refuses_writes_and_serves_reads(tmp_path: Path) -> None:
+    url = database.sqlite_url(tmp_path / "roost.db")
+    async with opened(url) as store:
+        await store.transact(lambda tx: tx.create(raw("Host", "h")))
+
+        def forbid(connection: object, record: object, _proxy: object) -> None:
+            connection.execute("PRAGMA query_only=ON")  # type: ignore[attr-defined]
+
+        event.listen(store._engine, "checkout", forbid)
+        with pytest.raises(Unavailable, match=r"readonly|read-only"):
+            await store.transact(lambda tx: tx.create(raw("Host", "g")))
+        assert await store.read(lambda tx: tx.count("Host")) == 1
+
+
+async def test_a_place_where_no_file_can_be_is_unavailable(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(Unavailable, match="file"):
+        await Store.open(database.sqlite_url(tmp_path / "file" / "roost.db"))
+    assert (tmp_path / "file").read_text() == ""
