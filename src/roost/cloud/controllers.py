@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from roost.cloud.configuration import ConfigurationController, PlatformPorts
+from roost.cloud.departure import HostDepartureController
 from roost.cloud.hosts import HostController
 from roost.cloud.overview import OverviewController
 from roost.cloud.procedures import procedures
@@ -12,13 +15,23 @@ from roost.engine.procedures import OperationController
 
 
 def controllers(
-    cloud: str, version: str, presence: Presences, platform: PlatformPorts, holder: str
+    cloud: str,
+    version: str,
+    presence: Presences,
+    platform: PlatformPorts,
+    holder: str,
+    disconnect: Callable[[str], None] = lambda _: None,
 ) -> dict[str, Controller]:
-    """Controllers by name. `holder` tells this process from others in leases of steps."""
+    """Controllers by name.
+
+    `holder` tells this process from others in leases of steps; `disconnect` ends the link of a host
+    that is gone.
+    """
     made: tuple[Controller, ...] = (
         HostController(cloud, presence),
         ConfigurationController(cloud, platform),
         OperationController(procedures(presence), holder),
         OverviewController(cloud, version),
+        HostDepartureController(cloud, disconnect),
     )
     return {c.name: c for c in made}

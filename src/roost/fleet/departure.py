@@ -1,61 +1,41 @@
 """Clearing up after a subcloud that was deleted here: its copies, its mirror, its tokens, its cursor.
 
-What runs at the site is not touched: it goes on alone. The namespace is emptied in bounded
-transactions, found again after a restart by looking for namespaces and mirrored clouds without a
-Subcloud; the last of these transactions takes the rest away.
+Found again after a restart by namespaces and mirrored clouds without a Subcloud.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
-from sqlalchemy import select
+from sqlalchemy import ColumnElement, select
 
-from roost.engine.controller import Key
-from roost.engine.credentials import revoke
+from roost.link.departure import DepartureController
+from roost.link.node import Node, subcloud
 from roost.model.cloud import CLOUD, SUBCLOUD
 from roost.store.schema import resources
-from roost.store.store import Store
-from roost.store.transaction import Change, Transaction
-
-BATCH = 200
+from roost.store.transaction import Transaction
 
 
-class DepartureController:
+class SubcloudDepartureController(DepartureController):
     """Empties the namespaces of deleted subclouds."""
 
-    name = "departure"
+    name = "subcloud-departure"
+    kind = SUBCLOUD.kind
+    purpose = "enrol-subcloud"
 
     def __init__(self, cloud: str, disconnect: Callable[[str], None]) -> None:
-        self._cloud, self._disconnect = cloud, disconnect
+        super().__init__("", disconnect)
+        self._cloud = cloud
 
-    def concerned(self, change: Change) -> Iterable[Key]:
-        if change.kind == SUBCLOUD.kind and change.type == "DELETED":
-            yield ("", change.name)
+    def node(self, name: str) -> Node:
+        return subcloud(name)
 
-    def all_keys(self, tx: Transaction) -> Iterable[Key]:
+    def left_behind(self, tx: Transaction) -> set[str]:
         namespaces = tx.connection.execute(select(resources.c.namespace).distinct()).scalars()
-        mirrored = [s.name for s in tx.select(CLOUD.kind)]
-        known = {s.name for s in tx.select(SUBCLOUD.kind)} | {self._cloud, ""}
-        return [("", n) for n in sorted({*namespaces, *mirrored} - known)]
+        return {*namespaces, *(s.name for s in tx.select(CLOUD.kind))} - {self._cloud, ""}
 
-    async def reconcile(self, store: Store, key: Key) -> float | None:
-        name = key[1]
-        if await store.read(lambda tx: tx.find(SUBCLOUD.kind, "", name) is None):
-            self._disconnect(name)
-        left = await store.transact(lambda tx: self._empty(tx, name))
-        return 0.0 if left == BATCH else None
+    def owned(self, name: str) -> ColumnElement[bool]:
+        return resources.c.namespace == name
 
-    def _empty(self, tx: Transaction, name: str) -> int:
-        """Drop a bounded number of resources; how many were dropped. Nothing if it is declared again."""
-        if tx.find(SUBCLOUD.kind, "", name) or name == self._cloud:
-            return 0
-        query = select(resources.c.kind, resources.c.name).where(resources.c.namespace == name)
-        rows = tx.connection.execute(query.limit(BATCH)).all()
-        for kind, resource in rows:
-            tx.drop(kind, name, resource)
-        if len(rows) < BATCH:
-            tx.drop(CLOUD.kind, "", name)
-            tx.drop_cursor(f"down:subcloud/{name}")
-            revoke(tx, name, "enrol-subcloud")
-        return len(rows)
+    def finish(self, tx: Transaction, name: str) -> None:
+        tx.drop(CLOUD.kind, "", name)

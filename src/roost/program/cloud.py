@@ -33,6 +33,7 @@ from roost.engine.presence import PresenceBook
 from roost.fleet import admission as fleet_admission
 from roost.fleet.controllers import controllers as fleet_controllers
 from roost.link import exchange, pki
+from roost.link.errors import Refused
 from roost.link.lower import Backoff, LowerLink, State, TlsDialer
 from roost.link.node import Node
 from roost.link.node import host as host_node
@@ -51,7 +52,7 @@ from roost.program.local import HostRole
 from roost.program.proof import probe
 from roost.program.timing import TIMING
 from roost.store.database import sqlite_url
-from roost.store.errors import Overloaded, Unavailable
+from roost.store.errors import NotFound, Overloaded, Unavailable
 from roost.store.store import Store
 from roost.store.transaction import Transaction
 
@@ -147,11 +148,17 @@ class CloudRole:
         return upper
 
     async def _admit(self, node: Node) -> None:
-        """Refuse nodes that are no longer declared. Raises NotFound."""
-        if node.kind == "host":
-            await self._store.get(HOST.kind, node.cloud, node.name)
-        else:
-            await self._store.get(SUBCLOUD.kind, "", node.name)
+        """Refuse nodes that are no longer declared. Raises Refused."""
+        key = (HOST.kind, node.cloud) if node.kind == "host" else (SUBCLOUD.kind, "")
+        try:
+            await self._store.get(*key, node.name)
+        except NotFound as error:
+            verb = "host" if node.kind == "host" else "subcloud"
+            raise Refused(
+                "unknown",
+                f"{node} is not declared in cloud {self._name}",
+                f"declare it and enrol it anew: roost {verb} add {node.name}",
+            ) from error
 
     def _context(self) -> ApiContext:
         rules = {
@@ -203,8 +210,8 @@ class CloudRole:
             dialled = [split_address(e, LINK_PORT)[1] for e in identity.endpoints]
         platform = PlatformPorts(links=tuple(ports), dialled=tuple(dialled))
         holder = f"{socket.gethostname()}/{uuid.uuid4()}"
-        made = cloud_controllers(self._name, __version__, self._hosts, platform, holder)
-        made |= fleet_controllers(self._name, self._subclouds, self._disconnect)
+        made = cloud_controllers(self._name, __version__, self._hosts, platform, holder, self._drop_host)
+        made |= fleet_controllers(self._name, self._subclouds, self._drop_subcloud)
         certificates = CertificateController(self._name, self._certificate_ends)
         made[certificates.name] = certificates
         self._runners = {name: Runner(self._store, controller) for name, controller in made.items()}
@@ -311,16 +318,21 @@ class CloudRole:
         else:
             self._runners["subclouds"].wake(("", node.name))
 
-    def _disconnect(self, name: str) -> None:
-        """End the link of a subcloud that is gone, and forget it."""
-        node = subcloud_node(name)
+    def _drop_host(self, name: str) -> None:
+        self._disconnect(host_node(self._name, name), self._hosts)
+
+    def _drop_subcloud(self, name: str) -> None:
+        self._disconnect(subcloud_node(name), self._subclouds)
+
+    def _disconnect(self, node: Node, book: PresenceBook) -> None:
+        """End the link of a node that is gone, and forget it."""
         task = asyncio.get_running_loop().create_task(self._upper.disconnect(node, "it was deleted here"))
         self._background.add(task)
 
         def ended(done: asyncio.Task[None]) -> None:
             self._background.discard(done)
             self._upper.forget(node)
-            self._subclouds.forget(name)
+            book.forget(node.name)
 
         task.add_done_callback(ended)
 
