@@ -279,6 +279,17 @@ def test_when_no_operation_is_needed() -> None:
     assert standing(hosts=[host("unlocked", 3)], operations=[]) == "waiting"
 
 
+def test_what_the_host_said_of_an_older_wish_is_not_repeated() -> None:
+    settled = answers.Condition(type="Settled", status="True", message="The host is unlocked.")
+    progress = Progress([GOAL])
+    for generation, message in ((2, "Waiting for the cloud to start."), (3, "The host is unlocked.")):
+        status = answers.HostStatus(
+            administrative="unlocked", observed_generation=generation, conditions=[settled]
+        )
+        progress.take("hosts", Snapshot([answers.Host(metadata=answers.Meta(name="c"), status=status)]))
+        assert progress.standing(GOAL).message == message
+
+
 def test_lines_tell_each_move_once() -> None:
     progress, lines = Progress([GOAL]), Lines()
     progress.take("operations", Snapshot([]))

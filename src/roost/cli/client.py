@@ -125,7 +125,8 @@ class Client:
 
     def create(self, kind: Kind, namespace: str, body: Raw, *, dry_run: bool = False) -> Raw:
         """Create an object; the object as the server has it."""
-        name = body.get("metadata", {}).get("name", "") or "with a generated name"
+        meta = body.get("metadata", {})
+        name = meta.get("name") or f"{meta.get('generateName', '')}..."
         answer = self.request(
             "POST",
             path(kind, namespace),
@@ -264,7 +265,7 @@ class Client:
 
     def _refusal(self, code: int, body: bytes, doing: str) -> Problem:
         problem = problem_of(code, body, doing)
-        if isinstance(problem, NotFound) and self.target.derived:
+        if isinstance(problem, NotFound | Unreachable) and self.target.derived:
             problem.remedy = (
                 f"{self.target.name} is no context of the kubeconfig and was looked for as a subcloud"
             )

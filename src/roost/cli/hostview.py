@@ -130,7 +130,8 @@ def _machine(inventory: Inventory) -> list[Text]:
     named = _unread(inventory, "product") or "not present"
     if product is not None:
         named = " ".join(w for w in (product.vendor, product.name, product.version) if w)
-    topology = f"{processors.sockets} sockets, {processors.cores} cores, {processors.threads} threads"
+    counts = (("socket", processors.sockets), ("core", processors.cores), ("thread", processors.threads))
+    topology = ", ".join(f"{n} {word}{'' if n == 1 else 's'}" for word, n in counts)
     return fields(
         [
             ("Product", named),

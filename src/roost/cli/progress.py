@@ -94,7 +94,8 @@ class Progress:
             and not status.task
         ):
             return Standing("succeeded", None, f"{goal.host} is {goal.administrative}.")
-        settled = next((c.message for c in status.conditions if c.type == "Settled"), "")
+        told = status.conditions if status.observed_generation >= goal.generation else []
+        settled = next((c.message for c in told if c.type == "Settled"), "")
         return Standing("waiting", None, settled or "Waiting for the cloud to start.")
 
     def over(self) -> bool:
