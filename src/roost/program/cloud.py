@@ -48,7 +48,7 @@ from roost.model.meta import Metadata
 from roost.program import notify
 from roost.program.access import enrolment_subresources, keep_kubeconfig
 from roost.program.home import Home, Settings, StartError, split_address
-from roost.program.local import HostRole
+from roost.program.local import HostRole, tell_of_connection
 from roost.program.proof import probe
 from roost.program.timing import TIMING
 from roost.store.database import sqlite_url
@@ -230,8 +230,7 @@ class CloudRole:
         )
         await self._host.open(link_up=self._proving_link_up, probe=self._prove)
         if self._uplink is not None:
-            host = self._host
-            self._uplink.listen(lambda _: host.agent.notice())
+            tell_of_connection(self._uplink, self._host.agent.notice)
 
     # -- running
 

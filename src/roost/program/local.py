@@ -14,13 +14,26 @@ from datetime import datetime
 from roost import __version__
 from roost.host.agent import Agent, AgentIdentity
 from roost.host.machine import RealMachine
-from roost.link.lower import Backoff, Dialer, LowerLink
+from roost.link.lower import Backoff, Dialer, LowerLink, State
 from roost.link.node import Node
 from roost.link.session import Timing
 from roost.model import time
 from roost.program.home import Home, Settings
 from roost.store.database import sqlite_url
 from roost.store.store import Store
+
+
+def tell_of_connection(link: LowerLink, callback: Callable[[], None]) -> None:
+    """Call back when the link comes or goes; not at each echoed heartbeat, as `listen` alone would."""
+    known = link.state.connected
+
+    def changed(state: State) -> None:
+        nonlocal known
+        if state.connected != known:
+            known = state.connected
+            callback()
+
+    link.listen(changed)
 
 
 class HostRole:
@@ -70,7 +83,7 @@ class HostRole:
             probe=probe,
             certificate_expires_at=self._certificate_end,
         )
-        self.link.listen(lambda _: self.agent.notice())
+        tell_of_connection(self.link, self.agent.notice)
 
     async def run(self) -> None:
         """Run the agent until cancelled, the link beside it."""
