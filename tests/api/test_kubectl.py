@@ -357,7 +357,8 @@ def test_wait(server: ApiServer, version: str, run: Run) -> None:
         def settle(tx: Transaction) -> None:
             raw: Raw = tx.get("Host", "central", "h1").raw
             condition = {"type": ready.type, "status": ready.status, "reason": ready.reason}
-            tx.replace({**raw, "status": {**raw["status"], "conditions": [condition]}})
+            settled = {"conditions": [condition], "observedGeneration": raw["metadata"]["generation"]}
+            tx.replace({**raw, "status": {**raw["status"], **settled}})
 
         server.do(server.store.transact(settle))
         text, _ = waiting.communicate(timeout=60)

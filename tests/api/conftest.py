@@ -1,0 +1,28 @@
+"""A store and its API for one test."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from roost.api.app import create_app
+from roost.api.context import ApiContext
+from roost.model.cloud import Cloud
+from roost.model.meta import Metadata
+from roost.store.store import Store
+from tests.api.client import Client
+
+
+@pytest.fixture
+async def store(tmp_path: Path) -> AsyncIterator[Store]:
+    opened = await Store.open(f"sqlite:///{tmp_path / 'store.db'}", inline=True)
+    await opened.save(Cloud(metadata=Metadata(name="central")))
+    yield opened
+    await opened.close()
+
+
+@pytest.fixture
+def client(store: Store) -> Client:
+    return Client(create_app(ApiContext(store=store, cloud="central")))

@@ -1,0 +1,288 @@
+"""The TLS listener: certificates, limits, reload, and a quick end. Real sockets, small deadlines."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import socket
+import ssl
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from roost.api import server
+from roost.api.access import ADMINISTRATORS
+from roost.api.app import create_app
+from roost.api.context import ApiContext
+from roost.api.through import handler
+from roost.link import exchange
+from roost.store.store import Store
+from tests.api.client import HOSTS, Client, host
+from tests.support.certificates import Authority, Pair
+
+Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+
+
+class Served:
+    """A server and the means to talk to it byte by byte."""
+
+    def __init__(self, authority: Authority, store: Store) -> None:
+        self.authority, self.store = authority, store
+        self.app = create_app(ApiContext(store=store, cloud="central"))
+        self.stop = asyncio.Event()
+        self.pair = authority.server()
+        self.task: asyncio.Task[None]
+        self.ports: list[int] = []
+
+    async def start(self, *sockets: socket.socket) -> None:
+        ready: asyncio.Future[list[tuple[str, int]]] = asyncio.get_running_loop().create_future()
+        self.task = asyncio.create_task(
+            server.serve(
+                self.app,
+                certificate=self.pair.certificate,
+                key=self.pair.key,
+                client_ca=self.authority.path,
+                stop=self.stop,
+                sockets=sockets,
+                host="127.0.0.1",
+                ready=ready,
+            )
+        )
+        self.ports = [port for _, port in await ready]
+
+    async def connect(self, client: Pair | None = None, port: int = 0) -> Streams:
+        context = ssl.create_default_context(cafile=str(self.authority.path))
+        if client:
+            context.load_cert_chain(client.certificate, client.key)
+        return await asyncio.open_connection("127.0.0.1", port or self.ports[0], ssl=context)
+
+    def admin(self) -> Pair:
+        return self.authority.client("ada", ADMINISTRATORS)
+
+
+@pytest.fixture
+async def served(tmp_path: Path, store: Store) -> AsyncIterator[Served]:
+    made = Served(Authority(tmp_path), store)
+    await made.start()
+    yield made
+    made.stop.set()
+    async with asyncio.timeout(10):
+        await made.task
+
+
+async def ask(streams: Streams, path: str, *headers: str) -> tuple[int, bytes]:
+    """One request, and its whole answer."""
+    reader, writer = streams
+    writer.write("\r\n".join([f"GET {path} HTTP/1.1", "host: x", *headers, "", ""]).encode())
+    head = await reader.readuntil(b"\r\n\r\n")
+    status = int(head.split()[1])
+    length = next((int(h.split(b":")[1]) for h in head.split(b"\r\n") if h.startswith(b"content-length")), 0)
+    return status, await reader.readexactly(length)
+
+
+async def closed(streams: Streams) -> bool:
+    """Whether the server hangs up."""
+    with contextlib.suppress(ConnectionError, ssl.SSLError):
+        async with asyncio.timeout(10):
+            await streams[0].read()
+    streams[1].close()
+    return True
+
+
+async def test_client_certificates(served: Served, tmp_path: Path) -> None:
+    streams = await served.connect(served.admin())
+    for _ in range(2):
+        assert (await ask(streams, HOSTS))[0] == 200
+    streams[1].close()
+    anonymous = await served.connect()
+    assert (await ask(anonymous, HOSTS))[0] == 401
+    assert await ask(anonymous, "/healthz") == (200, b"ok")
+    anonymous[1].close()
+
+
+async def test_certificates_of_others_are_refused(served: Served, tmp_path: Path) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    stranger = Authority(elsewhere).client("ada", ADMINISTRATORS)
+    with pytest.raises((ssl.SSLError, ConnectionError, asyncio.IncompleteReadError)):
+        await ask(await served.connect(stranger), HOSTS)
+    used_as_client = served.pair
+    with pytest.raises((ssl.SSLError, ConnectionError, asyncio.IncompleteReadError)):
+        await ask(await served.connect(used_as_client), HOSTS)
+
+
+async def test_old_tls_is_refused(served: Served) -> None:
+    context = ssl.create_default_context(cafile=str(served.authority.path))
+    context.set_ciphers("ALL:@SECLEVEL=0")
+    with pytest.warns(DeprecationWarning):
+        context.minimum_version = context.maximum_version = ssl.TLSVersion.TLSv1_1
+    with pytest.raises((ssl.SSLError, ConnectionError)):
+        await asyncio.open_connection("127.0.0.1", served.ports[0], ssl=context)
+
+
+async def test_headers_that_do_not_end(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, "HEADERS_WITHIN", 0.2)
+    silent = await served.connect()
+    slow = await served.connect()
+    slow[1].write(b"GET /healthz HTTP/1.1\r\nhost: ")
+    assert await closed(silent) and await closed(slow)
+    again = await served.connect()
+    assert (await ask(again, "/healthz"))[0] == 200
+    again[1].write(b"GET /")
+    assert await closed(again)
+
+
+async def test_heads_that_are_too_large(served: Served) -> None:
+    for headers in ([f"x-large: {'x' * 70_000}"], [f"x-{n}: y" for n in range(200)]):
+        streams = await served.connect()
+        status, body = await ask(streams, "/healthz", *headers)
+        assert status == 400 and b"larger than" in body
+        assert await closed(streams)
+    streams = await served.connect(served.admin())
+    status, body = await ask(streams, f"{HOSTS}?labelSelector={'a' * 20_000}")
+    assert status == 414 and b'"kind":"Status"' in body
+    streams[1].close()
+
+
+async def test_too_many_connections(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, "CONNECTIONS", 2)
+    kept = [await served.connect(), await served.connect()]
+    with contextlib.suppress(ConnectionError, ssl.SSLError):
+        assert await closed(await served.connect())
+    assert (await ask(kept[0], "/healthz"))[0] == 200
+    kept[0][1].close()
+    kept[1][1].close()
+
+
+async def test_an_answer_that_is_not_read(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, "UNREAD_FOR", 0.2)
+    client = Client(served.app)
+    note = {"metadata": {"annotations": {"note": "x" * 200_000}}}
+    await client.post(HOSTS, host("h1"))
+    (await client.merge(f"{HOSTS}/h1", note)).ok()
+    raw = socket.create_connection(("127.0.0.1", served.ports[0]))
+    raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    context = ssl.create_default_context(cafile=str(served.authority.path))
+    pair = served.admin()
+    context.load_cert_chain(pair.certificate, pair.key)
+    streams = await asyncio.open_connection(sock=raw, ssl=context, server_hostname="localhost", limit=1024)
+    request = f"GET {HOSTS}?watch=true HTTP/1.1\r\nhost: x\r\n\r\n"
+    streams[1].write(request.encode())
+    transport = streams[1].transport
+    assert isinstance(transport, asyncio.Transport)
+    await streams[0].readuntil(b"\r\n\r\n")
+    transport.pause_reading()
+    async with asyncio.timeout(30):
+        while served_connections(served):
+            await client.merge(f"{HOSTS}/h1", {"spec": {"location": os.urandom(4).hex()}})
+    transport.abort()
+
+
+def served_connections(served: Served) -> int:
+    """Connections with a request in flight, as the event loop knows them."""
+    return sum(1 for t in asyncio.all_tasks() if "run_asgi" in repr(t.get_coro()))
+
+
+async def test_certificates_are_read_again(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def serial() -> str:
+        _, writer = await served.connect()
+        peer = writer.get_extra_info("ssl_object").getpeercert()
+        writer.close()
+        return str(peer["serialNumber"])
+
+    monkeypatch.setattr(server, "CERTIFICATES_EVERY", 0.05)
+    served.stop.set()
+    await served.task
+    served.stop.clear()
+    await served.start()
+    before = await serial()
+    served.pair.key.write_text("half-written")
+    served.authority.server()
+    async with asyncio.timeout(20):
+        while await serial() == before:
+            pass
+
+
+async def test_it_ends_within_its_grace(served: Served) -> None:
+    streams = await served.connect(served.admin())
+    idle = await served.connect(served.admin())
+    streams[1].write(f"GET {HOSTS}?watch=true HTTP/1.1\r\nhost: x\r\n\r\n".encode())
+    await streams[0].readuntil(b"\r\n\r\n")
+    served.stop.set()
+    async with asyncio.timeout(server.GRACE + 2):
+        rest = await streams[0].read()
+        await served.task
+    assert rest == b"0\r\n\r\n"
+    assert await closed(idle)
+    streams[1].close()
+
+
+async def test_several_and_inherited_listeners(tmp_path: Path, store: Store) -> None:
+    made = Served(Authority(tmp_path), store)
+    first = socket.create_server(("127.0.0.1", 0))
+    inherited = server.inherited(os.dup(first.fileno()))
+    first.close()
+    await made.start(inherited, socket.create_server(("127.0.0.1", 0)))
+    assert len(set(made.ports)) == 2
+    for port in made.ports:
+        streams = await made.connect(port=port)
+        assert (await ask(streams, "/livez"))[0] == 200
+        streams[1].close()
+    made.stop.set()
+    await made.task
+
+
+def test_listeners_for_a_name() -> None:
+    for listener in (*server.bind("localhost", 0), *server.bind("", 0)):
+        assert listener.getsockname()[1]
+        listener.close()
+
+
+async def test_calls_through_a_link_end_early_and_tell_failures(store: Store) -> None:
+    app = create_app(ApiContext(store=store, cloud="central"))
+    caller = exchange.Caller("ada", [ADMINISTRATORS])
+
+    def request(path: str) -> exchange.Request:
+        return exchange.Request(method="GET", path=path, headers=[], body=b"", caller=caller)
+
+    before = asyncio.all_tasks()
+    watch = await handler(app)(request(f"{HOSTS}?watch=true"))
+    assert watch.status == 200
+    await watch.body.aclose()  # type: ignore[attr-defined]
+    assert [part async for part in watch.body] == []
+    assert asyncio.all_tasks() == before
+
+    async def breaks(scope: object, receive: object, send: object) -> None:
+        raise RuntimeError("broken")
+
+    with pytest.raises(RuntimeError, match="broken"):
+        await handler(breaks)(request("/"))
+
+
+async def test_the_way_to_subclouds(store: Store) -> None:
+    sent: list[exchange.Request] = []
+
+    async def body() -> AsyncIterator[bytes]:
+        yield b"one,"
+        yield b"two"
+
+    async def call(cloud: str, request: exchange.Request) -> exchange.Response:
+        if cloud == "lost":
+            raise exchange.Unreachable(cloud, "its link is down since 12:00")
+        sent.append(request)
+        return exchange.Response(200, [("content-type", "text/plain"), ("connection", "close")], body())
+
+    client = Client(create_app(ApiContext(store=store, cloud="central", call_cloud=call)))
+    answer = await client.send("POST", "/clouds/harbor/apis/x?a=b%20c", {"d": 1}, accept="text/plain")
+    assert (answer.status, answer.body) == (200, b"one,two") and "connection" not in answer.headers
+    assert sent[0].path == "/apis/x?a=b%20c" and sent[0].body == b'{"d":1}' and sent[0].method == "POST"
+    assert dict(sent[0].headers)["accept"] == "text/plain" and "authorization" not in dict(sent[0].headers)
+    assert sent[0].caller.name == "ada" and ADMINISTRATORS in sent[0].caller.groups
+    refused = (await client.get("/clouds/lost/apis")).refused(
+        503, "cloud lost can't be reached: its link is down since 12:00", "try again when"
+    )
+    assert refused["details"]["name"] == "lost"
+    await client.get("/clouds/harbor")
+    assert sent[-1].path == "/"
