@@ -78,6 +78,10 @@ class SocketConnection:
     async def close(self) -> None:
         await self._websocket.close()
 
+    def abort(self) -> None:
+        """Break it without a word, as a network does."""
+        self._websocket.transport.abort()
+
 
 def peer_of(websocket: WebSocket) -> Peer:
     """Who is there, by its certificate (verified by TLS) and address."""

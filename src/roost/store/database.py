@@ -2,11 +2,13 @@
 
 An empty database gets today's tables at once; an older one is migrated by Alembic, which is only
 imported then. A database of a newer version is refused and left untouched.
-SQLite runs in WAL mode with full sync: what was answered is on disk.
+SQLite runs in WAL mode with full sync: what was answered is on disk. Simulations, whose stores nobody
+needs after a power cut, may ask for a URL without sync (`sqlite_url`).
 """
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,29 +20,35 @@ from roost.store.schema import SCHEMA_VERSION, metadata
 _VERSIONS = Path(__file__).parent / "migrations" / "versions"
 
 
-def sqlite_url(path: Path) -> str:
-    """URL of a SQLite file."""
-    return f"sqlite:///{path}"
+_UNSYNCED = "?synchronous=OFF"
+
+
+def sqlite_url(path: Path, *, synced: bool = True) -> str:
+    """URL of a SQLite file. Without `synced` a power cut may lose or damage it: for simulations only."""
+    return f"sqlite:///{path}" + ("" if synced else _UNSYNCED)
 
 
 def open_engine(url: str, *, pool_size: int = 3) -> Engine:
     """An engine for `url`. SQLite files are made with mode 0600, for they hold hashes of secrets."""
     if not url.startswith("sqlite"):
         return create_engine(url, pool_size=pool_size, pool_pre_ping=True)
+    synchronous = "OFF" if url.endswith(_UNSYNCED) else "FULL"
+    url = url.removesuffix(_UNSYNCED)
     path = url.removeprefix("sqlite:///")
     if path and path != url:
         Path(path).parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         Path(path).touch(mode=0o600)
     engine = create_engine(url, pool_size=pool_size, connect_args={"timeout": 10, "check_same_thread": False})
-    event.listen(engine, "connect", _prepare_sqlite)
+    event.listen(engine, "connect", partial(_prepare_sqlite, synchronous))
     event.listen(engine, "begin", _begin_sqlite)
     return engine
 
 
-def _prepare_sqlite(connection: Any, _record: Any) -> None:
+def _prepare_sqlite(synchronous: str, connection: Any, _record: Any) -> None:
     connection.isolation_level = None
     cursor = connection.cursor()
-    for pragma in ("journal_mode=WAL", "synchronous=FULL", "busy_timeout=10000", "cache_size=-2000"):
+    synchronous = f"synchronous={synchronous}"
+    for pragma in ("journal_mode=WAL", synchronous, "busy_timeout=10000", "cache_size=-2000"):
         cursor.execute(f"PRAGMA {pragma}")
     cursor.close()
 

@@ -1,0 +1,133 @@
+"""A simulated site: a subcloud and its hosts, and its way to the central cloud, which can be cut."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import msgspec
+
+from roost.host.agent import SAMPLE_SECONDS
+from roost.link import identity
+from roost.link.lower import Dialer, TlsDialer
+from roost.link.node import subcloud as subcloud_node
+from roost.link.pki import NODE_LIFETIME, new_key, request
+from roost.link.upper import LocalDialer
+from roost.model.host import Host, HostSpec
+from roost.model.meta import Metadata
+from roost.model.network import PlatformNetwork, PlatformNetworkSpec
+from roost.sim.cloud import SimulatedCloud, World
+from roost.sim.dialing import SeverableDialer
+from roost.sim.host import SimulatedHost
+from roost.sim.machine import SimulatedMachine
+from roost.store.transaction import Transaction
+
+
+class SitePlan(msgspec.Struct, frozen=True, kw_only=True):
+    """What a site has. The same seed makes the same machines.
+
+    With `memory` its way to the centre is memory instead of TLS.
+    """
+
+    hosts: int = 1
+    seed: str = "fleet"
+    memory: bool = False
+    sample_seconds: float = SAMPLE_SECONDS
+
+
+class SimulatedSubcloud:
+    """One site: `open` starts it, `close` ends it; `cut` and `mend` its way to the centre."""
+
+    def __init__(self, number: int, world: World, centre: SimulatedCloud, plan: SitePlan) -> None:
+        self.number, self.name = number, f"site-{number:04d}"
+        self._world, self._centre, self._plan = world, centre, plan
+        self.cloud = SimulatedCloud(world, self.name)
+        self.way: SeverableDialer
+        self.hosts: list[SimulatedHost] = []
+
+    async def open(self) -> None:
+        """Open its stores, declare what it has, start everything and dial."""
+        await self.cloud.open()
+        await self.cloud.store.transact(self._declare)
+        self.way = SeverableDialer(await self._dialer())
+        self.cloud.join(self.way, subcloud_node(self.name))
+        self.cloud.start()
+        for number in range(self._plan.hosts):
+            host = self._host(number)
+            await host.open()
+            self.hosts.append(host)
+            host.start()
+
+    async def close(self) -> None:
+        """End its hosts, then its cloud."""
+        for host in self.hosts:
+            await host.close()
+        await self.cloud.close()
+
+    def cut(self) -> None:
+        """Cut the way to the centre, until `mend`."""
+        self.way.cut()
+
+    def mend(self) -> None:
+        """Mend the way to the centre, and dial at once."""
+        self.way.mend()
+        if self.cloud.uplink is not None:
+            self.cloud.uplink.dial_now()
+
+    # -- inside
+
+    def _declare(self, tx: Transaction) -> None:
+        """Its networks, and its hosts unlocked."""
+        for kind, subnet in (("oam", self._subnet(0)), ("mgmt", self._subnet(1))):
+            spec = PlatformNetworkSpec(type=kind, subnets=[f"{subnet}.0/24"])  # type: ignore[arg-type]
+            tx.save(PlatformNetwork(metadata=Metadata(name=kind, namespace=self.name), spec=spec))
+        for number in range(self._plan.hosts):
+            metadata = Metadata(name=host_name(number), namespace=self.name)
+            tx.save(Host(metadata=metadata, spec=HostSpec(administrative_state="unlocked")))
+
+    def _subnet(self, third: int) -> str:
+        """First three parts of an IPv4 network, different for each site and network (up to 32,000)."""
+        return f"10.{self.number // 128}.{2 * (self.number % 128) + third}"
+
+    def _host(self, number: int) -> SimulatedHost:
+        name = host_name(number)
+        addresses = {f"eth{n}": f"{self._subnet(n)}.{10 + number}/24" for n in range(2)}
+        machine = SimulatedMachine(f"{self._plan.seed}/{self.name}/{name}", name, addresses)
+        return SimulatedHost(
+            self.name,
+            name,
+            machine,
+            self.cloud.upper,
+            self._world.directory / f"{self.name}-hosts",
+            clock=self._world.clock,
+            timing=self._world.timing,
+            sample_seconds=self._plan.sample_seconds,
+        )
+
+    async def _dialer(self) -> Dialer:
+        node = subcloud_node(self.name)
+        if self._plan.memory:
+            return LocalDialer(self._centre.upper, node)
+        directory = self._world.directory / f"{self.name}-uplink"
+        await asyncio.to_thread(self._enrol, directory)
+        return TlsDialer(directory, clock=self._world.clock, dial_within=60.0)
+
+    def _enrol(self, directory: Path) -> None:
+        """Keep an identity as enrolment would; a hundred tokens would show nothing that one does not."""
+        node, now, authority = subcloud_node(self.name), self._world.clock(), self._world.authority
+        key = new_key()
+        identity.save(
+            directory,
+            node=node,
+            upper=self._centre.name,
+            endpoints=[f"127.0.0.1:{self._centre.upper.ports[0]}"],
+            authority=authority.certificate_pem,
+            key=key,
+            certificate=authority.sign_node(request(key), node, now, NODE_LIFETIME),
+            now=now,
+        )
+
+
+def host_name(number: int) -> str:
+    """Two controllers, then workers."""
+    return f"controller-{number}" if number < 2 else f"worker-{number - 2}"
