@@ -50,12 +50,13 @@ def run(*, directory: Directory = _HERE, port: int = PORT) -> int:
     try:
         ground = prepare(directory)
         story.clear(ground.directory)
-        return asyncio.run(_run(ground, port))
+        elsewhere = "" if directory == _HERE else str(directory)
+        return asyncio.run(_run(ground, port, elsewhere))
     except LabError as error:
         raise problems.Failed(error.reason, error.remedy) from error
 
 
-async def _run(ground: Any, port: int) -> int:
+async def _run(ground: Any, port: int, elsewhere: str) -> int:
     from roost.cli.demo.story import Story
     from roost.sim.lab.lab import Lab, open_listener
     from roost.sim.lab.topology import DEMO
@@ -81,13 +82,18 @@ async def _run(ground: Any, port: int) -> int:
             return problems.INTERRUPTED
         bringing.result()
         report("ready")
-        roost = tour.roost_command(Path.cwd())
+        typed = tour.lines(tour.roost_command(_program(), Path.cwd()), elsewhere)
         has_kubectl = shutil.which("kubectl") is not None
-        print("\n" + tour.text(told.kubeconfig, roost, kubectl=has_kubectl) + "\n", flush=True)
+        print("\n" + tour.text(told.kubeconfig, typed, kubectl=has_kubectl) + "\n", flush=True)
         await stopping
         report("ending every process and namespace")
     report("nothing is left")
     return problems.OK
+
+
+def _program() -> Path:
+    """The command `roost` of this installation, beside its interpreter."""
+    return Path(sys.executable).parent / "roost"
 
 
 @demo.command

@@ -38,6 +38,12 @@ LINK_PORT = 7444
 POLICY = "site-baseline"
 READY_WITHIN = 60.0
 STEP_WITHIN = 90.0
+THRESHOLDS: dict[str, dict[str, int]] = {
+    "processor": {"minor": 0, "major": 0, "critical": 0},
+    "memory": {"minor": 0, "major": 80, "critical": 0},
+    "filesystem": {"minor": 0, "major": 80, "critical": 0},
+}
+"""All hosts share one machine: its load and its full disk are nobody's here, and degrade no host."""
 T = TypeVar("T")
 Raw = dict[str, Any]
 
@@ -66,6 +72,7 @@ class Story:
         await asyncio.gather(*(self._site(site) for site in self._lab.plan.sites))
         self._report("every host has enrolled; unlocking them")
         await self._policy()
+        await self._patch(HOST, CENTRAL, CENTRAL, "controller-0", {"spec": {"thresholds": THRESHOLDS}})
         await asyncio.gather(*(self._unlock(CENTRAL, "controller-0"), *self._unlocks()))
         await self._settled()
 
@@ -140,11 +147,11 @@ class Story:
             await self._create(PLATFORM_NETWORK, site.name, site.name, {"name": name}, spec)
 
     async def _host_facts(self, site: SitePlan, host: HostPlan) -> None:
-        patch = {"spec": {"personalities": list(host.personalities)}}
+        patch = {"spec": {"personalities": list(host.personalities), "thresholds": THRESHOLDS}}
         await self._patch(HOST, site.name, site.name, host.host, patch)
 
     async def _host(self, site: SitePlan, host: HostPlan) -> None:
-        spec = {"personalities": list(host.personalities)}
+        spec = {"personalities": list(host.personalities), "thresholds": THRESHOLDS}
         await self._create(HOST, site.name, site.name, {"name": host.host}, spec)
         token = await self._token(site.name, HOST, site.name, host.host)
         join = str(self._keep(host.name, token))
@@ -202,7 +209,8 @@ class Story:
                 last = problem.reason
             await asyncio.sleep(0.2)
         raise Failed(
-            f"after {within:.0f} s it is still not so that {what}: {last}", "see the logs in .demo/log"
+            f"after {within:.0f} s it is still not so that {what}: {last}",
+            f"see the logs in {self._directory / 'log'}",
         )
 
     # -- doing

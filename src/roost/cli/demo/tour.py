@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 import shutil
 from pathlib import Path
 
@@ -38,25 +40,40 @@ STOPS: tuple[Stop, ...] = (
 )
 
 
-def roost_command(checkout: Path) -> str:
-    """How to call roost from here."""
-    return "roost" if shutil.which("roost") else str((checkout / ".venv/bin/roost").relative_to(checkout))
+def roost_command(program: Path, here: Path) -> str:
+    """How to call this very roost from `here`."""
+    found = shutil.which("roost")
+    if found and Path(found).resolve() == program.resolve():
+        return "roost"
+    return str(program.relative_to(here) if program.is_relative_to(here) else program)
 
 
-def text(kubeconfig: Path, roost: str, *, kubectl: bool) -> str:
+def lines(roost: str, elsewhere: str = "") -> list[str]:
+    """What to type, stop by stop; `elsewhere` is the demo's directory when it is not the usual one."""
+    demo = f"{roost} demo"
+    typed = [stop.command.format(roost=roost) for stop in STOPS]
+    if not elsewhere:
+        return typed
+    # Behind the verb: what follows a host's name belongs to the command that runs in it.
+    verb = re.compile(rf"^{re.escape(demo)} (\w+)")
+    option = f" --directory {shlex.quote(elsewhere)}"
+    return [verb.sub(lambda match: match[0] + option, line) for line in typed]
+
+
+def text(kubeconfig: Path, typed: list[str], *, kubectl: bool) -> str:
     """The tour as printed."""
-    width = max(len(s.command.format(roost=roost)) for s in STOPS)
-    lines = [
+    width = max(map(len, typed))
+    told = [
         "In another terminal, in this folder:",
         "",
-        f"  export KUBECONFIG={kubeconfig}",
+        f"  export KUBECONFIG={shlex.quote(str(kubeconfig))}",
         "",
     ]
-    lines += [f"  {s.command.format(roost=roost):{width}}  # {s.shows}" for s in STOPS]
+    told += [f"  {line:{width}}  # {stop.shows}" for line, stop in zip(typed, STOPS, strict=True)]
     if not kubectl:
-        lines += ["", "kubectl is not installed here; `apt-get install kubernetes-client` brings it."]
-    lines += [
+        told += ["", "kubectl is not installed here; `apt-get install kubernetes-client` brings it."]
+    told += [
         "",
         "Contexts: central, harbor, ridge, valley. Ctrl-C ends everything and leaves nothing behind.",
     ]
-    return "\n".join(lines)
+    return "\n".join(told)
