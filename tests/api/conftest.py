@@ -13,6 +13,7 @@ from roost.model.cloud import Cloud
 from roost.model.meta import Metadata
 from roost.store.store import Store
 from tests.api.client import Client
+from tests.support import kubectl
 
 
 @pytest.fixture
@@ -26,3 +27,12 @@ async def store(tmp_path: Path) -> AsyncIterator[Store]:
 @pytest.fixture
 def client(store: Store) -> Client:
     return Client(create_app(ApiContext(store=store, cloud="central")))
+
+
+@pytest.fixture(params=[kubectl.NEW, kubectl.OLD])
+def version(request: pytest.FixtureRequest) -> str:
+    which = str(request.param)
+    if kubectl.program(which) is None:
+        where = "on the PATH" if which == kubectl.NEW else f"as package {kubectl.PACKAGE} from apt"
+        pytest.skip(f"there is no kubectl {where}")
+    return which

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import re
 import subprocess
@@ -13,9 +12,7 @@ from typing import Any
 
 import pytest
 
-from roost.api.through import handler
 from roost.engine import admission
-from roost.link import exchange
 from roost.model.cloud import Cloud, CloudSpec
 from roost.model.codec import Raw
 from roost.model.fault import Alarm, AlarmStatus
@@ -55,15 +52,6 @@ def module_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServe
     directory = tmp_path_factory.mktemp("api")
     with ApiServer(directory, rules={"Host": [keep_locked]}) as server:
         yield server
-
-
-@pytest.fixture(params=[kubectl.NEW, kubectl.OLD])
-def version(request: pytest.FixtureRequest) -> str:
-    which = str(request.param)
-    if kubectl.program(which) is None:
-        where = "on the PATH" if which == kubectl.NEW else f"as package {kubectl.PACKAGE} from apt"
-        pytest.skip(f"there is no kubectl {where}")
-    return which
 
 
 @pytest.fixture
@@ -458,63 +446,7 @@ def test_alarm_is_acknowledged_not_made(server: ApiServer, run: Run) -> None:
     assert "resources of this kind are deleted by the cloud's controllers alone; remove its cause" in refused
 
 
-def test_subcloud_through_the_centre(tmp_path: Path, version: str) -> None:
-    with ApiServer(_made(tmp_path / "harbor"), cloud="harbor") as harbor:
-
-        async def call(cloud: str, request: exchange.Request) -> exchange.Response:
-            if cloud != "harbor":
-                raise exchange.Unreachable(cloud, "its link has been down since noon")
-
-            async def ask() -> exchange.Response:
-                return await handler(harbor.app)(request)
-
-            answer = await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(ask(), harbor.loop))
-            return exchange.Response(answer.status, answer.headers, _across(answer.body, harbor))
-
-        with ApiServer(_made(tmp_path / "centre"), call_cloud=call) as centre:
-            pair = centre.authority.client("admin", "roost:administrators")
-            config = centre.kubeconfig(pair, server=f"{centre.url}/clouds/harbor")
-            text = config.read_text().replace('"namespace": "central"', '"namespace": "harbor"')
-            config.write_text(text)
-            program = kubectl.program(version) or ""
-
-            def run(*arguments: str, stdin: str = "") -> str:
-                done = centre.kubectl(*arguments, program=program, kubeconfig=config, stdin=stdin)
-                assert done.returncode == 0, done.stderr
-                return done.stdout
-
-            assert run("apply", "-f", "-", stdin=host("h1")) == "host.roost.edge/h1 created\n"
-            assert rows(run("get", "hosts"))[1][0] == "h1"
-            assert "hysteresis" in run("explain", "host.spec.thresholds")
-            assert run("delete", "host", "h1") == 'host.roost.edge "h1" deleted\n'
-            config.write_text(text.replace("/clouds/harbor", "/clouds/ridge"))
-            done = centre.kubectl("get", "hosts", program=program, kubeconfig=config)
-            assert "cloud ridge can't be reached: its link has been down since noon" in done.stderr
-
-
-def _made(path: Path) -> Path:
-    path.mkdir()
-    return path
-
-
-async def _across(body: Any, server: ApiServer) -> Any:
-    """A body that lives in another server's loop."""
-
-    async def step() -> bytes | None:
-        return await anext(body, None)
-
-    try:
-        while True:
-            future = asyncio.run_coroutine_threadsafe(step(), server.loop)
-            part = await asyncio.wrap_future(future)
-            if part is None:
-                return
-            yield part
-    finally:
-        asyncio.run_coroutine_threadsafe(body.aclose(), server.loop)
-
-
-def test_describe_names_the_cloud(server: ApiServer, run: Run) -> None:
+def test_the_cloud_itself(server: ApiServer, run: Run) -> None:
     server.do(server.store.save(Cloud(metadata=Metadata(name="central"), spec=CloudSpec(location="Bremen"))))
     assert re.search(r"Location: +Bremen", run("describe", "cloud", "central"))
     refused = run("delete", "cloud", "central", fails=True)

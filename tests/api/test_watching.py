@@ -123,6 +123,16 @@ async def test_a_revision_of_another_life(client: Client, monkeypatch: pytest.Mo
     (await client.get(f"{HOSTS}?watch=true&resourceVersion=abc")).refused(400, "resourceVersion")
 
 
+async def test_a_revision_that_is_just_coming(client: Client, store: Store) -> None:
+    ahead = store.revision + 1
+    waiting = asyncio.ensure_future(client.get(f"{HOSTS}/h1?resourceVersion={ahead}"))
+    listing = asyncio.ensure_future(client.get(f"{HOSTS}?resourceVersion={ahead}"))
+    await asyncio.sleep(0)
+    await client.post(HOSTS, host("h1"))
+    assert (await waiting).ok()["metadata"]["name"] == "h1"
+    assert len((await listing).ok()["items"]) == 1
+
+
 async def test_history_that_is_gone(tmp_path: Path) -> None:
     store = await Store.open(f"sqlite:///{tmp_path / 's.db'}", inline=True, history=10)
     client = Client(create_app(ApiContext(store=store, cloud="central")))

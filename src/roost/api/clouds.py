@@ -9,7 +9,7 @@ from starlette.responses import StreamingResponse
 
 from roost.api import bodies
 from roost.api.context import ApiContext
-from roost.api.status import ApiError
+from roost.api.status import ApiError, warning
 from roost.link import exchange
 from roost.model.meta import GROUP
 
@@ -62,14 +62,19 @@ async def forward(
 def unreachable(name: str, reason: str) -> ApiError:
     """503 that says which cloud, why, and what to do.
 
-    Without Retry-After: kubectl would wait and repeat for a minute before it shows the message.
+    Without Retry-After: kubectl would wait and repeat for a minute before it shows the message. With a
+    warning: new versions hide the message of an error met while they look for what is served.
     """
-    return ApiError(
-        503,
+    message = (
         f"cloud {name} can't be reached: {reason}; it goes on by itself, and what is known of it here is "
         f"listed with -n {name} in this cloud's context; try again when kubectl get subcloud {name} "
-        "says online",
+        "says online"
+    )
+    return ApiError(
+        503,
+        message,
         details={"name": name, "group": GROUP, "kind": "subclouds"},
+        headers={"Warning": warning(message)},
     )
 
 

@@ -92,6 +92,13 @@ class ApiError(Exception):
         return Response(content, self.code, headers=self.headers, media_type="application/json")
 
 
+def warning(text: str) -> str:
+    """Value of a Warning header, which kubectl prints beside the result."""
+    plain = "".join(c if " " <= c <= "~" else "?" for c in text)
+    escaped = plain.replace("\\", "\\\\").replace('"', '\\"')
+    return f'299 - "{escaped}"'
+
+
 def resource_name(info: KindInfo) -> str:
     """`hosts.roost.edge`, as messages name a kind."""
     return f"{info.plural}.{GROUP}"

@@ -8,11 +8,26 @@ within the deadline is from another life of this store (a backup was put back): 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
+from typing import cast
 
 from roost.api.status import ApiError
-from roost.store.store import Store
+from roost.store.store import Batch, Store
+from roost.store.transaction import Change
 
 PATIENCE = 3.0
+
+
+def follow(
+    store: Store,
+    after: int,
+    wanted: Callable[[Change], bool] = lambda _: True,
+    *,
+    idle: float | None = None,
+) -> AsyncGenerator[Batch, None]:
+    """The store's watch, as the generator it is, so that it can be closed."""
+    return cast("AsyncGenerator[Batch, None]", store.watch(after, wanted, idle=idle))
 
 
 async def reach(store: Store, revision: int, patience: float = PATIENCE) -> None:
@@ -21,9 +36,10 @@ async def reach(store: Store, revision: int, patience: float = PATIENCE) -> None
         return
     try:
         async with asyncio.timeout(patience):
-            async for batch in store.watch(store.revision):
-                if batch.upto >= revision:
-                    return
+            async with aclosing(follow(store, store.revision)) as batches:
+                async for batch in batches:
+                    if batch.upto >= revision:
+                        return
     except TimeoutError:
         pass
     raise ApiError(

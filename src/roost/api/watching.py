@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import AsyncIterator, Mapping
+from contextlib import aclosing
 from datetime import datetime
 
 from starlette.requests import Request
@@ -26,7 +27,7 @@ from roost.api.reading import selector_of
 from roost.api.snapshots import Continue
 from roost.api.status import ApiError, bad_request, from_store
 from roost.api.target import Target, number, truth
-from roost.api.waiting import reach
+from roost.api.waiting import follow, reach
 from roost.model.codec import Raw
 from roost.model.selector import Selector
 from roost.store.errors import StoreError
@@ -146,17 +147,17 @@ class _Watcher:
 
     async def _follow(self, revision: int, deadline: float) -> AsyncIterator[bytes]:
         loop = asyncio.get_running_loop()
-        batches = self._context.store.watch(revision, self._wanted, idle=BOOKMARKS)
         told, marked_at = revision, loop.time()
-        async for batch in self._watches.until(batches, deadline):
-            now = self._context.clock()
-            lines = [line for change in batch.changes if (line := self._line(change, now))]
-            if lines:
-                told = batch.changes[-1].revision
-                yield b"".join(lines)
-            if self.bookmarks and batch.upto > told and loop.time() >= marked_at + BOOKMARKS:
-                told, marked_at = batch.upto, loop.time()
-                yield self._events.bookmark(batch.upto)
+        async with aclosing(follow(self._context.store, revision, self._wanted, idle=BOOKMARKS)) as batches:
+            async for batch in self._watches.until(batches, deadline):
+                now = self._context.clock()
+                lines = [line for change in batch.changes if (line := self._line(change, now))]
+                if lines:
+                    told = batch.changes[-1].revision
+                    yield b"".join(lines)
+                if self.bookmarks and batch.upto > told and loop.time() >= marked_at + BOOKMARKS:
+                    told, marked_at = batch.upto, loop.time()
+                    yield self._events.bookmark(batch.upto)
 
     def _wanted(self, change: Change) -> bool:
         return change.kind == self._view.source and self._namespace in ("", change.namespace)

@@ -21,7 +21,7 @@ from roost.api import admitting, bodies, forms, patching, tokens
 from roost.api.context import ApiContext
 from roost.api.forms import View
 from roost.api.reading import JSON, selector_of
-from roost.api.status import ApiError, bad_request, forbidden, invalid, not_found, refused
+from roost.api.status import ApiError, bad_request, forbidden, invalid, not_found, refused, warning
 from roost.api.target import Target
 from roost.engine import admission
 from roost.link.exchange import Caller
@@ -331,7 +331,5 @@ def _answer(
     body = msgspec.json.encode(forms.one(view, view.shape(raw), form, context.clock()))
     response = Response(body, code, media_type=JSON)
     for text in writer.warnings:
-        escaped = "".join(c if 32 <= ord(c) < 127 else "?" for c in text)
-        escaped = escaped.replace("\\", "\\\\").replace('"', '\\"')
-        response.headers.append("Warning", f'299 - "{escaped}"')
+        response.headers.append("Warning", warning(text))
     return response
