@@ -23,7 +23,7 @@ from roost.link.wire import MemoryConnection
 from roost.model.codec import Raw
 from roost.store.store import Store
 from roost.store.transaction import Stored, Transaction
-from tests.link.world import Link, put, resource, run, with_link
+from tests.link.world import Link, put, put_all, resource, run, with_link
 
 HARBOR = node.subcloud("harbor")
 HOST = node.host("harbor", "c0")
@@ -114,10 +114,9 @@ class World:
             case ("remove below", name):
                 await self.remove(below, name)
             case ("events", count):
-                for _ in range(count):
-                    self.events += 1
-                    event = resource("LogEntry", "harbor", f"harbor-{self.events:05}")
-                    await put(below, {**event, "status": {"sequence": self.events}})
+                new = range(self.events + 1, self.events + count + 1)
+                await put_all(below, [happened(n) for n in new])
+                self.events += count
             case ("cut after", frames):
                 self.weather.cut_after = frames
             case ("hold",):
@@ -169,6 +168,10 @@ class World:
 
 def policy(name: str, **fields: Any) -> Raw:
     return resource("FirewallPolicy", "harbor", name, **fields)
+
+
+def happened(number: int) -> Raw:
+    return resource("LogEntry", "harbor", f"harbor-{number:05}", status={"sequence": number})
 
 
 def part(raw: Raw, *, status: bool) -> Raw:
@@ -279,8 +282,7 @@ def test_a_conflict_heals_when_the_upper_side_gives_way_while_cut(tmp_path: Path
 
 def test_a_store_made_anew_is_told_everything_and_loses_what_is_no_more(tmp_path: Path) -> None:
     async def work(link: Link) -> None:
-        for n in range(250):
-            await put(link.upper, policy(f"p{n}", spec={"networks": ["oam"]}))
+        await put_all(link.upper, [policy(f"p{n}", spec={"networks": ["oam"]}) for n in range(250)])
         await link.settle()
         assert len(await everything(link.lower)) == 250
         link.hold()
@@ -303,9 +305,7 @@ def test_a_sender_that_forgot_the_history_meanwhile_starts_anew(tmp_path: Path) 
     async def work(link: Link) -> None:
         await link.settle()
         link.hold()
-        for n in range(1, 41):
-            event = resource("LogEntry", "harbor", f"harbor-{n:05}", status={"sequence": n})
-            await put(link.lower, event)
+        await put_all(link.lower, [happened(n) for n in range(1, 41)])
         link.release()
         await link.settle()
         await check(link, HARBOR, 40)
@@ -357,8 +357,7 @@ def test_a_cursor_ahead_of_the_sender_starts_anew(tmp_path: Path) -> None:
 def test_a_quiet_link_moves_its_cursor_past_what_does_not_concern_it(tmp_path: Path) -> None:
     async def work(link: Link) -> None:
         await link.settle()
-        for n in range(1200):
-            await link.upper.transact(lambda tx, n=n: tx.create(resource("User", "", f"u{n}")))  # type: ignore[misc]
+        await put_all(link.upper, [resource("User", "", f"u{n}") for n in range(1200)])
         await asyncio.sleep(200)
         cursor = await link.lower.read(lambda tx: tx.cursor("up"))
         assert cursor == (link.upper.identity, link.upper.revision)

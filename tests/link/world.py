@@ -175,6 +175,16 @@ async def put(store: Store, raw: Raw) -> Stored:
     return await store.transact(work)
 
 
+async def put_all(store: Store, new: list[Raw]) -> None:
+    """Create many at once: one commit, but a revision for each."""
+
+    def work(tx: Transaction) -> None:
+        for raw in new:
+            tx.create(raw)
+
+    await store.transact(work)
+
+
 async def remove(store: Store, kind: str, namespace: str, name: str) -> None:
     await store.transact(lambda tx: tx.remove(kind, namespace, name))
 
