@@ -9,7 +9,7 @@ import msgspec
 from cyclopts import App, Parameter
 from rich.text import Text
 
-from roost.cli import answers, listing, output
+from roost.cli import answers, listing, output, preview
 from roost.cli.kinds import FIREWALL_POLICY, HOST_CONFIGURATION
 from roost.cli.problems import OK, NotFound
 from roost.cli.session import CONNECT, PICK, SHOW, Connect, Pick, Show, opened
@@ -57,18 +57,28 @@ def show_plan(
     host: Annotated[str, Parameter(name="HOST", help="Name of a host; default: all.")] = "",
     /,
     *,
+    file: Annotated[
+        tuple[str, ...],
+        Parameter(name=("--file", "-f"), help="Policies not declared yet: show what they would change."),
+    ] = (),
     pick: Pick = PICK,
     show: Show = SHOW,
     connect: Connect = CONNECT,
 ) -> int:
     """Show what the policies came to on each host: the plan, whether it is in force, or why not.
 
+    With files, show what the policies in them would change on each host; nothing is written.
+
     For example:
         roost firewall plan
         roost firewall plan controller-0
         roost firewall plan -A
+        roost firewall plan -f policy.yaml
     """
     with opened(connect) as session:
+        if file:
+            preview.show(preview.plans_of(session, file), show.output)
+            return OK
         found, _ = session.client.list_items(
             HOST_CONFIGURATION, session.scope(pick), answers.HostConfiguration
         )

@@ -34,6 +34,8 @@ from roost.fleet import admission as fleet_admission
 from roost.fleet.controllers import controllers as fleet_controllers
 from roost.link import exchange, pki
 from roost.link.errors import Refused
+from roost.link.identity import FACTS_FILE
+from roost.link.identity import load as load_identity
 from roost.link.lower import Backoff, LowerLink, State, TlsDialer
 from roost.link.node import Node
 from roost.link.node import host as host_node
@@ -49,6 +51,7 @@ from roost.program import notify
 from roost.program.access import enrolment_subresources, keep_kubeconfig
 from roost.program.home import Home, Settings, StartError, split_address
 from roost.program.local import HostRole, tell_of_connection
+from roost.program.plans import plan_subresource
 from roost.program.proof import probe
 from roost.program.timing import TIMING
 from roost.store.database import sqlite_url
@@ -171,7 +174,10 @@ class CloudRole:
             clock=self._clock,
             rules=rules,
             call_cloud=self._call_cloud,
-            subresources=enrolment_subresources(self._name, self._authority, self._endpoints),
+            subresources={
+                **enrolment_subresources(self._name, self._authority, self._endpoints),
+                **plan_subresource(self._platform()),
+            },
         )
 
     def _endpoints(self) -> list[str]:
@@ -187,7 +193,7 @@ class CloudRole:
         return await self._upper.call(subcloud_node(cloud), request)
 
     def _make_uplink(self, api: Api) -> None:
-        if not (self._home.uplink / "node.json").exists():
+        if not (self._home.uplink / FACTS_FILE).exists():
             return
         dialer = TlsDialer(self._home.uplink, clock=self._clock)
         self._uplink = LowerLink(
@@ -200,15 +206,19 @@ class CloudRole:
             backoff=Backoff(cap=self._settings.retry_seconds),
         )
 
-    def _make_runners(self) -> None:
+    def _platform(self) -> PlatformPorts:
+        """Ports that no policy may close."""
         ports = (
             [split_address(self._settings.link_address, LINK_PORT)[1]] if self._settings.link_address else []
         )
         dialled = []
-        if self._uplink is not None:
-            identity = TlsDialer(self._home.uplink, clock=self._clock).identity
+        if (self._home.uplink / FACTS_FILE).exists():
+            identity = load_identity(self._home.uplink)
             dialled = [split_address(e, LINK_PORT)[1] for e in identity.endpoints]
-        platform = PlatformPorts(links=tuple(ports), dialled=tuple(dialled))
+        return PlatformPorts(links=tuple(ports), dialled=tuple(dialled))
+
+    def _make_runners(self) -> None:
+        platform = self._platform()
         holder = f"{socket.gethostname()}/{uuid.uuid4()}"
         made = cloud_controllers(self._name, __version__, self._hosts, platform, holder, self._drop_host)
         made |= fleet_controllers(self._name, self._subclouds, self._drop_subcloud)
