@@ -41,6 +41,7 @@ from roost.store.store import Store
 
 log = structlog.get_logger(__name__)
 
+LINK_PORT = 7443
 LINGER = 5.0
 REPLACE_WITHIN = 5.0
 STOP_WITHIN = 5.0
@@ -72,7 +73,8 @@ class Progress(msgspec.Struct, frozen=True, kw_only=True):
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """What the operator may set."""
 
-    addresses: Sequence[tuple[str, int]] = (("::", 0),)
+    addresses: Sequence[tuple[str, int]] = (("", LINK_PORT),)
+    """Where to listen; an empty host is every address of the machine."""
     server_names: Sequence[str] = ()
     node_lifetime: timedelta = pki.NODE_LIFETIME
     server_lifetime: timedelta = pki.SERVER_LIFETIME
@@ -134,6 +136,7 @@ class UpperLink:
         self._presences: dict[Node, Presence] = {}
         self._lingering: dict[Node, asyncio.TimerHandle] = {}
         self._listeners: list[Callable[[Node, Presence], None]] = []
+        self._absent = Presence(connected=False, since=clock(), reason="not seen since this process started")
         self._open = 0
         self._stopping = False
 
@@ -196,10 +199,8 @@ class UpperLink:
     # -- who is there
 
     def presence(self, node: Node) -> Presence:
-        """Of any node; one never seen since the start is absent since the start of time here."""
-        return self._presences.get(node) or Presence(
-            connected=False, since=self._clock(), reason="not seen since this process started"
-        )
+        """Of any node. One not seen yet is absent since this object was made: give it time to dial."""
+        return self._presences.get(node) or self._absent
 
     def nodes(self) -> dict[Node, Presence]:
         """Every node seen since the start."""
