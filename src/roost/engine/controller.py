@@ -27,7 +27,9 @@ Key = tuple[str, str]
 """Namespace and name."""
 
 LOOK_SECONDS = 5.0
-"""How long keys that found the queue full may wait until everything is looked at."""
+"""How long keys that were woken and found the queue full may wait until everything is looked at."""
+
+ROOM_SECONDS = 0.05
 
 
 class Controller(Protocol):
@@ -72,8 +74,11 @@ class Runner:
 
     def wake(self, *keys: Key) -> None:
         """Facts outside the store have changed for these keys."""
-        for key in keys:
-            self._add(key)
+        try:
+            for key in keys:
+                self._queue.add(key)
+        except Full:
+            self._look_at_all = True
 
     async def run(self) -> None:
         """Run until cancelled."""
@@ -82,11 +87,13 @@ class Runner:
             for _ in range(self._workers):
                 group.create_task(self._work())
 
-    def _add(self, key: Key) -> None:
-        try:
-            self._queue.add(key)
-        except Full:
-            self._look_at_all = True
+    async def _put(self, key: Key) -> None:
+        """Queue a key, waiting for room: history is kept meanwhile, and is told compacted if it is not."""
+        while True:
+            try:
+                return self._queue.add(key)
+            except Full:
+                await asyncio.sleep(ROOM_SECONDS)
 
     async def _feed(self) -> None:
         while True:
@@ -102,11 +109,11 @@ class Runner:
         revision, keys = await self._store.read(lambda tx: (tx.revision, list(self._controller.all_keys(tx))))
         self._look_at_all = False
         for key in keys:
-            self._add(key)
+            await self._put(key)
         async for batch in self._store.watch(revision, idle=LOOK_SECONDS):
             for change in batch.changes:
                 for key in self._controller.concerned(change):
-                    self._add(key)
+                    await self._put(key)
             if self._look_at_all:
                 return
         # The store is closed: wait to be cancelled rather than spin.

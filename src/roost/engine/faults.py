@@ -142,7 +142,7 @@ def _prune(tx: Transaction, namespace: str) -> None:
     excess = len(entries) - KEPT
     if excess <= 0:
         return
-    entries.sort(key=lambda e: (_RANK[e.status.severity], e.status.time))
+    entries.sort(key=lambda e: (_RANK[e.status.severity], e.status.time, e.status.sequence))
     for entry in entries[:excess]:
         tx.remove(LOG_ENTRY.kind, namespace, entry.metadata.name)
     shed = int(tx.property(f"log-shed:{namespace}") or "0") + excess

@@ -197,7 +197,9 @@ class OperationController:
             outcome = Failed(waited)
         ended = "" if isinstance(outcome, Wait) else time.stamp(tx.now)
         state: StepState = {Done: "succeeded", Failed: "failed", Wait: "running"}[type(outcome)]  # type: ignore[assignment]
-        pause = min(outcome.seconds, LEASE_SECONDS) if isinstance(outcome, Wait) else 0.0
+        pause = 0.0
+        if isinstance(outcome, Wait):
+            pause = min(outcome.seconds, LEASE_SECONDS, max(0.05, row.deadline - now))
         new = msgspec.structs.replace(
             row, state=state, not_before=now + pause, finished_at=ended, message=outcome.message
         )
@@ -206,7 +208,7 @@ class OperationController:
             _end_pending(tx, row.operation, "skipped")
         self._summarise(tx, operation, message=outcome.message)
         if isinstance(outcome, Wait):
-            return min(pause, max(0.05, row.deadline - now))
+            return pause
         return 0.0
 
     def _summarise(self, tx: Transaction, operation: Operation, *, message: str = "") -> Operation:

@@ -20,6 +20,8 @@ K = TypeVar("K", bound=Hashable)
 LIMIT = 100_000
 FIRST_DELAY = 0.1
 LONGEST_DELAY = 60.0
+RESOLUTION = 0.001
+"""Seconds within which a delay counts as over: loops may wake a little early."""
 
 
 class Full(Exception):
@@ -130,7 +132,7 @@ class WorkQueue(Generic[K]):
             if self._due.get(key) != due:
                 heapq.heappop(self._later)
                 continue
-            if due > now:
+            if due > now + RESOLUTION:
                 return due - now
             heapq.heappop(self._later)
             del self._due[key]
