@@ -44,9 +44,18 @@ def own_home(info: KindInfo, stored: Stored) -> None:
     if stored.origin == "up":
         raise forbidden(info, stored.name, "its home is the central cloud, here is a copy", "change it there")
     if stored.origin:
+        # `down:subcloud/NAME` or `down:host/CLOUD/NAME`: see roost.link.node.
         node = stored.origin.removeprefix("down:")
+        name = node.rpartition("/")[2]
+        if node.startswith("host/"):
+            raise forbidden(
+                info, stored.name, f"its home is host {name}, here is a copy", "leave it to the host"
+            )
         raise forbidden(
-            info, stored.name, f"its home is subcloud {node}, here is a copy", f"use its context: {node}"
+            info,
+            stored.name,
+            f"its home is subcloud {name}, here is a copy",
+            f"use its context: kubectl --context {name}, or roost --cloud {name}",
         )
 
 
