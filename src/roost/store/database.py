@@ -8,7 +8,6 @@ needs after a power cut, may ask for a URL without sync (`sqlite_url`).
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,25 +31,29 @@ def open_engine(url: str, *, pool_size: int = 3) -> Engine:
     """An engine for `url`. SQLite files are made with mode 0600, for they hold hashes of secrets."""
     if not url.startswith("sqlite"):
         return create_engine(url, pool_size=pool_size, pool_pre_ping=True)
-    synchronous = "OFF" if url.endswith(_UNSYNCED) else "FULL"
+    synced = not url.endswith(_UNSYNCED)
     url = url.removesuffix(_UNSYNCED)
     path = url.removeprefix("sqlite:///")
     if path and path != url:
         Path(path).parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         Path(path).touch(mode=0o600)
     engine = create_engine(url, pool_size=pool_size, connect_args={"timeout": 10, "check_same_thread": False})
-    event.listen(engine, "connect", partial(_prepare_sqlite, synchronous))
+    event.listen(engine, "connect", _prepare_sqlite if synced else _prepare_unsynced)
     event.listen(engine, "begin", _begin_sqlite)
     return engine
 
 
-def _prepare_sqlite(synchronous: str, connection: Any, _record: Any) -> None:
+def _prepare_sqlite(connection: Any, _record: Any) -> None:
     connection.isolation_level = None
     cursor = connection.cursor()
-    synchronous = f"synchronous={synchronous}"
-    for pragma in ("journal_mode=WAL", synchronous, "busy_timeout=10000", "cache_size=-2000"):
+    for pragma in ("journal_mode=WAL", "synchronous=FULL", "busy_timeout=10000", "cache_size=-2000"):
         cursor.execute(f"PRAGMA {pragma}")
     cursor.close()
+
+
+def _prepare_unsynced(connection: Any, record: Any) -> None:
+    _prepare_sqlite(connection, record)
+    connection.execute("PRAGMA synchronous=OFF")
 
 
 def _begin_sqlite(connection: Connection) -> None:

@@ -24,11 +24,11 @@ from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 import msgspec
-from sqlalchemy import Connection, Engine, delete, func, insert, select, update
+from sqlalchemy import Connection, Engine, delete, func, insert, select
 from sqlalchemy.exc import DataError, IntegrityError, SQLAlchemyError
 
 from roost.model.meta import Resource
-from roost.store import database
+from roost.store import database, statements
 from roost.store.errors import Compacted, FutureRevision, Overloaded, Unavailable
 from roost.store.schema import changes, counters, properties
 from roost.store.transaction import Change, Stored, Transaction, read_changes
@@ -228,32 +228,32 @@ class Store:
         return done
 
     def _run(self, batch: list[_Waiting], connection: Connection) -> tuple[list[Change], int]:
-        lock = update(counters).where(counters.c.name == "revision").values(value=counters.c.value)
-        start: int = connection.execute(lock.returning(counters.c.value)).scalar_one()
+        # Reading with a lock, not writing: a transaction that changes nothing costs no sync to disk.
+        start: int = connection.execute(statements.LOCK_REVISION).scalar_one()
         revision, done, now = start, list[Change](), self._clock()
         for waiting in batch:
             transaction = Transaction(connection, revision, now)
-            savepoint = connection.begin_nested()
+            connection.exec_driver_sql("SAVEPOINT unit")
             try:
                 waiting.result = waiting.work(transaction)
             except (DataError, IntegrityError) as error:
-                savepoint.rollback()
+                _undo(connection)
                 waiting.error = _unavailable(error)
             except SQLAlchemyError:
                 raise
             except StopIteration as error:
                 # A future takes any exception but this one.
-                savepoint.rollback()
+                _undo(connection)
                 waiting.error = RuntimeError(repr(error))
             except Exception as error:
-                savepoint.rollback()
+                _undo(connection)
                 waiting.error = error
             else:
-                savepoint.commit()
+                connection.exec_driver_sql("RELEASE SAVEPOINT unit")
                 revision = transaction.revision
                 done += transaction.changes
         if revision != start:
-            connection.execute(update(counters).where(counters.c.name == "revision").values(value=revision))
+            connection.execute(statements.SET_REVISION, {"to": revision})
         return done, self._compact(connection, revision)
 
     def _compact(self, connection: Connection, revision: int) -> int:
@@ -286,8 +286,7 @@ class Store:
     def _snapshot(self, work: Work[T]) -> T:
         try:
             with self._engine.connect() as connection, connection.begin():
-                query = select(counters.c.value).where(counters.c.name == "revision")
-                revision: int = connection.execute(query).scalar_one()
+                revision: int = connection.execute(statements.READ_REVISION).scalar_one()
                 transaction = Transaction(connection, revision, self._clock())
                 result = work(transaction)
                 if transaction.wrote:
@@ -343,6 +342,12 @@ class Store:
                     await woken.wait()
             except TimeoutError:
                 yield Batch([], cursor)
+
+
+def _undo(connection: Connection) -> None:
+    """Take back what the unit of work has written, and its savepoint."""
+    connection.exec_driver_sql("ROLLBACK TO SAVEPOINT unit")
+    connection.exec_driver_sql("RELEASE SAVEPOINT unit")
 
 
 def _unavailable(error: SQLAlchemyError) -> Unavailable:

@@ -27,8 +27,9 @@ from roost.model import time
 from roost.model.codec import Raw, decode, overlay
 from roost.model.meta import Resource
 from roost.model.registry import BY_TYPE
+from roost.store import statements
 from roost.store.errors import AlreadyExists, Conflict, NotFound
-from roost.store.schema import changes, counters, cursors, properties, resources
+from roost.store.schema import counters, cursors, properties, resources
 
 HERE = ""
 UP = "up"
@@ -96,10 +97,7 @@ class Transaction:
 
     def find(self, kind: str, namespace: str, name: str) -> Stored | None:
         """The resource, or None when it is not there."""
-        query = select(resources).where(
-            resources.c.kind == kind, resources.c.namespace == namespace, resources.c.name == name
-        )
-        row = self.connection.execute(query).first()
+        row = self.connection.execute(statements.FIND, {"k": kind, "ns": namespace, "n": name}).first()
         return Stored(*row) if row else None
 
     def get(self, kind: str, namespace: str, name: str) -> Stored:
@@ -123,21 +121,19 @@ class Transaction:
 
         `prefix` is how names begin; it is looked up, not scanned for.
         """
-        query = select(resources).where(resources.c.kind == kind)
+        values: dict[str, Any] = {"k": kind}
         if namespace is not None:
-            query = query.where(resources.c.namespace == namespace)
+            values["ns"] = namespace
         if origin is not None:
-            query = query.where(resources.c.origin == origin)
+            values["origin"] = origin
         if prefix:
-            beyond = prefix[:-1] + chr(ord(prefix[-1]) + 1)
-            query = query.where(resources.c.name >= prefix, resources.c.name < beyond)
+            values |= {"from": prefix, "beyond": prefix[:-1] + chr(ord(prefix[-1]) + 1)}
         if after is not None:
-            query = query.where(
-                (resources.c.namespace > after[0])
-                | ((resources.c.namespace == after[0]) & (resources.c.name > after[1]))
-            )
-        query = query.order_by(resources.c.namespace, resources.c.name).limit(limit)
-        return [Stored(*row) for row in self.connection.execute(query)]
+            values |= {"ns_after": after[0], "n_after": after[1]}
+        if limit is not None:
+            values["most"] = limit
+        query = statements.selection(frozenset(values))
+        return [Stored(*row) for row in self.connection.execute(query, values)]
 
     def count(self, kind: str, namespace: str | None = None) -> int:
         """How many resources of a kind there are."""
@@ -248,9 +244,7 @@ class Transaction:
 
     def cursor(self, peer: str) -> tuple[str, int]:
         """Store identity and revision up to which `peer`'s stream was taken in; ("", 0) when never."""
-        row = self.connection.execute(
-            select(cursors.c.store_id, cursors.c.revision).where(cursors.c.peer == peer)
-        ).first()
+        row = self.connection.execute(statements.CURSOR, {"of": peer}).first()
         return (row[0], row[1]) if row else ("", 0)
 
     def set_cursor(self, peer: str, store_id: str, revision: int) -> None:
@@ -268,8 +262,7 @@ class Transaction:
 
     def property(self, name: str) -> str:
         """A remembered word; empty when there is none."""
-        query = select(properties.c.value).where(properties.c.name == name)
-        return self.connection.execute(query).scalar() or ""
+        return self.connection.execute(statements.PROPERTY, {"of": name}).scalar() or ""
 
     def set_property(self, name: str, value: str) -> None:
         """Remember a word."""
@@ -283,8 +276,7 @@ class Transaction:
     def next_number(self, counter: str) -> int:
         """The next number of a named counter, from 1."""
         self.wrote = True
-        query = update(counters).where(counters.c.name == counter).values(value=counters.c.value + 1)
-        row = self.connection.execute(query.returning(counters.c.value)).first()
+        row = self.connection.execute(statements.COUNT_UP, {"counter": counter}).first()
         if row:
             return int(row[0])
         self.connection.execute(insert(counters).values(name=counter, value=1))
@@ -304,25 +296,17 @@ class Transaction:
         revision = self._record(type, kind, namespace, name, origin, data, current.data if current else "")
         values = {"uid": uid, "revision": revision, "origin": origin, "data": data}
         if current is None:
-            self.connection.execute(
-                insert(resources).values(kind=kind, namespace=namespace, name=name, **values)
-            )
+            key = {"kind": kind, "namespace": namespace, "name": name}
+            self.connection.execute(statements.INSERT, {**key, **values})
         else:
-            self.connection.execute(
-                update(resources)
-                .where(resources.c.kind == kind, resources.c.namespace == namespace, resources.c.name == name)
-                .values(values)
-            )
+            key = {"k": kind, "ns": namespace, "n": name}
+            self.connection.execute(statements.UPDATE, {**key, **values})
         return Stored(kind, namespace, name, uid, revision, origin, data)
 
     def _remove(self, current: Stored) -> Stored:
         key = (current.kind, current.namespace, current.name)
         revision = self._record("DELETED", *key, current.origin, current.data, current.data)
-        self.connection.execute(
-            delete(resources).where(
-                resources.c.kind == key[0], resources.c.namespace == key[1], resources.c.name == key[2]
-            )
-        )
+        self.connection.execute(statements.DELETE, {"k": key[0], "ns": key[1], "n": key[2]})
         return Stored(*key, current.uid, revision, current.origin, current.data)
 
     def _record(
@@ -331,15 +315,15 @@ class Transaction:
         self.wrote = True
         self.revision += 1
         change = Change(self.revision, type, kind, namespace, name, origin, data, previous)
-        self.connection.execute(insert(changes).values(msgspec.structs.asdict(change)))
+        self.connection.execute(statements.RECORD, msgspec.structs.asdict(change))
         self.changes.append(change)
         return self.revision
 
 
 def read_changes(connection: Connection, after: int, limit: int) -> Iterator[Change]:
     """Changes after a revision, in order."""
-    query = select(changes).where(changes.c.revision > after).order_by(changes.c.revision).limit(limit)
-    return (Change(*row) for row in connection.execute(query))
+    rows = connection.execute(statements.HISTORY, {"after": after, "most": limit})
+    return (Change(*row) for row in rows)
 
 
 def _key(raw: Raw) -> tuple[str, str, str]:
