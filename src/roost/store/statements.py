@@ -1,0 +1,76 @@
+"""The statements that every transaction runs, built once.
+
+Building a statement of expressions costs SQLAlchemy more than SQLite needs to run it; with bound
+parameters it is built at import and looked up afterwards. What is asked in many forms (`select` with
+its filters) is built per form and kept.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+from sqlalchemy import Select, bindparam, delete, insert, select, update
+
+from roost.store.schema import changes, counters, cursors, properties, resources
+
+_KEY = (
+    (resources.c.kind == bindparam("k"))
+    & (resources.c.namespace == bindparam("ns"))
+    & (resources.c.name == bindparam("n"))
+)
+
+FIND = select(resources).where(_KEY)
+INSERT = insert(resources)
+UPDATE = (
+    update(resources)
+    .where(_KEY)
+    .values(
+        {c.name: bindparam(c.name) for c in resources.c if c.name in ("uid", "revision", "origin", "data")}
+    )
+)
+DELETE = delete(resources).where(_KEY)
+RECORD = insert(changes)
+
+LOCK_REVISION = select(counters.c.value).where(counters.c.name == "revision").with_for_update()
+"""Puts writers in order: SQLite has locked the database by then, PostgreSQL locks the row."""
+READ_REVISION = select(counters.c.value).where(counters.c.name == "revision")
+SET_REVISION = update(counters).where(counters.c.name == "revision").values(value=bindparam("to"))
+COUNT_UP = (
+    update(counters)
+    .where(counters.c.name == bindparam("counter"))
+    .values(value=counters.c.value + 1)
+    .returning(counters.c.value)
+)
+
+CURSOR = select(cursors.c.store_id, cursors.c.revision).where(cursors.c.peer == bindparam("of"))
+PROPERTY = select(properties.c.value).where(properties.c.name == bindparam("of"))
+HISTORY = (
+    select(changes)
+    .where(changes.c.revision > bindparam("after"))
+    .order_by(changes.c.revision)
+    .limit(bindparam("most"))
+)
+
+
+@cache
+def selection(filters: frozenset[str]) -> Select[Any]:
+    """Resources of kind `k` in order, filtered by those parameters that are named.
+
+    `ns` and `origin` are equal; `from` and `beyond` bound the names; `ns_after` and `n_after` are the key
+    after which it goes on; `most` limits it.
+    """
+    query = select(resources).where(resources.c.kind == bindparam("k"))
+    if "ns" in filters:
+        query = query.where(resources.c.namespace == bindparam("ns"))
+    if "origin" in filters:
+        query = query.where(resources.c.origin == bindparam("origin"))
+    if "from" in filters:
+        query = query.where(resources.c.name >= bindparam("from"), resources.c.name < bindparam("beyond"))
+    if "ns_after" in filters:
+        query = query.where(
+            (resources.c.namespace > bindparam("ns_after"))
+            | ((resources.c.namespace == bindparam("ns_after")) & (resources.c.name > bindparam("n_after")))
+        )
+    query = query.order_by(resources.c.namespace, resources.c.name)
+    return query.limit(bindparam("most")) if "most" in filters else query
