@@ -280,6 +280,49 @@ def test_a_conflict_heals_when_the_upper_side_gives_way_while_cut(tmp_path: Path
     run(lambda: with_link(tmp_path, HARBOR, work))
 
 
+def test_a_conflict_heals_though_nobody_remembers_how_it_was_solved(tmp_path: Path) -> None:
+    async def work(link: Link) -> None:
+        link.hold()
+        for store in (link.upper, link.lower):
+            await put(store, policy("web", spec={"networks": ["oam"]}))
+        link.release()
+        await link.settle()
+        link.hold()
+        await link.upper.transact(lambda tx: tx.remove("FirewallPolicy", "harbor", "web"))
+        await put_all(link.upper, [resource("User", "", f"u{n}") for n in range(40)])
+        link.release()
+        await link.settle()
+        above = await everything(link.upper)
+        assert above["FirewallPolicy", "web"].origin == HARBOR.origin
+
+    run(lambda: with_link(tmp_path, HARBOR, work, history=8))
+
+
+def test_what_changes_during_a_snapshot_is_told_after_it(tmp_path: Path) -> None:
+    async def work(link: Link) -> None:
+        await put_all(link.upper, [policy(f"p{n}", spec={"networks": ["oam"]}) for n in range(1100)])
+        writes: list[asyncio.Task[Any]] = []
+
+        def meddle(frame: bytes) -> list[bytes]:
+            message = messages.unpack(frame)
+            if isinstance(message, Entries) and message.snapshot in ("begin", "middle"):
+                for name in ("p0", "p1099", f"new{len(writes)}"):
+                    fresh = policy(name, spec={"networks": ["oam"], "order": 7})
+                    writes.append(asyncio.create_task(put(link.upper, fresh)))
+            return [frame]
+
+        link.prepare = lambda lower, upper: setattr(upper.out, "tamper", meddle)
+        await link.lower.transact(lambda tx: tx.set_cursor("up", "another store", 5))
+        link.cut()
+        await link.settle()
+        await asyncio.gather(*writes)
+        await link.settle()
+        assert writes
+        await check(link, HARBOR, 0)
+
+    run(lambda: with_link(tmp_path, HARBOR, work))
+
+
 def test_a_store_made_anew_is_told_everything_and_loses_what_is_no_more(tmp_path: Path) -> None:
     async def work(link: Link) -> None:
         await put_all(link.upper, [policy(f"p{n}", spec={"networks": ["oam"]}) for n in range(250)])

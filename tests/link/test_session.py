@@ -298,8 +298,9 @@ def test_a_burst_beyond_the_queue_is_read_from_the_store(
     async def work(link: Link) -> None:
         await link.settle()
         for burst in range(5):
-            for n in range(burst * 30, burst * 30 + 30):
-                await put(link.lower, resource("LogEntry", "harbor", f"e{n:04}", status={"sequence": n}))
+            numbers = range(burst * 30, burst * 30 + 30)
+            events = [resource("LogEntry", "harbor", f"e{n:04}", status={"sequence": n}) for n in numbers]
+            await put_all(link.lower, events)
             await asyncio.sleep(0.01)
         await link.settle()
         there = await link.upper.read(lambda tx: tx.select("LogEntry"))
