@@ -202,7 +202,8 @@ class Agent:
         if configuration is not None:
             self._specification = configuration.spec
             statuses = [o.status for o in outcomes]
-            await self._store.transact(lambda tx: self._tell(tx, statuses, configuration))
+            if progress(configuration, statuses) != configuration.status:
+                await self._store.transact(lambda tx: self._tell(tx, statuses, configuration))
             await self._restart_if_told(configuration)
         waits = [o.again_seconds for o in outcomes if o.again_seconds is not None]
         return min(waits, default=LONGEST_WAIT)
@@ -212,13 +213,8 @@ class Agent:
         current = tx.seek(HostConfiguration, self._identity.cloud, self._identity.host)
         if current is None:
             return
-        generation = seen.metadata.generation
-        in_force = all(s.state == "applied" and s.generation == generation for s in statuses)
-        status = HostConfigurationStatus(
-            observed_generation=generation,
-            applied_generation=generation if in_force else current.status.applied_generation,
-            aspects=statuses,
-        )
+        told = msgspec.structs.replace(seen, status=current.status)
+        status = progress(told, statuses)
         if status == current.status:
             return
         before = {a.aspect: a.state for a in current.status.aspects}
@@ -317,3 +313,14 @@ class Agent:
             self._log.warning("the agent's store failed", reason=str(error))
             return None
         return result if isinstance(result, float) else 0.0
+
+
+def progress(configuration: HostConfiguration, statuses: list[AspectStatus]) -> HostConfigurationStatus:
+    """How far a configuration is when its aspects stand like this. Pure."""
+    generation = configuration.metadata.generation
+    in_force = all(s.state == "applied" and s.generation == generation for s in statuses)
+    return HostConfigurationStatus(
+        observed_generation=generation,
+        applied_generation=generation if in_force else configuration.status.applied_generation,
+        aspects=statuses,
+    )
