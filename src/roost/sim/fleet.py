@@ -164,9 +164,9 @@ class SimulatedFleet:
                 group.create_task(opened(site))
 
     async def _close(self) -> None:
-        await asyncio.gather(*(site.close() for site in self.sites))
         if hasattr(self, "centre"):
             await self.centre.close()
+        await asyncio.gather(*(site.close() for site in self.sites))
 
     def _declare(self, tx: Transaction) -> None:
         for site in self.sites:

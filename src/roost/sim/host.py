@@ -13,7 +13,7 @@ from pathlib import Path
 
 from roost import __version__
 from roost.host.agent import SAMPLE_SECONDS, Agent, AgentIdentity
-from roost.link.lower import Backoff, LowerLink
+from roost.link.lower import Backoff, LowerLink, State
 from roost.link.node import host as host_node
 from roost.link.session import Timing
 from roost.link.upper import LocalDialer, UpperLink
@@ -80,7 +80,7 @@ class SimulatedHost:
             probe=self._probe,
             sample_seconds=self._sample_seconds,
         )
-        self.link.listen(lambda _: agent.notice())
+        self.link.listen(on_connection(agent.notice))
         self.link.start()
         self._agent = asyncio.create_task(agent.run(), name=f"agent {self.node}")
 
@@ -113,3 +113,16 @@ class SimulatedHost:
         """The way to its cloud is memory: whether it is open is known without dialling anew."""
         if self.way.is_cut:
             raise ConnectionError(f"the way of {self.node} is cut")
+
+
+def on_connection(notice: Callable[[], None]) -> Callable[[State], None]:
+    """A listener that calls `notice` when the link comes or goes, and not with each proof that it is up."""
+    was_up = False
+
+    def changed(state: State) -> None:
+        nonlocal was_up
+        if state.connected != was_up:
+            was_up = state.connected
+            notice()
+
+    return changed
