@@ -188,3 +188,28 @@ async def test_changes_made_by_another_process_leave_no_gap(store_url: str) -> N
         await fill(one, 3, "more")
         assert [c.revision for c in await history(one)] == list(range(1, 10))
         assert [c.revision for c in await history(one, 2)] == list(range(3, 10))
+
+
+async def test_history_is_bounded_by_bytes_too(store_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Large objects that change often must not fill the disk with what they were."""
+    monkeypatch.setattr("roost.store.store.HISTORY_BYTES", 20_000)
+    async with opened(store_url) as store:
+        for n in range(60):
+            annotations = {"padding": f"{n:04d}" * 250}
+            await store.transact(
+                lambda tx, a=annotations: tx.copy(raw("Host", "one", metadata={"annotations": a}), "up")  # type: ignore[misc]
+            )
+        kept = await store.read(
+            lambda tx: tx.connection.exec_driver_sql(
+                "SELECT count(*), sum(length(data) + length(previous)) FROM changes"
+            ).one()
+        )
+        with pytest.raises(Compacted):
+            await store.changes(0)
+        oldest = store.revision - kept[0]
+        assert [c.revision for c in (await store.changes(oldest)).changes][-1] == store.revision
+    assert 1 <= kept[0] < 60
+    assert kept[1] <= 25_000
+    async with opened(store_url) as store:
+        with pytest.raises(Compacted):
+            await store.changes(0)

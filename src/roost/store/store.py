@@ -7,7 +7,8 @@ itself. The queue is bounded: past it, `Overloaded`.
 
 Reads run in a small pool of threads on their own connections.
 
-Watch: the recent changes are kept in memory, bounded by bytes; older ones are read from the table.
+Watch: the recent changes are kept in memory, bounded by bytes; older ones are read from the table,
+where history is bounded by number and by bytes.
 A notification only wakes; the revision is the truth, so a watcher that was slow or away misses
 nothing until history is compacted, and then is told so (`Compacted`). A snapshot may be a little
 ahead of what this loop has been told of: watching from there waits.
@@ -41,6 +42,7 @@ BATCH = 256
 WAITING = 10_000
 RECENT_BYTES = 4 * 1024 * 1024
 HISTORY = 20_000
+HISTORY_BYTES = 64 * 1024 * 1024
 
 
 class Batch(msgspec.Struct, frozen=True):
@@ -60,6 +62,16 @@ class InlineExecutor(Executor):
         except Exception as error:
             future.set_exception(error)
         return future
+
+
+_SIZE = func.length(changes.c.data) + func.length(changes.c.previous)
+
+
+class _Kept(msgspec.Struct, frozen=True):
+    """The history that is kept: changes after a revision, and their size in characters."""
+
+    after: int
+    bytes: int
 
 
 class _Waiting:
@@ -96,6 +108,7 @@ class Store:
         self.identity = ""
         self.revision = 0
         self._compacted = 0
+        self._history_bytes = 0
 
     @classmethod
     async def open(
@@ -215,19 +228,23 @@ class Store:
             self.identity = connection.execute(query).scalar_one()
             oldest = connection.execute(select(func.min(changes.c.revision))).scalar()
             self._compacted = (oldest - 1) if oldest else self.revision
+            self._history_bytes = connection.execute(select(func.sum(_SIZE))).scalar() or 0
 
     def _commit(self, batch: list[_Waiting]) -> list[Change]:
         """Run a batch in one database transaction; returns its changes once they are on disk."""
         options = {"roost_begin": "IMMEDIATE"}
         try:
             with self._engine.connect().execution_options(**options) as connection, connection.begin():
-                done, oldest = self._run(batch, connection)
+                done = self._run(batch, connection)
+                grown = self._history_bytes + sum(len(c.data) + len(c.previous) for c in done)
+                kept = self._compact(connection, done[-1].revision, grown) if done else _Kept(0, grown)
         except SQLAlchemyError as error:
             raise _unavailable(error) from error
-        self._compacted = oldest
+        self._compacted = max(self._compacted, kept.after)
+        self._history_bytes = kept.bytes
         return done
 
-    def _run(self, batch: list[_Waiting], connection: Connection) -> tuple[list[Change], int]:
+    def _run(self, batch: list[_Waiting], connection: Connection) -> list[Change]:
         # Reading with a lock, not writing: a transaction that changes nothing costs no sync to disk.
         start: int = connection.execute(statements.LOCK_REVISION).scalar_one()
         revision, done, now = start, list[Change](), self._clock()
@@ -254,14 +271,21 @@ class Store:
                 done += transaction.changes
         if revision != start:
             connection.execute(statements.SET_REVISION, {"to": revision})
-        return done, self._compact(connection, revision)
+        return done
 
-    def _compact(self, connection: Connection, revision: int) -> int:
-        """Drop old history now and then, a quarter of it at a time; the revision it now starts after."""
-        if revision - self._compacted <= self._history * 5 // 4:
-            return self._compacted
-        connection.execute(delete(changes).where(changes.c.revision <= revision - self._history))
-        return revision - self._history
+    def _compact(self, connection: Connection, revision: int, size: int) -> _Kept:
+        """Drop old history now and then, a quarter of what may be kept at a time."""
+        if revision - self._compacted <= self._history * 5 // 4 and size <= HISTORY_BYTES * 5 // 4:
+            return _Kept(self._compacted, size)
+        after = self._compacted
+        for number, bytes in connection.execute(
+            select(changes.c.revision, _SIZE).order_by(changes.c.revision)
+        ):
+            if number > revision - self._history and size <= HISTORY_BYTES:
+                break
+            after, size = number, size - bytes
+        connection.execute(delete(changes).where(changes.c.revision <= after))
+        return _Kept(after, size)
 
     # -- reading
 
