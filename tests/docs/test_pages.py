@@ -133,7 +133,7 @@ def test_the_numbers_of_the_concepts_are_those_of_the_code() -> None:
     assert TIMING.heartbeat == 1
     assert TIMING.lost_after == 4
     assert "within about four seconds, because heartbeats (one a second) stop" in text
-    assert f"({store.HISTORY:,} revisions are kept)" in text
+    assert f"({store.HISTORY:,} revisions are kept, or fewer large ones)" in text
     assert f"a cloud keeps {faults.KEPT:,} and counts" in text
 
 
