@@ -60,20 +60,21 @@ class World:
         self._runners: dict[str, Runner] = {}
 
     def start(self, controllers: Iterable[Controller]) -> None:
-        """Set controllers to work."""
+        """Set controllers to work. The first ones begin a new process, which has met nobody."""
+        if not self._tasks:
+            self.presence = PresenceBook(asyncio.get_running_loop().time)
         for controller in controllers:
             runner = Runner(self.store, controller)
             self._runners[controller.name] = runner
             self._tasks.append(asyncio.ensure_future(runner.run()))
 
     async def stop(self) -> None:
-        """End the controllers, as the death of their process would; the presences are forgotten."""
+        """End the controllers, as the death of their process would."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._tasks.clear()
         self._runners.clear()
-        self.presence = PresenceBook(asyncio.get_running_loop().time)
 
     def up(self, name: str, namespace: str = CLOUD, **facts: str) -> None:
         """A node's link comes up."""

@@ -1,0 +1,229 @@
+"""What is compiled for a host, and that it follows hosts, networks and policies."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import msgspec
+import pytest
+
+from roost.cloud.configuration import PlatformPorts, compile_host, ports_by_network, selects
+from roost.model.configuration import HostConfiguration, HostConfigurationSpec, NetworkFirewall
+from roost.model.firewall import FirewallPolicy, FirewallRule, HostSelector, SubcloudSelector
+from roost.model.host import Host, HostSpec, HostStatus, InterfaceAssignment, Inventory, Port, Thresholds
+from roost.model.meta import Metadata
+from tests.cloud.site import PORTS, network, policy, site
+from tests.support.clock import on_fake_time
+from tests.support.stores import CLOUD
+
+OAM, MGMT = (
+    network("oam0", "oam", "192.0.2.0/24", "2001:db8::/64"),
+    network("mgmt0", "mgmt", "198.51.100.0/24"),
+)
+NONE = PlatformPorts()
+WEB = FirewallRule(action="allow", protocol="tcp", ports=["443"])
+DNS = FirewallRule(action="allow", protocol="udp", ports=["53"])
+
+
+def host(*ports: Port, interfaces: list[InterfaceAssignment] | None = None, **spec: Any) -> Host:
+    return Host(
+        metadata=Metadata(name="h", namespace=CLOUD, labels={"rack": "1"}),
+        spec=HostSpec(interfaces=interfaces or [], **spec),
+        status=HostStatus(inventory=Inventory(ports=list(ports))),
+    )
+
+
+def port(name: str, *addresses: str) -> Port:
+    return Port(name=name, addresses=list(addresses))
+
+
+def assigned(name: str, *networks: str) -> InterfaceAssignment:
+    return InterfaceAssignment(port=name, networks=list(networks))
+
+
+@pytest.mark.parametrize(
+    ("subject", "expected"),
+    [
+        (host(), {}),
+        (host(port("eth0", "192.0.2.7/24")), {"oam0": ["eth0"]}),
+        (host(port("eth0", "2001:db8::7/64")), {"oam0": ["eth0"]}),
+        (host(port("eth0", "203.0.113.1/24")), {}),
+        (host(port("eth0", "fe80::1/64", "198.51.100.9/24")), {"mgmt0": ["eth0"]}),
+        (host(port("b", "192.0.2.7/24"), port("a", "192.0.2.8/24")), {"oam0": ["a", "b"]}),
+        (host(port("a", "192.0.2.7/24", "198.51.100.7/24")), {"oam0": ["a"], "mgmt0": ["a"]}),
+        # What is assigned counts, whatever the addresses say; even for ports that are not there yet.
+        (host(port("a", "192.0.2.7/24"), interfaces=[assigned("a", "mgmt0")]), {"mgmt0": ["a"]}),
+        (host(port("a", "192.0.2.7/24"), interfaces=[assigned("a")]), {}),
+        (host(interfaces=[assigned("a", "mgmt0", "oam0")]), {"mgmt0": ["a"], "oam0": ["a"]}),
+        (host(interfaces=[assigned("a", "unheard-of")]), {}),
+        (Host(metadata=Metadata(name="h")), {}),
+    ],
+)
+def test_ports_are_found_by_assignment_and_by_address(subject: Host, expected: dict[str, list[str]]) -> None:
+    assert ports_by_network(subject, [OAM, MGMT]) == expected
+
+
+@pytest.mark.parametrize(
+    ("selector", "expected"),
+    [
+        (HostSelector(), True),
+        (HostSelector(personalities=["worker"]), True),
+        (HostSelector(personalities=["storage"]), False),
+        (HostSelector(personalities=["storage", "controller"]), True),
+        (HostSelector(labels={"rack": "1"}), True),
+        (HostSelector(labels={"rack": "1", "row": "2"}), False),
+        (HostSelector(personalities=["worker"], labels={"rack": "2"}), False),
+    ],
+)
+def test_selectors_ask_for_all_of_their_conditions(selector: HostSelector, expected: bool) -> None:  # noqa: FBT001
+    assert selects(selector, host()) is expected
+
+
+def compiled(
+    *policies: FirewallPolicy, subject: Host | None = None, ports: PlatformPorts = NONE
+) -> dict[str, NetworkFirewall]:
+    subject = subject or host(port("eth0", "192.0.2.7/24"), port("eth1", "198.51.100.7/24"))
+    spec = compile_host(subject, [OAM, MGMT], list(policies), ports)
+    return {f.network: f for f in spec.firewall.networks} if spec.firewall else {}
+
+
+def test_without_policies_nothing_is_filtered() -> None:
+    spec = compile_host(host(port("eth0", "192.0.2.7/24")), [OAM, MGMT], [], PORTS)
+    assert spec == HostConfigurationSpec(platform_ports=["eth0"])
+
+
+def test_policies_come_in_order_and_then_by_name() -> None:
+    first, second = policy("z", WEB, order=1), policy("a", DNS, order=2)
+    assert compiled(second, first)["oam0"].rules == [WEB, DNS]
+    assert compiled(policy("b", DNS), policy("a", WEB))["oam0"].rules == [WEB, DNS]
+
+
+def test_the_stricter_default_holds() -> None:
+    lax = policy("lax", default_ingress="allow")
+    strict = policy("strict", default_egress="deny")
+    assert [(f.default_ingress, f.default_egress) for f in compiled(lax).values()] == [("allow", "allow")]
+    assert [(f.default_ingress, f.default_egress) for f in compiled(lax, strict).values()] == [
+        ("deny", "deny")
+    ]
+
+
+def test_a_policy_reaches_the_networks_and_hosts_it_means() -> None:
+    assert set(compiled(policy("p", networks=("oam", "mgmt")))) == {"oam0", "mgmt0"}
+    assert set(compiled(policy("p", networks=("storage",)))) == set()
+    assert set(compiled(policy("p", hosts=HostSelector(personalities=["storage"])))) == set()
+    assert set(compiled(policy("p", subclouds=SubcloudSelector()))) == set(), "it is meant for others"
+    assert compiled(policy("p"))["oam0"].ports == ["eth0"]
+
+
+def test_the_sources_are_told_with_their_generations() -> None:
+    used, unused = policy("used"), policy("unused", networks=("storage",))
+    used = msgspec.structs.replace(used, metadata=msgspec.structs.replace(used.metadata, generation=7))
+    spec = compile_host(host(port("eth0", "192.0.2.7/24")), [OAM], [used, unused], NONE)
+    assert spec.sources == {"used": 7}
+
+
+def test_no_policy_cuts_the_links_of_the_platform() -> None:
+    everything = FirewallRule(action="deny")
+    out = FirewallRule(action="deny", direction="egress")
+    shut = policy("shut", everything, out, default_egress="deny", order=0)
+    rules = compiled(shut, ports=PORTS)["oam0"].rules
+    assert rules[2:] == [everything, out]
+    links, dialled = rules[:2]
+    assert (links.action, links.direction, links.ports, links.peers) == (
+        "allow",
+        "ingress",
+        ["8443"],
+        ["192.0.2.0/24", "2001:db8::/64"],
+    )
+    assert (dialled.action, dialled.direction, dialled.ports, dialled.peers) == (
+        "allow",
+        "egress",
+        ["8443", "9443"],
+        [],
+    )
+    worker = host(port("eth0", "192.0.2.7/24"), personalities=["worker"])
+    rules = compiled(shut, subject=worker, ports=PORTS)["oam0"].rules
+    assert [r.direction for r in rules[:-2]] == ["egress"], "a worker takes no links, but dials"
+
+
+async def configuration(store: Any, name: str = "h") -> HostConfiguration:
+    found: HostConfiguration = await store.load(HostConfiguration, CLOUD, name)
+    return found
+
+
+@on_fake_time
+async def test_the_configuration_follows_what_it_is_compiled_from() -> None:
+    async with site() as s:
+        s.work()
+        await s.declare()
+        await s.declare("g")
+        await s.join()
+        await asyncio.sleep(1)
+        assert (await configuration(s.store)).spec.firewall is None
+        await s.store.save(OAM)
+        await s.store.save(policy("p", WEB))
+        await asyncio.sleep(1)
+        first = await configuration(s.store)
+        assert first.spec.firewall is not None and first.spec.sources == {"p": 1}
+        assert WEB in first.spec.firewall.networks[0].rules
+        assert (await configuration(s.store, "g")).spec.firewall is None
+
+        revision = s.store.revision
+        changed = await s.store.load(FirewallPolicy, CLOUD, "p")
+        labelled = msgspec.structs.replace(changed.metadata, labels={"a": "b"})
+        await s.store.save(msgspec.structs.replace(changed, metadata=labelled))
+        await asyncio.sleep(1)
+        assert s.store.revision == revision + 1, "a label is no intent"
+
+        await s.store.save(policy("p", DNS))
+        await asyncio.sleep(1)
+        second = await configuration(s.store)
+        assert second.metadata.generation == first.metadata.generation + 1
+        assert second.spec.sources == {"p": 2}
+        assert second.status.applied_generation == second.metadata.generation
+
+        await s.specify(thresholds=Thresholds(hysteresis=9))
+        await asyncio.sleep(1)
+        assert (await configuration(s.store)).spec.thresholds.hysteresis == 9
+
+        await s.store.transact(lambda tx: tx.remove("FirewallPolicy", CLOUD, "p"))
+        await asyncio.sleep(1)
+        assert (await configuration(s.store)).spec.firewall is None
+        await s.store.transact(lambda tx: tx.remove("PlatformNetwork", CLOUD, "oam0"))
+        await asyncio.sleep(1)
+        assert (await configuration(s.store)).spec.platform_ports == []
+
+        await s.store.transact(lambda tx: tx.remove("HostConfiguration", CLOUD, "g"))
+        await asyncio.sleep(1)
+        assert (await configuration(s.store, "g")).metadata.generation == 1, "it is made again"
+        await s.store.transact(lambda tx: tx.remove("Host", CLOUD, "g"))
+        await asyncio.sleep(1)
+        assert [c.metadata.name for c in await s.store.every(HostConfiguration)] == ["h"]
+
+
+@on_fake_time
+async def test_hosts_removed_while_nobody_looked_lose_their_configuration() -> None:
+    async with site() as s:
+        s.work()
+        await s.declare()
+        await asyncio.sleep(1)
+        await s.stop()
+        await s.store.transact(lambda tx: tx.remove("Host", CLOUD, "h"))
+        s.work()
+        await asyncio.sleep(1)
+        assert await s.store.every(HostConfiguration) == []
+
+
+@on_fake_time
+async def test_a_command_to_restart_outlives_compiling() -> None:
+    async with site() as s:
+        s.work()
+        await s.declare()
+        await asyncio.sleep(1)
+        current = await configuration(s.store)
+        spec = msgspec.structs.replace(current.spec, reboot_from="boot-9")
+        await s.store.save(msgspec.structs.replace(current, spec=spec))
+        await s.reconfigure(5)
+        await asyncio.sleep(1)
+        assert (await configuration(s.store)).spec.reboot_from == "boot-9"
