@@ -8,10 +8,12 @@ needs after a power cut, may ask for a URL without sync (`sqlite_url`).
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Engine, create_engine, event, inspect, text
+from sqlalchemy import Connection, Dialect, Engine, create_engine, event, inspect, text
+from sqlalchemy.util import LRUCache
 
 from roost.store.errors import NewerSchema
 from roost.store.schema import SCHEMA_VERSION, metadata
@@ -19,6 +21,7 @@ from roost.store.schema import SCHEMA_VERSION, metadata
 _VERSIONS = Path(__file__).parent / "migrations" / "versions"
 
 
+_COMPILED = LRUCache[Any, Any](500)
 _UNSYNCED = "?synchronous=OFF"
 
 
@@ -37,10 +40,26 @@ def open_engine(url: str, *, pool_size: int = 3) -> Engine:
     if path and path != url:
         Path(path).parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         Path(path).touch(mode=0o600)
-    engine = create_engine(url, pool_size=pool_size, connect_args={"timeout": 10, "check_same_thread": False})
+    engine = create_engine(
+        url,
+        pool_size=pool_size,
+        connect_args={"timeout": 10, "check_same_thread": False},
+        execution_options={"compiled_cache": _COMPILED},
+    )
+    engine.dialect = _sqlite_dialect()
     event.listen(engine, "connect", _prepare_sqlite if synced else _prepare_unsynced)
     event.listen(engine, "begin", _begin_sqlite)
     return engine
+
+
+@cache
+def _sqlite_dialect() -> Dialect:
+    """One for all stores of a process: compiled statements, almost a megabyte of them, are kept per
+    dialect."""
+    engine = create_engine("sqlite://")
+    engine.connect().close()
+    engine.dispose()
+    return engine.dialect
 
 
 def _prepare_sqlite(connection: Any, _record: Any) -> None:
