@@ -14,6 +14,7 @@ was missing. `checking.differences` tells whether all stores agree.
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import Awaitable, Callable, Iterable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -69,6 +70,7 @@ class SimulatedFleet:
         """`inline` runs the centre's store, too, in the event loop's thread: for a fake clock."""
         self._directory, self._count, self._plan = directory, subclouds, plan or SitePlan()
         self._timing, self._clock, self._inline = timing, clock, inline
+        self._collecting = gc.get_threshold()
         self.sites: list[SimulatedSubcloud] = []
         self.centre: SimulatedCloud
 
@@ -139,6 +141,9 @@ class SimulatedFleet:
     # -- inside
 
     async def _open(self) -> None:
+        # Hundreds of clouds are millions of objects that live on: looking at all of them again and again
+        # would take a quarter of the time.
+        gc.set_threshold(50_000, 20, 100)
         authority = await asyncio.to_thread(Authority.open, self._directory / "pki", CENTRE, self._clock())
         world = World(
             directory=self._directory,
@@ -164,6 +169,7 @@ class SimulatedFleet:
                 group.create_task(opened(site))
 
     async def _close(self) -> None:
+        gc.set_threshold(*self._collecting)
         if hasattr(self, "centre"):
             await self.centre.close()
         await asyncio.gather(*(site.close() for site in self.sites))
