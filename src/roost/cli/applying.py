@@ -55,7 +55,7 @@ def apply(
         ),
     ],
     dry_run: Annotated[bool, Parameter(help="Have the cloud check everything and change nothing.")] = False,
-    diff: Annotated[bool, Parameter(help="Show what differs, line by line.")] = False,
+    diff: Annotated[bool, Parameter(help="Show what would differ, and change nothing.")] = False,
     connect: Connect = CONNECT,
 ) -> int:
     """Create or change objects so that they are as the files say.
@@ -64,7 +64,7 @@ def apply(
 
     For example:
         roost apply -f site.yaml
-        roost apply -f site/ --dry-run --diff
+        roost apply -f site/ --diff
         cat policy.yaml | roost apply -f -
     """
     documents = load(filename)
@@ -77,7 +77,7 @@ def apply(
                 output.print_lines(_diff(step, preview))
             if dry_run:
                 output.say(f"{_label(step)} {step.verdict} (dry run)")
-        if not dry_run:
+        if not dry_run and not diff:
             _carry_out(session, steps)
     return OK
 

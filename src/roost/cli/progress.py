@@ -26,6 +26,8 @@ from roost.cli.watching import Change, Snapshot, Watches
 Outcome = Literal["waiting", "working", "succeeded", "failed", "aborted", "gone"]
 OVER = ("succeeded", "failed", "aborted", "gone")
 ENDED = ("succeeded", "failed", "aborted")
+PATIENCE = 300.0
+"""Seconds for which a cloud may be silent while its work is followed: its machine may be restarting."""
 
 
 class Goal(msgspec.Struct, frozen=True, kw_only=True):
@@ -213,7 +215,7 @@ def pursue(session: Session, progress: Progress, timeout: float, *, quiet: bool)
     """Follow until every goal is over. Raises TimedOut; what runs goes on in the cloud."""
     deadline = time.monotonic() + timeout
     screen = output.console()
-    with Watches(session.client) as watches:
+    with Watches(session.client, patience=PATIENCE) as watches:
         watches.add("operations", OPERATION, session.namespace, answers.Operation)
         watches.add("hosts", HOST, session.namespace, answers.Host)
         if screen.is_terminal and not quiet:

@@ -119,10 +119,14 @@ def changes(
 
 
 class Watches:
-    """Several watches at once. Use in `with`; the threads end with the client."""
+    """Several watches at once. Use in `with`; the threads end with the client.
 
-    def __init__(self, client: Client) -> None:
-        self._client = client
+    With `patience`, a cloud that stops answering is asked again for so many seconds: what is followed
+    may be the restart of the very machine that answers.
+    """
+
+    def __init__(self, client: Client, *, patience: float = 0.0) -> None:
+        self._client, self._patience = client, patience
         self._queue: queue.Queue[tuple[str, Any]] = queue.Queue(QUEUED)
         self._ended = threading.Event()
 
@@ -145,13 +149,23 @@ class Watches:
         """Watch a kind under a name of one's own."""
 
         def run() -> None:
-            try:
-                for event in follow(self._client, kind, namespace, type, query, pause=self._ended.wait):
-                    self._put((name, event))
-                    if self._ended.is_set():
+            heard = time.monotonic()
+            while not self._ended.is_set():
+                try:
+                    for event in follow(self._client, kind, namespace, type, query, pause=self._ended.wait):
+                        heard = time.monotonic()
+                        self._put((name, event))
+                        if self._ended.is_set():
+                            return
+                    return
+                except Unreachable as error:
+                    if time.monotonic() - heard >= self._patience:
+                        self._put((name, error))
                         return
-            except Exception as error:
-                self._put((name, error))
+                    self._ended.wait(1.0)
+                except Exception as error:
+                    self._put((name, error))
+                    return
 
         threading.Thread(target=run, name=f"watch-{name}", daemon=True).start()
 

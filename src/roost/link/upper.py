@@ -41,7 +41,7 @@ from roost.store.store import Store
 
 log = structlog.get_logger(__name__)
 
-LINK_PORT = 7443
+LINK_PORT = 7444
 LINGER = 5.0
 REPLACE_WITHIN = 5.0
 STOP_WITHIN = 5.0

@@ -18,17 +18,10 @@ class UserSpec(Part, frozen=True, kw_only=True, omit_defaults=False):
     disabled: Annotated[bool, doc("Refuse every credential of this user.")] = False
 
 
-class UserStatus(Part, frozen=True, kw_only=True, omit_defaults=False):
-    """What is."""
-
-    tokens: Annotated[int, doc("Bearer tokens in force.")] = 0
-
-
 class User(Resource, frozen=True, kw_only=True):
     """Who may use the API."""
 
     spec: Annotated[UserSpec, doc("What the user may do.")] = UserSpec()
-    status: Annotated[UserStatus, doc("What is.")] = UserStatus()
 
 
 USER = KindInfo(
@@ -41,7 +34,6 @@ USER = KindInfo(
     columns=(
         Column("Role", "spec.role", "What the user may do."),
         Column("Disabled", "spec.disabled", "Whether access is refused.", "boolean"),
-        Column("Tokens", "status.tokens", "Bearer tokens in force.", "integer"),
         Column("Age", "metadata.creationTimestamp", "Time since creation.", "date"),
     ),
 )

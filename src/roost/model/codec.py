@@ -19,12 +19,18 @@ import msgspec
 
 from roost.model.kind import KindInfo, Problem
 from roost.model.meta import API_VERSION, Resource
-from roost.model.registry import BY_TYPE
+from roost.model.registry import BY_TYPE, KINDS
 
 Raw = dict[str, Any]
 R = TypeVar("R", bound=Resource)
 
 _AT = re.compile(r"^(?P<text>.*?)(?: - at `\$(?P<path>.*)`)?$", re.DOTALL)
+
+
+# msgspec (0.22) resolves a struct at its first use and crashes when two threads do that at once; the
+# store decodes in threads. So every kind is resolved here, in the thread that imports.
+for _kind in KINDS:
+    msgspec.json.Decoder(_kind.type)
 
 
 def decode(kind: type[R], raw: Raw) -> R:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import socket
 import uuid
 from collections.abc import Callable
@@ -33,7 +34,6 @@ from roost.engine.presence import PresenceBook
 from roost.fleet import admission as fleet_admission
 from roost.fleet.controllers import controllers as fleet_controllers
 from roost.link import exchange, pki
-from roost.link.errors import Refused
 from roost.link.identity import FACTS_FILE
 from roost.link.identity import load as load_identity
 from roost.link.lower import Backoff, LowerLink, State, TlsDialer
@@ -44,18 +44,19 @@ from roost.link.upper import LocalDialer, UpperLink
 from roost.link.upper import Presence as LinkPresence
 from roost.link.upper import Settings as LinkSettings
 from roost.model import time
-from roost.model.cloud import CLOUD, SUBCLOUD, Cloud, CloudSpec
+from roost.model.cloud import CLOUD, Cloud, CloudSpec
 from roost.model.host import HOST, Host, HostSpec
 from roost.model.meta import Metadata
 from roost.program import notify
 from roost.program.access import enrolment_subresources, keep_kubeconfig
+from roost.program.enrolments import check_enrolment, remember_enrolment
 from roost.program.home import Home, Settings, StartError, split_address
 from roost.program.local import HostRole, tell_of_connection
 from roost.program.plans import plan_subresource
 from roost.program.proof import probe
 from roost.program.timing import TIMING
 from roost.store.database import sqlite_url
-from roost.store.errors import NotFound, Overloaded, Unavailable
+from roost.store.errors import Overloaded, Unavailable
 from roost.store.store import Store
 from roost.store.transaction import Transaction
 
@@ -146,22 +147,16 @@ class CloudRole:
             settings=LinkSettings(addresses=addresses, server_names=self._names),
             timing=TIMING,
             admit=self._admit,
+            on_enrolled=remember_enrolment,
         )
         upper.listen(self._presence_changed)
         return upper
 
     async def _admit(self, node: Node) -> None:
-        """Refuse nodes that are no longer declared. Raises Refused."""
-        key = (HOST.kind, node.cloud) if node.kind == "host" else (SUBCLOUD.kind, "")
-        try:
-            await self._store.get(*key, node.name)
-        except NotFound as error:
-            verb = "host" if node.kind == "host" else "subcloud"
-            raise Refused(
-                "unknown",
-                f"{node} is not declared in cloud {self._name}",
-                f"declare it and enrol it anew: roost {verb} add {node.name}",
-            ) from error
+        """Let in nodes that enrolled for the declaration that stands. Raises Refused."""
+        if self._settings.host and node == host_node(self._name, self._settings.host):
+            return
+        await self._store.read(lambda tx: check_enrolment(tx, node, self._name))
 
     def _context(self) -> ApiContext:
         rules = {
@@ -245,31 +240,11 @@ class CloudRole:
     # -- running
 
     async def _serve(self, api: Api, certificate: Path) -> None:
-        ca = self._home.pki / "ca.crt"
-        inherited = notify.inherited_sockets().get("api")
-        api_host, api_port = split_address(self._settings.api_address, API_PORT)
         ready: asyncio.Future[list[tuple[str, int]]] = asyncio.get_running_loop().create_future()
         async with asyncio.TaskGroup() as group:
-            server: asyncio.Task[None] = group.create_task(
-                serve(
-                    api,
-                    certificate=certificate,
-                    key=certificate,
-                    client_ca=ca,
-                    stop=self._stop,
-                    sockets=[inherited] if inherited else (),
-                    host=api_host,
-                    port=api_port,
-                    ready=ready,
-                )
-            )
+            server: asyncio.Task[None] = group.create_task(self._answer(api, certificate, ready))
             both: list[asyncio.Future[Any]] = [server, ready]
             await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
-            if server.done() and isinstance(error := server.exception(), OSError):
-                raise StartError(
-                    f"the API can't listen at {self._settings.api_address}: {error.strerror or error}",
-                    "end what uses that address, or choose another with --address",
-                ) from error
             others = [group.create_task(runner.run()) for runner in self._runners.values()]
             others.append(group.create_task(self._keep_certificates()))
             if self._host is not None:
@@ -283,12 +258,37 @@ class CloudRole:
             for task in others:
                 task.cancel()
 
+    async def _answer(
+        self, api: Api, certificate: Path, ready: asyncio.Future[list[tuple[str, int]]]
+    ) -> None:
+        inherited = notify.inherited_sockets().get("api")
+        host, port = split_address(self._settings.api_address, API_PORT)
+        try:
+            await serve(
+                api,
+                certificate=certificate,
+                key=certificate,
+                client_ca=self._home.pki / "ca.crt",
+                stop=self._stop,
+                sockets=[inherited] if inherited else (),
+                host=host,
+                port=port,
+                ready=ready,
+            )
+        except OSError as error:
+            if ready.done():
+                raise
+            raise StartError(
+                f"the API can't listen at {self._settings.api_address}: {os.strerror(error.errno or 0)}",
+                "end what uses that address, or choose another with --address",
+            ) from error
+
     async def _listen(self) -> None:
         try:
             await self._upper.start()
         except OSError as error:
             raise StartError(
-                f"links can't be taken at {self._settings.link_address}: {error.strerror or error}",
+                f"links can't be taken at {self._settings.link_address}: {os.strerror(error.errno or 0)}",
                 "end what uses that address, or choose another with --link-address",
             ) from error
 

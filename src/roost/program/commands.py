@@ -12,9 +12,10 @@ from typing import NoReturn
 from roost.cli.options import AgentOptions, UpOptions
 from roost.cli.problems import Failed, Misused
 from roost.link.enrolment import EnrolmentFailed, enrol
-from roost.link.identity import FACTS_FILE, Identity, NotEnrolled, load
+from roost.link.identity import AUTHORITY_FILE, FACTS_FILE, Identity, NotEnrolled, load
 from roost.link.node import Node
-from roost.link.token import BadToken
+from roost.link.pki import pin
+from roost.link.token import BadToken, decode
 from roost.program import start
 from roost.program.home import Home, Settings, StartError
 
@@ -116,7 +117,7 @@ def _retry_seconds() -> float:
 
 def _identity(home: Home, token: str, kind: str) -> Identity | None:
     """The identity on the link upwards; with a token, enrol first. Raises StartError."""
-    if token:
+    if token and not _has_enrolled(home.uplink, token):
         print("Enrolling with the token.", file=sys.stderr, flush=True)
         try:
             asyncio.run(_enrol(token, home.uplink, kind))
@@ -131,6 +132,16 @@ def _identity(home: Home, token: str, kind: str) -> Identity | None:
         raise StartError(error.reason, "enrol again with a new token") from error
     _check_kind(identity.who(), kind)
     return identity
+
+
+def _has_enrolled(directory: Path, text: str) -> bool:
+    """Whether an identity of the token's cloud is in force: a unit gives its token at each start."""
+    try:
+        token, known = decode(text), load(directory)
+    except (BadToken, NotEnrolled):
+        return False
+    same = pin((directory / AUTHORITY_FILE).read_bytes()) == token.ca
+    return same and start.now() < known.expires()
 
 
 async def _enrol(token: str, directory: Path, kind: str) -> None:
