@@ -225,3 +225,29 @@ async def test_nothing_is_lost_with_real_threads(store: Store, monkeypatch: pyte
         while {name: await copied(store, name) for name in wanted} != wanted:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
     await ended(task)
+
+
+@on_fake_time
+async def test_a_controller_that_can_not_read_a_change_is_fed_again() -> None:
+    """A runner shares its process with others: it must not end for what one controller meets."""
+
+    class Stumbling(Copier):
+        stumbled = False
+
+        def concerned(self, change: Change) -> Iterable[Key]:
+            if not self.stumbled:
+                self.stumbled = True
+                raise ValueError("a field of a newer version")
+            return super().concerned(change)
+
+    with new_database() as url:
+        async with opened(url, inline=True) as store:
+            controller = Stumbling()
+            running = asyncio.ensure_future(Runner(store, controller).run())
+            await asyncio.sleep(1)
+            await put(store, "a", "north")
+            await asyncio.sleep(20)
+            assert not running.done()
+            assert controller.stumbled
+            assert await copied(store, "a") == "north"
+            await ended(running)

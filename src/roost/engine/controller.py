@@ -26,6 +26,7 @@ from roost.store.transaction import Change, Transaction
 Key = tuple[str, str]
 """Namespace and name."""
 
+FEED_RETRY = 5.0
 LOOK_SECONDS = 5.0
 """How long keys that were woken and found the queue full may wait until everything is looked at."""
 
@@ -104,6 +105,10 @@ class Runner:
             except (Unavailable, Overloaded) as error:
                 self._log.warning("store failed, looking again in a second", reason=str(error))
                 await asyncio.sleep(1)
+            except Exception as error:
+                # One controller that meets what it can't read must not take the process with it.
+                self._log.error("the feed failed, looking at everything anew", error=repr(error))
+                await asyncio.sleep(FEED_RETRY)
 
     async def _follow(self) -> None:
         revision, keys = await self._store.read(lambda tx: (tx.revision, list(self._controller.all_keys(tx))))
