@@ -5,13 +5,16 @@ managed one a copy `NAME.CLOUD` without the selector stands in its namespace; th
 its status comes back up. A copy that should not be is removed. Unmanaged subclouds are left as they
 are: nothing new flows, nothing is taken away.
 
-Keys are `subcloud/NAME` (all policies for one subcloud) and `policy/NAME` (one policy for all), so
-that the cost of a change goes with what it concerns.
+Keys are `subcloud/NAME` (all policies for one subcloud), `policy/NAME` (one policy for all) and
+`counts/NAME` (in how many subclouds a policy is in force), so that the cost of a change goes with what
+it concerns: only intent moves copies. Copies are counted at most once in COUNT_SECONDS, however many
+subclouds speak at once.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from datetime import UTC, datetime
 
 import msgspec
 
@@ -30,6 +33,10 @@ from roost.store.transaction import HERE, Change, Transaction
 
 SHARED_BY = "roost.edge/shared-by"
 """Label of a copy: the cloud whose policy it is."""
+
+
+COUNT_SECONDS = 0.5
+NEVER = datetime.min.replace(tzinfo=UTC)
 
 
 def selects(selector: SubcloudSelector, subcloud: Subcloud) -> bool:
@@ -68,25 +75,37 @@ class SharingController(StoreController):
 
     def __init__(self, cloud: str) -> None:
         self._cloud = cloud
+        self._counted: dict[str, datetime] = {}
 
     def concerned(self, change: Change) -> Iterable[Key]:
         if change.kind == SUBCLOUD.kind:
-            yield ("subcloud", change.name)
+            if _is_intent(change):
+                yield ("subcloud", change.name)
         elif change.kind == FIREWALL_POLICY.kind and change.origin == HERE:
-            if change.namespace == self._cloud:
+            if change.namespace != self._cloud:
+                yield ("counts", change.name.removesuffix(f".{self._cloud}"))
+                if _is_intent(change):
+                    yield ("subcloud", change.namespace)
+            elif _is_intent(change):
                 yield ("policy", change.name)
-            else:
-                yield ("policy", change.name.removesuffix(f".{self._cloud}"))
 
     def all_keys(self, tx: Transaction) -> Iterable[Key]:
         keys = [("subcloud", s.name) for s in tx.select(SUBCLOUD.kind)]
-        return [*keys, *(("policy", s.name) for s in tx.select(FIREWALL_POLICY.kind, self._cloud))]
+        policies = [s.name for s in tx.select(FIREWALL_POLICY.kind, self._cloud)]
+        return [*keys, *((what, name) for name in policies for what in ("policy", "counts"))]
 
     def decide(self, tx: Transaction, key: Key) -> float | None:
-        if key[0] == "subcloud":
-            self._for_subcloud(tx, key[1])
-        else:
-            self._for_policy(tx, key[1])
+        match key:
+            case ("subcloud", name):
+                self._for_subcloud(tx, name)
+            case ("policy", name):
+                self._for_policy(tx, name)
+                self._count(tx, name)
+            case (_, name):
+                waited = abs((tx.now - self._counted.get(name, NEVER)).total_seconds())
+                if waited < COUNT_SECONDS:
+                    return COUNT_SECONDS - waited
+                self._count(tx, name)
         return None
 
     def _for_subcloud(self, tx: Transaction, name: str) -> None:
@@ -104,19 +123,24 @@ class SharingController(StoreController):
 
     def _for_policy(self, tx: Transaction, name: str) -> None:
         policy = tx.seek(FirewallPolicy, self._cloud, name)
-        copies: list[FirewallPolicy] = []
         for subcloud in tx.every(Subcloud):
             if subcloud.spec.management_state == "managed":
                 if policy is not None:
                     self._place(tx, policy, subcloud)
                 else:
                     self._take_away(tx, name, subcloud)
-            there = tx.seek(FirewallPolicy, subcloud.metadata.name, copy_name(name, self._cloud))
-            copies += [there] if there else []
-        if policy is not None and policy.spec.subclouds is not None:
-            status = shared_status(policy, copies, time.stamp(tx.now))
-            if status != policy.status:
-                tx.report(msgspec.structs.replace(policy, status=status))
+
+    def _count(self, tx: Transaction, name: str) -> None:
+        policy = tx.seek(FirewallPolicy, self._cloud, name)
+        if policy is None or policy.spec.subclouds is None:
+            self._counted.pop(name, None)
+            return
+        self._counted[name] = tx.now
+        places = (s.name for s in tx.select(SUBCLOUD.kind))
+        found = (tx.seek(FirewallPolicy, place, copy_name(name, self._cloud)) for place in places)
+        status = shared_status(policy, [c for c in found if c is not None], time.stamp(tx.now))
+        if status != policy.status:
+            tx.report(msgspec.structs.replace(policy, status=status))
 
     def _place(self, tx: Transaction, policy: FirewallPolicy, subcloud: Subcloud) -> None:
         selector = policy.spec.subclouds
@@ -137,6 +161,15 @@ class SharingController(StoreController):
         current = tx.find(FIREWALL_POLICY.kind, subcloud.metadata.name, name)
         if current is not None and current.origin == HERE:
             tx.remove(current.kind, current.namespace, current.name)
+
+
+def _is_intent(change: Change) -> bool:
+    """Whether a change is more than news in a status."""
+    return change.type != "MODIFIED" or _intent(change.data) != _intent(change.previous)
+
+
+def _intent(data: str) -> dict[str, object]:
+    return {k: v for k, v in msgspec.json.decode(data).items() if k != "status"}
 
 
 def shared_status(policy: FirewallPolicy, copies: list[FirewallPolicy], now: str) -> FirewallPolicyStatus:
