@@ -44,6 +44,12 @@ COUNT_UP = (
 )
 
 CURSOR = select(cursors.c.store_id, cursors.c.revision).where(cursors.c.peer == bindparam("of"))
+MOVE_CURSOR = (
+    update(cursors)
+    .where(cursors.c.peer == bindparam("of"))
+    .values(store_id=bindparam("to_store"), revision=bindparam("to_revision"))
+)
+ADD_CURSOR = insert(cursors)
 PROPERTY = select(properties.c.value).where(properties.c.name == bindparam("of"))
 HISTORY = (
     select(changes)

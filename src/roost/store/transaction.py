@@ -250,10 +250,10 @@ class Transaction:
     def set_cursor(self, peer: str, store_id: str, revision: int) -> None:
         """Remember how far `peer`'s stream was taken in, in the transaction that takes it in."""
         self.wrote = True
-        values = {"store_id": store_id, "revision": revision}
-        done = self.connection.execute(update(cursors).where(cursors.c.peer == peer).values(values))
-        if done.rowcount == 0:
-            self.connection.execute(insert(cursors).values(peer=peer, **values))
+        values = {"of": peer, "to_store": store_id, "to_revision": revision}
+        if self.connection.execute(statements.MOVE_CURSOR, values).rowcount == 0:
+            added = {"peer": peer, "store_id": store_id, "revision": revision}
+            self.connection.execute(statements.ADD_CURSOR, added)
 
     def drop_cursor(self, peer: str) -> None:
         """Forget a peer's stream."""
