@@ -9,6 +9,7 @@ import msgspec
 import pytest
 
 from roost.cloud.configuration import PlatformPorts, compile_host, ports_by_network, selects
+from roost.model.cloud import Subcloud
 from roost.model.configuration import HostConfiguration, HostConfigurationSpec, NetworkFirewall
 from roost.model.firewall import FirewallPolicy, FirewallRule, HostSelector, SubcloudSelector
 from roost.model.host import Host, HostSpec, HostStatus, InterfaceAssignment, Inventory, Port, Thresholds
@@ -227,3 +228,28 @@ async def test_a_command_to_restart_outlives_compiling() -> None:
         await s.reconfigure(5)
         await asyncio.sleep(1)
         assert (await configuration(s.store)).spec.reboot_from == "boot-9"
+
+
+@on_fake_time
+async def test_a_cloud_with_subclouds_takes_links_from_anywhere() -> None:
+    """Subclouds dial from beyond the networks of their centre; no policy may cut off a fleet."""
+
+    async def peers(s: Any) -> list[str]:
+        spec = (await configuration(s.store)).spec
+        assert spec.firewall is not None
+        return list(spec.firewall.networks[0].rules[0].peers)
+
+    async with site() as s:
+        s.work()
+        await s.declare()
+        await s.join()
+        await s.store.save(OAM)
+        await s.store.save(policy("p", WEB))
+        await asyncio.sleep(1)
+        assert await peers(s) == OAM.spec.subnets
+        await s.store.save(Subcloud(metadata=Metadata(name="ridge")))
+        await asyncio.sleep(1)
+        assert await peers(s) == []
+        await s.store.transact(lambda tx: tx.remove("Subcloud", "", "ridge"))
+        await asyncio.sleep(1)
+        assert await peers(s) == OAM.spec.subnets

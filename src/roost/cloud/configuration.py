@@ -4,8 +4,8 @@
 differs, and removes it with its host. Policies shared from the central cloud count like local ones.
 
 Rules of the platform's own come first, so that no policy can cut the links on which the cloud stands:
-a controller always takes links from the subnets of its networks, and every host may always dial its
-cloud and the central cloud.
+a controller always takes links from the subnets of its networks (from anywhere when it has subclouds),
+and every host may always dial its cloud and the central cloud.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import msgspec
 from roost.cloud.faults import CHANGED_AT
 from roost.engine.controller import Key, StoreController
 from roost.model import time
+from roost.model.cloud import SUBCLOUD
 from roost.model.configuration import (
     HOST_CONFIGURATION,
     FirewallConfiguration,
@@ -40,6 +41,16 @@ class PlatformPorts(msgspec.Struct, frozen=True):
 
     links: tuple[int, ...] = ()
     dialled: tuple[int, ...] = ()
+    from_anywhere: bool = False
+    """Whether links come from beyond the networks' own subnets: there are subclouds."""
+
+
+def platform_of(tx: Transaction, ports: PlatformPorts) -> PlatformPorts:
+    """The platform's needs as they are now: a cloud with subclouds takes links from anywhere.
+
+    Nobody links without a certificate of this cloud; a policy must not cut off a whole fleet.
+    """
+    return msgspec.structs.replace(ports, from_anywhere=tx.count(SUBCLOUD.kind) > 0)
 
 
 def ports_by_network(host: Host, networks: Iterable[PlatformNetwork]) -> dict[str, list[str]]:
@@ -113,8 +124,10 @@ def _platform_rules(host: Host, network: PlatformNetwork, platform: PlatformPort
                 action="allow",
                 protocol="tcp",
                 ports=[str(p) for p in platform.links],
-                peers=list(network.spec.subnets),
-                description="platform: links of this cloud's hosts",
+                peers=[] if platform.from_anywhere else list(network.spec.subnets),
+                description="platform: links of subclouds and hosts"
+                if platform.from_anywhere
+                else "platform: links of this cloud's hosts",
             )
         )
     dialled = sorted({*platform.links, *platform.dialled})
@@ -140,6 +153,8 @@ class ConfigurationController(StoreController):
         self._cloud, self._platform = cloud, platform
 
     def concerned(self, change: Change) -> Iterable[Key]:
+        if change.kind == SUBCLOUD.kind and change.type != "MODIFIED":
+            yield (self._cloud, EVERY)
         if change.namespace != self._cloud:
             return
         if change.kind in (FIREWALL_POLICY.kind, PLATFORM_NETWORK.kind):
@@ -156,9 +171,10 @@ class ConfigurationController(StoreController):
     def decide(self, tx: Transaction, key: Key) -> float | None:
         networks = tx.every(PlatformNetwork, self._cloud)
         policies = tx.every(FirewallPolicy, self._cloud)
+        platform = platform_of(tx, self._platform)
         hosts = [s for s in tx.select(HOST.kind, self._cloud) if key[1] in (EVERY, s.name)]
         for stored in hosts:
-            self._write(tx, stored.typed(Host), networks, policies)
+            self._write(tx, stored.typed(Host), networks, policies, platform)
         there = {s.name for s in hosts}
         if key[1] == EVERY:
             gone = [s.name for s in tx.select(HOST_CONFIGURATION.kind, self._cloud, origin=HERE)]
@@ -175,10 +191,11 @@ class ConfigurationController(StoreController):
         host: Host,
         networks: list[PlatformNetwork],
         policies: list[FirewallPolicy],
+        platform: PlatformPorts,
     ) -> None:
         name = host.metadata.name
         current = tx.seek(HostConfiguration, self._cloud, name)
-        spec = compile_host(host, networks, policies, self._platform)
+        spec = compile_host(host, networks, policies, platform)
         if current is not None:
             spec = msgspec.structs.replace(spec, reboot_from=current.spec.reboot_from)
             if current.spec == spec:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from roost.api.context import ApiContext, Subresource
 from roost.api.status import invalid
-from roost.cloud.configuration import PlatformPorts, compile_host
+from roost.cloud.configuration import PlatformPorts, compile_host, platform_of
 from roost.engine.admission import Refused
 from roost.host.firewall.planning import parse, plan
 from roost.host.firewall.rules import RulesetError, objects_of, render
@@ -61,10 +61,11 @@ def _plans(
     policies = [p for p in tx.every(FirewallPolicy, cloud) if p.metadata.name != name]
     if candidate is not None:
         policies.append(candidate)
+    ports = platform_of(tx, platform)
     found = []
     for host in tx.every(Host, cloud):
         configuration = tx.seek(HostConfiguration, cloud, host.metadata.name)
         current = configuration.spec.firewall if configuration else None
-        wanted = compile_host(host, networks, policies, platform).firewall
+        wanted = compile_host(host, networks, policies, ports).firewall
         found.append({"host": host.metadata.name, "changes": changes(current, wanted)})
     return found
