@@ -7,6 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from roost.model.selector import (
+    LABEL_KEY,
+    LABEL_VALUE,
     FieldRequirement,
     Operator,
     Requirement,
@@ -152,3 +154,17 @@ def test_fields_with_escapes_and_refusals() -> None:
         parse_fields("spec.text", KNOWN)
     assert Selector((), found).exactly("spec.text") == "a,b=c\\"
     assert text_at({"a": {"b": False}}, "a.b") == "false" and text_at({}, "a.b") == ""
+
+
+def test_reading_a_selector_takes_time_in_proportion_to_its_length() -> None:
+    # Cubic time would be minutes here, on the event loop; the time limit of a test would end it.
+    for hostile in (" " * 4000 + "a" + " " * 4000, "metadata.name" + " " * 8000, "a" * 8000 + "!"):
+        with pytest.raises(SelectorError):
+            parse_fields(hostile, ["metadata.name"])
+        with pytest.raises(SelectorError):
+            parse_labels(hostile + "=!")
+
+
+def test_a_label_ends_where_its_last_character_stands() -> None:
+    assert LABEL_KEY.match("roost.edge/rack") and LABEL_VALUE.match("r1") and LABEL_VALUE.match("")
+    assert not LABEL_KEY.match("rack\n") and not LABEL_VALUE.match("r1\n")

@@ -20,8 +20,8 @@ from roost.model.codec import Raw
 
 _NAME = r"([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)"
 _PREFIX = r"([a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*)"
-LABEL_KEY = re.compile(rf"^({_PREFIX}/)?{_NAME}$")
-LABEL_VALUE = re.compile(rf"^{_NAME}?$")
+LABEL_KEY = re.compile(rf"^({_PREFIX}/)?{_NAME}\Z")
+LABEL_VALUE = re.compile(rf"^{_NAME}?\Z")
 
 _TOKEN = re.compile(r"\s*(?P<token>==|!=|=|!|,|\(|\)|[A-Za-z0-9][-A-Za-z0-9_./]*)\s*")
 _LONGEST = 8192
@@ -120,13 +120,14 @@ def parse_fields(text: str, known: Sequence[str]) -> tuple[FieldRequirement, ...
         raise SelectorError(f"field selector is longer than {_LONGEST} characters")
     found = []
     for part in _split(text):
-        match = re.match(r"^\s*(?P<path>[^=!\\]+?)\s*(?P<operator>==|!=|=)(?P<value>.*)$", part, re.DOTALL)
-        if match is None:
+        before, sign, value = part.partition("=")
+        path, equal = before.removesuffix("!").strip(), not before.endswith("!")
+        if not sign or not path or re.search(r"[!\\]", path):
             raise SelectorError(f"field selector {part!r} is not PATH=VALUE, PATH==VALUE or PATH!=VALUE")
-        path = match["path"]
         if path not in known:
             raise SelectorError(f"field label not supported: {path}; supported are {', '.join(known)}")
-        found.append(FieldRequirement(path, _unescape(match["value"]), match["operator"] != "!="))
+        wanted = value.removeprefix("=") if equal else value
+        found.append(FieldRequirement(path, _unescape(wanted), equal))
     return tuple(found)
 
 
