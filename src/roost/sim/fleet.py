@@ -31,14 +31,13 @@ from roost.model.cloud import Subcloud, SubcloudSpec
 from roost.model.firewall import FirewallPolicy, FirewallPolicySpec, FirewallRule, SubcloudSelector
 from roost.model.meta import Metadata
 from roost.sim.cloud import SimulatedCloud, World
-from roost.sim.subcloud import SimulatedSubcloud, SitePlan
+from roost.sim.subcloud import Above, SimulatedSubcloud, SitePlan, open_all
 from roost.store.transaction import Transaction
 
 CENTRE = "central"
 TIMING = Timing(heartbeat=5.0, lost_after=60.0, hello_within=60.0)
 """Patient, for hundreds of clouds share one process and its processor."""
 BACKOFF = Backoff(first=0.2, cap=2.0)
-OPENED_AT_ONCE = 4
 LOOK_SECONDS = 0.25
 SHOWN = 10
 
@@ -141,9 +140,7 @@ class SimulatedFleet:
     # -- inside
 
     async def _open(self) -> None:
-        # Hundreds of clouds are millions of objects that live on: looking at all of them again and again
-        # would take a quarter of the time.
-        gc.set_threshold(50_000, 20, 100)
+        seldom_collect()
         authority = await asyncio.to_thread(Authority.open, self._directory / "pki", CENTRE, self._clock())
         world = World(
             directory=self._directory,
@@ -156,17 +153,13 @@ class SimulatedFleet:
         self.centre = SimulatedCloud(world, CENTRE, addresses=addresses, inline=self._inline)
         await self.centre.open()
         self.centre.start()
-        self.sites = [SimulatedSubcloud(n, world, self.centre, self._plan) for n in range(self._count)]
+        link = self.centre.upper
+        above = Above(name=CENTRE, link=link)
+        if not self._plan.memory:
+            above = Above(name=CENTRE, endpoint=f"127.0.0.1:{link.ports[0]}")
+        self.sites = [SimulatedSubcloud(n, world, above, self._plan) for n in range(self._count)]
         await self.centre.store.transact(self._declare)
-        turn = asyncio.Semaphore(OPENED_AT_ONCE)
-
-        async def opened(site: SimulatedSubcloud) -> None:
-            async with turn:
-                await site.open()
-
-        async with asyncio.TaskGroup() as group:
-            for site in self.sites:
-                group.create_task(opened(site))
+        await open_all(self.sites)
 
     async def _close(self) -> None:
         gc.set_threshold(*self._collecting)
@@ -178,6 +171,12 @@ class SimulatedFleet:
         for site in self.sites:
             spec = SubcloudSpec(management_state="managed")
             tx.save(Subcloud(metadata=Metadata(name=site.name), spec=spec))
+
+
+def seldom_collect() -> None:
+    """Hundreds of clouds are millions of objects that live on; looking at all of them again and again would
+    take a quarter of the time."""
+    gc.set_threshold(50_000, 20, 100)
 
 
 def _in_step(upper: SimulatedCloud, link: LowerLink | None) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable
 from pathlib import Path
 
 import msgspec
@@ -12,7 +13,7 @@ from roost.link import identity
 from roost.link.lower import Dialer, TlsDialer
 from roost.link.node import subcloud as subcloud_node
 from roost.link.pki import NODE_LIFETIME, new_key, request
-from roost.link.upper import LocalDialer
+from roost.link.upper import LocalDialer, UpperLink
 from roost.model.host import Host, HostSpec
 from roost.model.meta import Metadata
 from roost.model.network import PlatformNetwork, PlatformNetworkSpec
@@ -22,25 +23,36 @@ from roost.sim.host import SimulatedHost
 from roost.sim.machine import SimulatedMachine
 from roost.store.transaction import Transaction
 
+OPENED_AT_ONCE = 4
+
 
 class SitePlan(msgspec.Struct, frozen=True, kw_only=True):
     """What a site has. The same seed makes the same machines.
 
-    With `memory` its way to the centre is memory instead of TLS.
+    With `memory` its way to the centre is memory instead of TLS; with `cut` that way begins cut.
     """
 
     hosts: int = 1
     seed: str = "fleet"
     memory: bool = False
+    cut: bool = False
     sample_seconds: float = SAMPLE_SECONDS
+
+
+class Above(msgspec.Struct, frozen=True, kw_only=True):
+    """The central cloud as its sites see it: over TLS at an endpoint, or in this process."""
+
+    name: str
+    endpoint: str = ""
+    link: UpperLink | None = None
 
 
 class SimulatedSubcloud:
     """One site: `open` starts it, `close` ends it; `cut` and `mend` its way to the centre."""
 
-    def __init__(self, number: int, world: World, centre: SimulatedCloud, plan: SitePlan) -> None:
+    def __init__(self, number: int, world: World, above: Above, plan: SitePlan) -> None:
         self.number, self.name = number, f"site-{number:04d}"
-        self._world, self._centre, self._plan = world, centre, plan
+        self._world, self._above, self._plan = world, above, plan
         self.cloud = SimulatedCloud(world, self.name)
         self.way: SeverableDialer
         self.hosts: list[SimulatedHost] = []
@@ -50,6 +62,8 @@ class SimulatedSubcloud:
         await self.cloud.open()
         await self.cloud.store.transact(self._declare)
         self.way = SeverableDialer(await self._dialer())
+        if self._plan.cut:
+            self.way.cut()
         self.cloud.join(self.way, subcloud_node(self.name))
         self.cloud.start()
         for number in range(self._plan.hosts):
@@ -106,8 +120,8 @@ class SimulatedSubcloud:
 
     async def _dialer(self) -> Dialer:
         node = subcloud_node(self.name)
-        if self._plan.memory:
-            return LocalDialer(self._centre.upper, node)
+        if self._above.link is not None:
+            return LocalDialer(self._above.link, node)
         directory = self._world.directory / f"{self.name}-uplink"
         await asyncio.to_thread(self._enrol, directory)
         return TlsDialer(directory, clock=self._world.clock, dial_within=60.0)
@@ -119,13 +133,26 @@ class SimulatedSubcloud:
         identity.save(
             directory,
             node=node,
-            upper=self._centre.name,
-            endpoints=[f"127.0.0.1:{self._centre.upper.ports[0]}"],
+            upper=self._above.name,
+            endpoints=[self._above.endpoint],
             authority=authority.certificate_pem,
             key=key,
             certificate=authority.sign_node(request(key), node, now, NODE_LIFETIME),
             now=now,
         )
+
+
+async def open_all(sites: Iterable[SimulatedSubcloud]) -> None:
+    """Open sites, a few at a time."""
+    turn = asyncio.Semaphore(OPENED_AT_ONCE)
+
+    async def opened(site: SimulatedSubcloud) -> None:
+        async with turn:
+            await site.open()
+
+    async with asyncio.TaskGroup() as group:
+        for site in sites:
+            group.create_task(opened(site))
 
 
 def host_name(number: int) -> str:
