@@ -44,6 +44,7 @@ KINDS = (
     "alarms",
     "logentries",
     "clouds",
+    "subclouds",
 )
 READING_ALARM = {"processor": "100.101", "memory": "100.103", "filesystem": "100.104"}
 SHARED_BY = "roost.edge/shared-by"

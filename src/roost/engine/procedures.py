@@ -3,8 +3,8 @@
 A procedure names its steps. Each step has a deadline and an attempt: a function that looks, perhaps
 acts, and answers Done, Wait (with what for) or Failed (with why). Attempts are idempotent, for a
 process may die between an attempt and its record; another process then carries on from the row once
-the lease has run out. Pause and abort are fields of the Operation, obeyed between attempts; in bulk
-they are single statements (`abort_steps`). The deadline of a paused step starts anew.
+the lease, which lasts for the attempt alone, has run out. Pause and abort are fields of the Operation,
+obeyed between attempts; in bulk they are single statements (`abort_steps`). The deadline of a paused step starts anew.
 
 Times in rows are of the wall clock. A time further ahead than any that is written can be was written
 before the clock was set back, and counts as reached.
@@ -200,8 +200,15 @@ class OperationController:
         pause = 0.0
         if isinstance(outcome, Wait):
             pause = min(outcome.seconds, LEASE_SECONDS, max(0.05, row.deadline - now))
+        # The attempt is over and its lease with it: after a restart nobody waits for one that is no more.
         new = msgspec.structs.replace(
-            row, state=state, not_before=now + pause, finished_at=ended, message=outcome.message
+            row,
+            state=state,
+            holder="",
+            lease_until=0.0,
+            not_before=now + pause,
+            finished_at=ended,
+            message=outcome.message,
         )
         write_step(tx, new)
         if isinstance(outcome, Failed):
