@@ -95,6 +95,7 @@ class Bench:
     def __init__(self, store: Store) -> None:
         self.store, self.machine = store, Machine()
         self.link_up, self.probes = True, 0
+        self.running: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.agent = Agent(
             store,
             AgentIdentity(cloud=CLOUD, host=HOST, version="1", incarnation="i"),
@@ -104,6 +105,11 @@ class Bench:
             probe=self._probe,
             certificate_expires_at=lambda: "2027-01-01T00:00:00Z",
         )
+
+    async def stop(self) -> None:
+        """End the agent."""
+        self.running.cancel()
+        await asyncio.gather(self.running, return_exceptions=True)
 
     async def _probe(self) -> None:
         self.probes += 1
@@ -144,12 +150,11 @@ async def bench() -> AsyncIterator[Bench]:
     with new_database() as url:
         async with opened(url, clock=LoopClock(START), inline=True) as store:
             made = Bench(store)
-            task = asyncio.ensure_future(made.agent.run())
+            made.running = asyncio.ensure_future(made.agent.run())
             try:
                 yield made
             finally:
-                task.cancel()
-                await asyncio.gather(task, return_exceptions=True)
+                await made.stop()
 
 
 @on_fake_time
@@ -163,6 +168,28 @@ async def test_what_is_known_is_told_once_the_cloud_has_declared_the_host() -> N
     assert status.agent.boot_id == "boot-1"
     assert status.agent.certificate_expires_at == "2027-01-01T00:00:00Z"
     assert {(r.monitor, r.level) for r in status.readings} >= {("memory", "normal"), ("filesystem", "normal")}
+
+
+@on_fake_time
+async def test_a_host_that_is_declared_while_the_agent_looks_is_told_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with bench() as it:
+        transact, looks = it.store.transact, 0
+
+        async def together(work: Callable[[Transaction], object]) -> object:
+            """Commit the cloud's word with the last of the first looks, as one batch does."""
+            nonlocal looks
+            looks += work == it.agent._report
+            if looks != 3:
+                return await transact(work)
+            host = Host(metadata=Metadata(name=HOST, namespace=CLOUD, uid="u"))
+            return await transact(lambda tx: (work(tx), tx.copy(encode(host), UP)))
+
+        monkeypatch.setattr(it.store, "transact", together)
+        await asyncio.sleep(1)
+        assert looks > 3
+        assert (await it.host()).inventory == it.machine.has
 
 
 @on_fake_time
@@ -202,6 +229,8 @@ async def test_readings_follow_use_and_outlive_the_agent() -> None:
     async with bench() as it:
         kept = Reading(monitor="memory", level="critical", value=89.0, since="2026-01-01T00:00:00Z")
         await it.declare(readings=[kept])
+        # Two agents of one host would answer each other's every word.
+        await it.stop()
         again = Agent(
             it.store,
             AgentIdentity(cloud=CLOUD, host=HOST, version="1", incarnation="j"),
@@ -211,10 +240,8 @@ async def test_readings_follow_use_and_outlive_the_agent() -> None:
             probe=it._probe,
         )
         it.machine.memory = 88.5
-        task = asyncio.ensure_future(again.run())
+        it.running = asyncio.ensure_future(again.run())
         await asyncio.sleep(20)
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
         memory = [r for r in (await it.host()).readings if r.monitor == "memory"]
     # Within the hysteresis of the level it was at: an agent without that memory would say major.
     assert [r.level for r in memory] == ["critical"]
@@ -302,6 +329,20 @@ async def test_a_restart_that_fails_is_told_and_tried_again() -> None:
         await asyncio.sleep(200)
     assert "restart-failed" in events
     assert it.machine.restarts == 1
+
+
+@on_fake_time
+async def test_a_restart_that_fails_does_not_hold_up_the_configuration() -> None:
+    async with bench() as it:
+        it.machine.refuses = "systemctl is not there"
+        it.machine.aspect.answer = lambda generation, _: AspectOutcome(
+            AspectStatus(aspect="firewall", state="trial", generation=generation), 1.0
+        )
+        await it.configure(1, HostConfigurationSpec(reboot_from="boot-1"))
+        await asyncio.sleep(30)
+        events = await it.log()
+    assert len(it.machine.aspect.seen) > 25
+    assert events.count("restart-failed") == 1
 
 
 @on_fake_time

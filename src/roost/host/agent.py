@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 from collections.abc import Awaitable, Callable
 from datetime import datetime
 
@@ -86,7 +87,7 @@ class Agent:
         self._probing: asyncio.Task[None] | None = None
         self._wake = asyncio.Event()
         self._observed = asyncio.Event()
-        self._restarting = False
+        self._restart_not_before = 0.0
         self._unpublished = False
 
     async def run(self) -> None:
@@ -252,18 +253,19 @@ class Agent:
         self._wake.set()
 
     async def _restart_if_told(self, configuration: HostConfiguration) -> None:
-        if configuration.spec.reboot_from != self._machine.boot_id or self._restarting:
+        now = asyncio.get_running_loop().time()
+        if configuration.spec.reboot_from != self._machine.boot_id or now < self._restart_not_before:
             return
-        self._restarting = True
+        self._restart_not_before = math.inf
         self._log.info("restarting the machine, as told")
         try:
             await self._machine.restart()
         except RestartFailed as error:
-            self._restarting = False
+            # Tried again by a later look: waiting here would let the deadline of a trial pass.
+            self._restart_not_before = asyncio.get_running_loop().time() + LONGEST_WAIT
             reason = str(error)
             self._log.error("restart failed", reason=reason)
             await self._store.transact(lambda tx: self._told_failure(tx, reason))
-            await asyncio.sleep(LONGEST_WAIT)
 
     def _told_failure(self, tx: Transaction, reason: str) -> None:
         write_log(
@@ -292,15 +294,18 @@ class Agent:
         """Look again when the cloud's word for this host has changed."""
         while True:
             try:
+                # From before the look: what comes while it is taken must be seen too.
+                revision = self._store.revision
+                self._wake.set()
                 await self._publish()
-                async for batch in self._store.watch(self._store.revision):
+                async for batch in self._store.watch(revision):
                     kinds = {c.kind for c in batch.changes if c.name == self._identity.host}
                     if HOST_CONFIGURATION.kind in kinds:
                         self._wake.set()
                     if HOST.kind in kinds:
                         await self._publish()
             except (Compacted, FutureRevision):
-                self._wake.set()
+                self._log.info("the agent fell behind the history of its store; it looks again")
             except (Unavailable, Overloaded) as error:
                 self._log.warning("the agent's store failed", reason=str(error))
             await asyncio.sleep(1)
