@@ -17,7 +17,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import structlog
 
 from roost import __version__
@@ -34,10 +33,11 @@ from roost.engine.presence import PresenceBook
 from roost.fleet import admission as fleet_admission
 from roost.fleet.controllers import controllers as fleet_controllers
 from roost.link import exchange, pki
+from roost.link.errors import LinkError
 from roost.link.identity import FACTS_FILE
 from roost.link.identity import load as load_identity
-from roost.link.lower import Backoff, LowerLink, State, TlsDialer
-from roost.link.node import Node
+from roost.link.lower import Backoff, LowerLink, TlsDialer
+from roost.link.node import BadNode, Node
 from roost.link.node import host as host_node
 from roost.link.node import subcloud as subcloud_node
 from roost.link.upper import LocalDialer, UpperLink
@@ -55,8 +55,8 @@ from roost.program.local import HostRole, tell_of_connection
 from roost.program.plans import plan_subresource
 from roost.program.proof import probe
 from roost.program.timing import TIMING
+from roost.program.uplink import UplinkTeller
 from roost.store.database import sqlite_url
-from roost.store.errors import Overloaded, Unavailable
 from roost.store.store import Store
 from roost.store.transaction import Transaction
 
@@ -80,7 +80,6 @@ class CloudRole:
         self._uplink: LowerLink | None = None
         self._server_end = ""
         self._names: list[str] = []
-        self._told_uplink = ("", False)
         self._background: set[asyncio.Task[None]] = set()
         self._hosts: PresenceBook
         self._subclouds: PresenceBook
@@ -185,7 +184,11 @@ class CloudRole:
         return [_joined(reached, port)]
 
     async def _call_cloud(self, cloud: str, request: exchange.Request) -> exchange.Response:
-        return await self._upper.call(subcloud_node(cloud), request)
+        try:
+            node = subcloud_node(cloud)
+        except BadNode as error:
+            raise exchange.Unreachable(cloud[:63], "no cloud can have that name") from error
+        return await self._upper.call(node, request)
 
     def _make_uplink(self, api: Api) -> None:
         if not (self._home.uplink / FACTS_FILE).exists():
@@ -250,7 +253,9 @@ class CloudRole:
             if self._host is not None:
                 others.append(group.create_task(self._host.run()))
             if self._uplink is not None:
-                self._uplink.listen(self._uplink_changed)
+                teller = UplinkTeller(self._store, self._name)
+                teller.changed(self._uplink.state)
+                self._uplink.listen(teller.changed)
                 self._uplink.start()
             _log.info("cloud up", cloud=self._name, api=self._settings.api_address)
             notify.tell("READY=1")
@@ -296,7 +301,11 @@ class CloudRole:
         """Look now and then whether the server's certificate is due; the server reads it again itself."""
         while True:
             await asyncio.sleep(LOOK_AT_CERTIFICATES)
-            self._certificates()
+            try:
+                self._certificates()
+            except (OSError, LinkError) as error:
+                # A full disk must not end a cloud whose certificate still holds.
+                _log.error("certificates could not be kept; looked at again later", reason=str(error))
 
     async def _close(self) -> None:
         with contextlib.suppress(Exception):
@@ -357,31 +366,6 @@ class CloudRole:
     async def _prove(self) -> None:
         if self._uplink is not None:
             await probe(self._home.uplink)
-
-    def _uplink_changed(self, state: State) -> None:
-        """Tell in the Cloud whether the link upwards stands; written only when that changes."""
-        told = (state.upper, state.connected)
-        if told == self._told_uplink:
-            return
-        self._told_uplink = told
-        task = asyncio.get_running_loop().create_task(self._tell_uplink(state))
-        self._background.add(task)
-        task.add_done_callback(self._background.discard)
-
-    async def _tell_uplink(self, state: State) -> None:
-        try:
-            await self._store.transact(lambda tx: self._tell(tx, state))
-        except (Unavailable, Overloaded) as error:
-            self._told_uplink = ("", False)
-            _log.warning("the state of the link could not be written", reason=str(error))
-
-    def _tell(self, tx: Transaction, state: State) -> None:
-        cloud = tx.load(Cloud, "", self._name)
-        status = msgspec.structs.replace(
-            cloud.status, upper=state.upper or cloud.status.upper, upper_connected=state.connected
-        )
-        if status != cloud.status:
-            tx.report(msgspec.structs.replace(cloud, status=status))
 
 
 def own_address() -> str:
