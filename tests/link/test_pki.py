@@ -10,7 +10,7 @@ import zstandard
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from roost.link import identity, messages, node, pki, token
@@ -148,6 +148,8 @@ def test_an_identity_survives_a_crash_between_its_files(tmp_path: Path) -> None:
         now=NOW,
     )
     assert identity.load(tmp_path) == kept and kept.renewal_due() == NOW + 60 * DAY
+    ahead = identity.replace_certificate(tmp_path, key, certificate, NOW + 200 * DAY)
+    assert ahead.renewal_due() == NOW + 60 * DAY
     renewed = authority.sign_node(pki.request(key), HARBOR, NOW + 60 * DAY, 90 * DAY)
     write_private(tmp_path / "node.pem", key + renewed)
     assert identity.load(tmp_path).expires() == NOW + 150 * DAY
@@ -258,6 +260,7 @@ def test_bad_frames_are_refused(frame: bytes) -> None:
 
 
 @given(st.binary(max_size=300))
+@example(b"\0\0\0")
 def test_no_bytes_do_harm(data: bytes) -> None:
     try:
         messages.unpack(data)

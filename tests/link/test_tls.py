@@ -23,6 +23,7 @@ from roost.link.node import Node
 from roost.link.session import Timing
 from roost.link.sockets import CannotConnect
 from roost.link.upper import LocalDialer, Presence, Settings, UpperLink
+from roost.link.wire import Connection
 from roost.store.database import sqlite_url
 from roost.store.store import Store
 from tests.link.world import find, put, resource
@@ -370,6 +371,34 @@ async def test_links_return_when_the_upper_end_restarts(site: Site) -> None:
     await site.start(port)
     await until(lambda: link.state.connected and link.in_step)
     assert await find(site.store, "Host", "harbor", "controller-0")
+
+
+async def test_dialling_goes_on_whatever_went_wrong_with_a_try(site: Site) -> None:
+    await site.start()
+    await site.enrol(await site.token())
+    tries = 0
+
+    class Faulty(TlsDialer):
+        async def dial(self) -> Connection:
+            nonlocal tries
+            tries += 1
+            if tries == 1:
+                # As for a name with an empty label.
+                raise UnicodeError("label empty or too long")
+            return await super().dial()
+
+    link = LowerLink(
+        await site.open("harbor-store"),
+        Faulty(site.path / "harbor", clock=clock),
+        node=HARBOR,
+        clock=clock,
+        timing=TIMING,
+        backoff=BACKOFF,
+    )
+    site.lowers.append(link)
+    link.start()
+    await until(lambda: "unexpected" in link.state.error)
+    await until(lambda: link.state.connected)
 
 
 async def test_a_host_in_the_process_links_over_memory(site: Site) -> None:

@@ -96,7 +96,8 @@ def save(
         upper=upper,
         endpoints=endpoints,
         fingerprint=_fingerprint(pem),
-        issued_at=time.stamp(now),
+        # A clock that runs ahead now and is set right later must not put renewal behind the end.
+        issued_at=time.stamp(min(now, pki.issued_at(certificate))),
         expires_at=time.stamp(pki.expires_at(certificate)),
     )
     write_private(directory / AUTHORITY_FILE, authority)

@@ -34,6 +34,7 @@ log = structlog.get_logger(__name__)
 
 RENEW_PATH = "/link/renew"
 RENEW_RETRY = 60.0
+RENEW_WITHIN = 60.0
 STEADY = 10.0
 CALLS_MAY_FINISH = 30.0
 
@@ -122,14 +123,19 @@ class TlsDialer:
         from roost.link import pki
 
         key = pki.new_key()
-        response = await ask(_renewal(pki.request(key)))
-        body = b"".join([piece async for piece in response.body])
+        async with asyncio.timeout(RENEW_WITHIN):
+            response = await ask(_renewal(pki.request(key)))
+            body = b"".join([piece async for piece in response.body])
         if response.status != 200:
             raise Refused("renew", body.decode("utf-8", "replace")[:500], "see the upper cloud's log")
         pki.check_issued(body, key, self.identity.who())
         self.identity = identity.replace_certificate(self._directory, key, body, now)
         for used in self._directory.glob("enrol-*.key"):
             used.unlink()
+
+
+def _unexpected(error: Exception) -> str:
+    return f"an unexpected error: {type(error).__name__}; the log says more"
 
 
 def _renewal(request: bytes) -> Request:
@@ -251,6 +257,10 @@ class LowerLink:
             connection = await self._dialer.dial()
         except (LinkError, OSError) as error:
             return str(error)
+        except Exception as error:
+            # Whatever is wrong with an endpoint or a file: a link that dials no more is lost for good.
+            log.exception("link.failed", node=str(self.node))
+            return _unexpected(error)
         session = Session(
             connection,
             self._store,
@@ -281,7 +291,7 @@ class LowerLink:
             return str(error)
         except Exception as error:
             log.exception("link.failed", node=str(self.node))
-            return f"an unexpected error: {type(error).__name__}"
+            return _unexpected(error)
         finally:
             self._session = None
             await session.abandon()
@@ -310,7 +320,8 @@ class LowerLink:
         try:
             await self._dialer.renew(session.call, self._clock())
         except (LinkError, Unreachable, OSError) as error:
-            log.warning("link.renewal-failed", node=str(self.node), reason=str(error))
+            reason = str(error) or f"no certificate came within {RENEW_WITHIN:g} s"
+            log.warning("link.renewal-failed", node=str(self.node), reason=reason)
             return False
         self._set(certificate_expires_at=self._dialer.expires())
         log.info("link.renewed", node=str(self.node))

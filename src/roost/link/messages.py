@@ -237,13 +237,21 @@ def unpack(frame: bytes) -> AnyMessage | None:
     try:
         return _decoder.decode(body)
     except msgspec.ValidationError as error:
-        raw = msgspec.msgpack.decode(body)
-        kind = raw.get("type") if isinstance(raw, dict) else None
-        if isinstance(kind, str) and kind not in _KNOWN:
+        if _is_newer(body):
             return None
         raise BadMessage(str(error)) from None
     except msgspec.DecodeError as error:
         raise BadMessage(str(error)) from None
+
+
+def _is_newer(body: bytes) -> bool:
+    """Whether this is a message of a type that we do not know."""
+    try:
+        raw = msgspec.msgpack.decode(body)
+    except msgspec.DecodeError:
+        return False
+    kind = raw.get("type") if isinstance(raw, dict) else None
+    return isinstance(kind, str) and kind not in _KNOWN
 
 
 def _plain(frame: bytes) -> bytes:

@@ -201,6 +201,11 @@ def expires_at(certificate: bytes) -> datetime:
     return _certificate(certificate).not_valid_after_utc
 
 
+def issued_at(certificate: bytes) -> datetime:
+    """When a certificate (PEM) was made, by the authority's clock."""
+    return _certificate(certificate).not_valid_before_utc + BACKDATE
+
+
 def node_of(certificate: bytes) -> Node:
     """The node a certificate (PEM) is for; raises BadCertificate."""
     try:

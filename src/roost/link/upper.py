@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from datetime import datetime, timedelta
 from http import HTTPStatus
@@ -154,13 +155,17 @@ class UpperLink:
             for host, port in self.settings.addresses:
                 self._servers.append(await serve(self._serve, host, port, **options))
 
-        async def refresh() -> None:
-            every = min(CERTIFICATE_CHECK, self.settings.server_lifetime.total_seconds() / 10)
-            while True:
-                await asyncio.sleep(every)
-                context.load_cert_chain(self._server_file())
+        self._spawn(self._refresh(context))
 
-        self._spawn(refresh())
+    async def _refresh(self, context: ssl.SSLContext) -> None:
+        """Keep the server's certificate fresh; what fails now (a full disk) is tried again."""
+        every = min(CERTIFICATE_CHECK, self.settings.server_lifetime.total_seconds() / 10)
+        while True:
+            await asyncio.sleep(every)
+            try:
+                context.load_cert_chain(self._server_file())
+            except (LinkError, OSError) as error:
+                log.error("link.certificate-not-kept", reason=str(error), retry_in=every)
 
     async def stop(self) -> None:
         """Say goodbye to all, and end."""
