@@ -323,3 +323,16 @@ async def test_a_lease_of_a_dead_process_from_before_the_clock_was_set_back_hold
         assert (await look(w.store)).status.state == "succeeded"
         rows = await w.store.read(lambda tx: read_steps(tx, "none"))
         assert rows == []
+
+
+@on_fake_time
+async def test_a_reason_of_any_length_ends_the_operation_all_the_same() -> None:
+    async with world() as w:
+        script = Script(w, told=lambda _: Wait("y" * 5000))
+        w.start([script.controller(script.step("told", timeout=5.0))])
+        await start(w.store)
+        await asyncio.sleep(60)
+        waited = await look(w.store)
+    assert waited.status.state == "failed"
+    assert waited.status.message.startswith("gave up after 5 seconds: yyy")
+    assert waited.status.steps[0].message == waited.status.message

@@ -4,7 +4,8 @@ A procedure names its steps. Each step has a deadline and an attempt: a function
 acts, and answers Done, Wait (with what for) or Failed (with why). Attempts are idempotent, for a
 process may die between an attempt and its record; another process then carries on from the row once
 the lease, which lasts for the attempt alone, has run out. Pause and abort are fields of the Operation,
-obeyed between attempts; in bulk they are single statements (`abort_steps`). The deadline of a paused step starts anew.
+obeyed between attempts; in bulk they are single statements (`abort_steps`). The deadline of a paused
+step starts anew.
 
 Times in rows are of the wall clock. A time further ahead than any that is written can be was written
 before the clock was set back, and counts as reached.
@@ -21,7 +22,14 @@ from sqlalchemy import delete, insert, select, update
 
 from roost.engine.controller import Key
 from roost.model import time
-from roost.model.operation import OPERATION, Operation, OperationStatus, StepState, StepStatus
+from roost.model.operation import (
+    LONGEST_MESSAGE,
+    OPERATION,
+    Operation,
+    OperationStatus,
+    StepState,
+    StepStatus,
+)
 from roost.store.schema import resources, steps
 from roost.store.store import Store
 from roost.store.transaction import HERE, Change, Transaction
@@ -195,6 +203,8 @@ class OperationController:
         if isinstance(outcome, Wait) and now >= row.deadline:
             waited = f"gave up after {row.timeout:.0f} seconds: {outcome.message}"
             outcome = Failed(waited)
+        # A message that its field can't hold would undo this record, and every one after it.
+        outcome = msgspec.structs.replace(outcome, message=outcome.message[:LONGEST_MESSAGE])
         ended = "" if isinstance(outcome, Wait) else time.stamp(tx.now)
         state: StepState = {Done: "succeeded", Failed: "failed", Wait: "running"}[type(outcome)]  # type: ignore[assignment]
         pause = 0.0

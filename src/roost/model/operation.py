@@ -10,6 +10,8 @@ from typing import Annotated, Literal
 from roost.model.kind import Column, Flow, KindInfo
 from roost.model.meta import DNS_NAME, Part, Resource, doc
 
+LONGEST_MESSAGE = 2048
+
 OperationAction = Literal["lock", "force-lock", "unlock", "reboot", "swact"]
 StepState = Literal["pending", "running", "succeeded", "failed", "skipped", "aborted"]
 OperationState = Literal["pending", "running", "paused", "succeeded", "failed", "aborted"]
@@ -33,14 +35,14 @@ class StepStatus(Part, frozen=True, kw_only=True, omit_defaults=False):
     started_at: Annotated[str, doc("When it was first tried.", format="date-time")] = ""
     finished_at: Annotated[str, doc("When it ended.", format="date-time")] = ""
     deadline: Annotated[str, doc("When it is given up.", format="date-time")] = ""
-    message: Annotated[str, doc("What it waits for, or why it ended.", max_length=2048)] = ""
+    message: Annotated[str, doc("What it waits for, or why it ended.", max_length=LONGEST_MESSAGE)] = ""
 
 
 class OperationStatus(Part, frozen=True, kw_only=True, omit_defaults=False):
     """How far it is."""
 
     state: Annotated[OperationState, doc("Where it stands.")] = "pending"
-    message: Annotated[str, doc("What it waits for, or why it ended.", max_length=2048)] = ""
+    message: Annotated[str, doc("What it waits for, or why it ended.", max_length=LONGEST_MESSAGE)] = ""
     steps_done: Annotated[int, doc("Steps that are over.")] = 0
     steps_total: Annotated[int, doc("All steps.")] = 0
     started_at: Annotated[str, doc("When it started.", format="date-time")] = ""
