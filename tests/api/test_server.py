@@ -146,6 +146,29 @@ async def test_heads_that_are_too_large(served: Served) -> None:
     streams[1].close()
 
 
+@pytest.mark.parametrize(
+    "begin",
+    [
+        b"GET /healthz HTTP/1.1\r\nhost: x\r\nx-endless: ",
+        b"GET /healthz HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n0\r\nx-endless: ",
+    ],
+    ids=["header", "trailer"],
+)
+async def test_a_line_that_does_not_end_is_not_gathered(served: Served, begin: bytes) -> None:
+    reader, writer = await served.connect()
+    writer.write(begin)
+    sent = 0
+    with contextlib.suppress(ConnectionError, ssl.SSLError):
+        async with asyncio.timeout(10):
+            while sent < 64 * server.LONGEST_HEAD and not reader.at_eof():
+                writer.write(b"a" * 16_384)
+                await writer.drain()
+                await asyncio.sleep(0)
+                sent += 16_384
+    assert sent < 64 * server.LONGEST_HEAD
+    writer.close()
+
+
 async def test_too_many_connections(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(server, "CONNECTIONS", 2)
     kept = [await served.connect(), await served.connect()]
@@ -286,3 +309,5 @@ async def test_the_way_to_subclouds(store: Store) -> None:
     assert refused["details"]["name"] == "lost"
     await client.get("/clouds/harbor")
     assert sent[-1].path == "/"
+    for name in ("..", "%00", "a%2fb", "a" * 64, "A"):
+        (await client.get(f"/clouds/{name}/apis")).refused(404, "can't be the name of a cloud")

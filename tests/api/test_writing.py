@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import pytest
 
 from roost.api import bodies
@@ -222,6 +223,48 @@ async def test_a_patch_can_not_grow_without_end(client: Client) -> None:
     steps: list[Raw] = [{"op": "add", "path": "/x", "value": ["a" * 1000] * 10}]
     steps += [{"op": "copy", "from": "/x", "path": "/x/-"} for _ in range(40)]
     (await client.patch(f"{HOSTS}/h1", steps)).refused(413, "too large")
+
+
+async def test_a_patch_can_not_nest_without_end(client: Client) -> None:
+    await client.post(HOSTS, host("h1"))
+    nested: Raw = {}
+    for _ in range(50):
+        nested = {"a": nested}
+    steps: list[Raw] = [{"op": "add", "path": "/x" + "/a" * 50 * n, "value": nested} for n in range(60)]
+    (await client.patch(f"{HOSTS}/h1", steps)).refused(413, "deeper than 64 levels")
+    steps.append({"op": "copy", "from": "/x", "path": "/y"})
+    (await client.patch(f"{HOSTS}/h1", steps)).refused(413, "too large")
+
+
+async def test_small_copies_in_a_large_resource_cost_little(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    weighed: list[int] = []
+    shallow = bodies.shallow
+
+    def counting(value: Any) -> bool:
+        weighed.append(len(msgspec.json.encode(value)))
+        return shallow(value)
+
+    await client.post(HOSTS, host("h1"))
+    steps: list[Raw] = [{"op": "add", "path": "/x", "value": [0] * 100_000}]
+    steps += [{"op": "copy", "from": "/metadata/name", "path": "/y"}] * 100
+    monkeypatch.setattr(bodies, "shallow", counting)
+    (await client.patch(f"{HOSTS}/h1", steps)).ok()
+    assert sum(weighed) < 1_000_000
+
+
+async def test_a_slash_in_a_name_is_no_way_to_the_list(client: Client) -> None:
+    await client.post(HOSTS, host("h1"))
+    (await client.delete(f"{HOSTS}/%2f")).refused(404)
+    (await client.get(f"{HOSTS}/h1%2fstatus")).refused(404)
+    (await client.get(f"{HOSTS}/h1")).ok()
+
+
+@pytest.mark.parametrize("wrong", [{"uid": {}}, {"uid": 0}, {"resourceVersion": []}, {"resourceVersion": 5}])
+async def test_preconditions_of_a_wrong_type_are_no_preconditions_met(client: Client, wrong: Raw) -> None:
+    await client.post(HOSTS, host("h1"))
+    (await client.delete(f"{HOSTS}/h1", {"preconditions": wrong})).refused(400, "must be text")
 
 
 async def test_delete(client: Client) -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 from collections.abc import Sequence
+from urllib.parse import quote, unquote
 
 import msgspec
 import structlog
@@ -99,7 +100,7 @@ class Api:
     async def _answer(self, request: Request, call: _Call) -> Response:
         if len(request.scope.get("raw_path", b"")) + len(request.scope["query_string"]) > LONGEST_URL:
             raise ApiError(414, f"the URL is longer than {LONGEST_URL} bytes")
-        parts = request.scope["path"].strip("/").split("/")
+        parts = _parts(request.scope)
         if len(parts) == 1 and parts[0] in HEALTH:
             return await self._health(request, parts[0])
         if parts == ["version"]:
@@ -263,6 +264,12 @@ class _Call:
             code=code,
             **({"reason": self.reason[:500]} if self.reason else {}),
         )
+
+
+def _parts(scope: Scope) -> list[str]:
+    """The parts of the path, split before they are decoded: a slash in a name divides nothing."""
+    raw: bytes = scope.get("raw_path") or quote(scope["path"]).encode()
+    return [unquote(part) for part in raw.decode("latin-1").strip("/").split("/")]
 
 
 def create_app(context: ApiContext) -> Api:

@@ -11,6 +11,7 @@ from roost.api import bodies
 from roost.api.context import ApiContext
 from roost.api.status import ApiError, warning
 from roost.link import exchange
+from roost.link.node import BadNode, subcloud
 from roost.model.meta import GROUP
 
 _STAYS = frozenset(
@@ -40,6 +41,12 @@ async def forward(
         raise ApiError(
             404, f"cloud {name[:63]!r} can't be reached from here: {context.cloud} has no subclouds"
         )
+    try:
+        subcloud(name)
+    except BadNode as error:
+        raise ApiError(
+            404, f"{name[:63]!r} can't be the name of a cloud; see kubectl get subclouds"
+        ) from error
     raw_path = request.scope.get("raw_path") or request.url.path.encode()
     path = "/" + raw_path.decode("latin-1").split("/", 3)[3] if raw_path.count(b"/") > 2 else "/"
     if request.scope["query_string"]:

@@ -74,7 +74,11 @@ def merge(target: Any, patch: Any) -> Any:
 
 
 def _json_patch(current: Raw, steps: Any) -> Any:
-    """RFC 6902, step by step: copies could double an object with each step, so its size is watched."""
+    """RFC 6902, step by step.
+
+    Copies could double an object with each step, so what they copy is weighed: all of them together, so
+    that weighing costs no more than the largest resource, however many steps there are.
+    """
     import jsonpatch
     import jsonpointer
 
@@ -83,8 +87,13 @@ def _json_patch(current: Raw, steps: Any) -> Any:
     if len(steps) > MOST_STEPS:
         raise bad_request(f"a JSON patch may have {MOST_STEPS} steps at most; split it")
     patched: Any = copy.deepcopy(current)
+    copied = 0
     for number, step in enumerate(steps):
         try:
+            if step.get("op") == "copy":
+                copied += _weight(jsonpointer.resolve_pointer(patched, step.get("from")))
+                if copied > bodies.LARGEST:
+                    raise ApiError(413, f"step {number} of the patch makes the resource too large")
             patched = jsonpatch.JsonPatch([step]).apply(patched, in_place=True)
         except jsonpatch.InvalidJsonPatch as error:
             raise bad_request(f"step {number} of the patch: {error}") from error
@@ -94,10 +103,11 @@ def _json_patch(current: Raw, steps: Any) -> Any:
             raise Unfit(number, step, "the resource has nothing there") from error
         except (TypeError, AttributeError, KeyError, IndexError, ValueError) as error:
             raise bad_request(f"step {number} of the patch does not fit the resource") from error
-        if step.get("op") == "copy" and _large(patched):
-            raise ApiError(413, f"step {number} of the patch makes the resource too large")
+    if not bodies.shallow(patched):
+        raise ApiError(413, f"the patch nests the resource deeper than {bodies.DEEPEST} levels")
     return patched
 
 
-def _large(value: Any) -> bool:
-    return not bodies.shallow(value) or len(msgspec.json.encode(value)) > bodies.LARGEST
+def _weight(value: Any) -> int:
+    """Bytes of a value that a patch copies; one that is too deep weighs more than is allowed."""
+    return len(msgspec.json.encode(value)) if bodies.shallow(value) else bodies.LARGEST + 1

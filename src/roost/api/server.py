@@ -2,8 +2,8 @@
 
 What is added to uvicorn:
 - the verified client certificate of a connection goes into the ASGI scope (`access.PEER`);
-- limits: connections, bytes of URL and headers, time for the headers of a request to arrive, time a
-  client may leave its answer unread;
+- limits: connections, bytes of URL, headers and trailers (also of one that never ends), time for the
+  headers of a request to arrive, time a client may leave its answer unread;
 - certificates are read again when their files change, for connections made from then on;
 - several listeners, also inherited ones; ending takes GRACE seconds at most: watches are ended
   by the application, what still runs after that is cancelled.
@@ -149,6 +149,7 @@ class _Connection(HttpToolsProtocol):
         self._waiting: asyncio.TimerHandle | None = None
         self._unread: asyncio.TimerHandle | None = None
         self._head = 0
+        self._unfinished = 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """A client has come: know it, or send it away when there are too many."""
@@ -167,6 +168,13 @@ class _Connection(HttpToolsProtocol):
         self._got_head()
         self.resume_writing()
         super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Bytes: what the parser gathers of a header or trailer that does not end must stay bounded."""
+        self._unfinished += len(data)
+        super().data_received(data)
+        if self._unfinished > LONGEST_HEAD and not self.transport.is_closing():
+            self._too_large()
 
     def on_message_begin(self) -> None:
         """A request begins."""
@@ -191,16 +199,19 @@ class _Connection(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         """The head of a request is there."""
         self._got_head()
+        self._unfinished = 0
         if self._head <= LONGEST_HEAD:
             super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
         """Part of the body."""
+        self._unfinished = 0
         if self._head <= LONGEST_HEAD:
             super().on_body(body)
 
     def on_message_complete(self) -> None:
         """A request is there."""
+        self._unfinished = 0
         if self._head <= LONGEST_HEAD:
             super().on_message_complete()
 
@@ -231,7 +242,10 @@ class _Connection(HttpToolsProtocol):
             return
         self._head += size
         if self._head > LONGEST_HEAD:
-            self.send_400_response(f"URL and headers are larger than {LONGEST_HEAD} bytes")
+            self._too_large()
+
+    def _too_large(self) -> None:
+        self.send_400_response(f"URL and headers are larger than {LONGEST_HEAD} bytes")
 
 
 def _keep_alive(connection: socket.socket | None) -> None:

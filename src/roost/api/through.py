@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 from starlette.types import ASGIApp, Message, Scope
 
@@ -112,16 +112,16 @@ class _Call:
 
 
 def _scope(request: exchange.Request) -> Scope:
-    url = urlsplit(request.path)
+    path, _, query = request.path.partition("?")
     return {
         "type": "http",
         "asgi": {"version": "3.0", "spec_version": "2.3"},
         "http_version": "1.1",
         "method": request.method,
         "scheme": "https",
-        "path": unquote(url.path),
-        "raw_path": url.path.encode("latin-1"),
-        "query_string": url.query.encode("latin-1"),
+        "path": unquote(path),
+        "raw_path": path.encode("latin-1"),
+        "query_string": query.encode("latin-1"),
         "root_path": "",
         "headers": [(k.lower().encode("latin-1"), v.encode("latin-1")) for k, v in request.headers],
         "client": None,

@@ -287,6 +287,9 @@ async def delete(
     preconditions = given.get("preconditions") or {}
     if not isinstance(preconditions, dict):
         raise bad_request("preconditions must be an object")
+    for field in ("uid", "resourceVersion"):
+        if not isinstance(preconditions.get(field, ""), str | None):
+            raise bad_request(f"preconditions.{field} must be text")
     stored, gone = await writer.delete(preconditions)
     if not gone:
         return _answer(context, request, view, stored.raw, writer, 200)

@@ -18,6 +18,7 @@ from typing import Any
 
 import msgspec
 import structlog
+from structlog.typing import EventDict
 
 from roost import __version__
 from roost.program.home import Home, Settings, StartError
@@ -42,12 +43,22 @@ def configure_logging() -> None:
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             structlog.processors.format_exc_info,
+            escape_controls,
             renderer,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
         logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
         cache_logger_on_first_use=True,
     )
+
+
+def escape_controls(_logger: Any, _method: str, event: EventDict) -> EventDict:
+    """Show control characters as escapes: what strangers send, a path or a name, may not steer a terminal
+    or end a line of the log. Line ends stay in what this program wrote, a traceback."""
+    for key, value in event.items():
+        if isinstance(value, str) and not value.isprintable() and key != "exception":
+            event[key] = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in value)
+    return event
 
 
 def raise_file_limit() -> None:
