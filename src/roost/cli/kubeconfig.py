@@ -11,7 +11,6 @@ from __future__ import annotations
 import base64
 import binascii
 import os
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from typing import Any
 import msgspec
 
 from roost.cli.problems import Misused, NotFound
+from roost.link.files import write_private
 
 LARGEST = 4 * 1024 * 1024
 _ACCEPTED = ("https://", "http://")
@@ -192,17 +192,7 @@ def write(path: Path, raw: dict[str, Any]) -> None:
     """Put the file in place atomically, readable by its owner alone."""
     import yaml
 
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=".kubeconfig-")
-    try:
-        with os.fdopen(handle, "w") as file:
-            yaml.safe_dump(raw, file, sort_keys=False)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(name).replace(path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
+    write_private(path, yaml.safe_dump(raw, sort_keys=False).encode())
 
 
 def _existing(path: Path, named_by: str) -> Path:

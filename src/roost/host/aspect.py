@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
@@ -26,6 +25,7 @@ import msgspec
 
 from roost.host import trial
 from roost.host.trial import Current, Decision, LinkProof, Memory, Step, TrialFacts, Version, Wanted
+from roost.link.files import write_private
 from roost.model.configuration import AspectState, AspectStatus, HostConfigurationSpec
 
 AUDIT_SECONDS = 60.0
@@ -132,19 +132,7 @@ class MemoryFile:
 
     def save(self, recollection: Recollection) -> None:
         """On disk when this returns: a power cut leaves the old content or the new."""
-        self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        beside = self._path.with_suffix(".new")
-        descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-        with open(descriptor, "wb") as file:  # noqa: PTH123
-            file.write(msgspec.json.encode(recollection))
-            file.flush()
-            os.fsync(file.fileno())
-        beside.replace(self._path)
-        directory = os.open(self._path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(directory)
-        finally:
-            os.close(directory)
+        write_private(self._path, msgspec.json.encode(recollection))
 
 
 class TrialRunner:
