@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import NoReturn
 
-from roost.cli.options import AgentOptions, UpOptions
+from roost.cli.options import DATABASE_VARIABLE, JOIN_VARIABLE, AgentOptions, UpOptions
 from roost.cli.problems import Failed, Misused
 from roost.link.enrolment import EnrolmentFailed, enrol
 from roost.link.identity import AUTHORITY_FILE, FACTS_FILE, Identity, NotEnrolled, load
@@ -73,11 +73,13 @@ def agent(options: AgentOptions) -> int:
 def _become_role(home: Home) -> NoReturn:
     """Go on as a process that holds nothing of the command line: it saves a third of the memory.
 
-    Same process id, same inherited sockets; secrets that were read are gone from memory.
+    Same process id, same inherited sockets; secrets that were read are gone from memory and environment.
     """
     sys.stdout.flush()
     sys.stderr.flush()
-    os.execv(sys.executable, [sys.executable, "-m", "roost.program.role", "--home", str(home.path)])  # noqa: S606
+    environment = {k: v for k, v in os.environ.items() if k not in (JOIN_VARIABLE, DATABASE_VARIABLE)}
+    program = [sys.executable, "-m", "roost.program.role", "--home", str(home.path)]
+    os.execve(sys.executable, program, environment)  # noqa: S606
 
 
 def _cloud_settings(options: UpOptions, known: Settings | None, identity: Identity | None) -> Settings:
