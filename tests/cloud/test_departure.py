@@ -6,6 +6,7 @@ import asyncio
 from datetime import timedelta
 
 from roost.engine.credentials import issue
+from roost.link.intake import refused_property
 from roost.model.access import Credential
 from roost.store.transaction import Transaction
 from tests.cloud.site import Site, site
@@ -19,6 +20,7 @@ async def furnish(s: Site, name: str) -> None:
             entry = raw("LogEntry", f"{name}-{n}", status={"text": "x"}, metadata={"uid": f"{name}{n}"})
             tx.copy(entry, f"down:host/{CLOUD}/{name}")
         tx.set_cursor(f"host/{CLOUD}/{name}", "store", 7)
+        tx.set_property(refused_property(f"host/{CLOUD}/{name}"), "[]")
         issue(tx, "enrol-host", f"{CLOUD}/{name}", timedelta(hours=1))
 
     await s.store.transact(work)
@@ -28,7 +30,9 @@ async def left(s: Site, name: str) -> tuple[int, bool, int]:
     def work(tx: Transaction) -> tuple[int, bool, int]:
         entries = tx.select("LogEntry", CLOUD, origin=f"down:host/{CLOUD}/{name}")
         tokens = [c for c in tx.every(Credential) if c.spec.subject == f"{CLOUD}/{name}"]
-        return len(entries), tx.cursor(f"host/{CLOUD}/{name}") != ("", 0), len(tokens)
+        peer = f"host/{CLOUD}/{name}"
+        remembered = tx.cursor(peer) != ("", 0) or bool(tx.property(refused_property(peer)))
+        return len(entries), remembered, len(tokens)
 
     return await s.store.read(work)
 

@@ -1,4 +1,5 @@
-"""Clearing up after a lower node that is declared no more: its link, what it sent, its tokens, its cursor.
+"""Clearing up after a lower node that is declared no more: its link, what it sent, its tokens, its cursor
+and what was refused of it.
 
 What runs at the node is not touched: it goes on with the last intent it has. Resources go in bounded
 transactions; what a restart interrupted is found again by what is left. A node that is declared again
@@ -13,6 +14,7 @@ from sqlalchemy import ColumnElement, select
 
 from roost.engine.controller import Key
 from roost.engine.credentials import Purpose, revoke
+from roost.link.intake import refused_property
 from roost.link.node import Node, subject
 from roost.store.schema import resources
 from roost.store.store import Store
@@ -75,5 +77,6 @@ class DepartureController:
             node = self.node(name)
             self.finish(tx, name)
             tx.drop_cursor(str(node))
+            tx.drop_property(refused_property(str(node)))
             revoke(tx, subject(node), self.purpose)
         return len(rows)

@@ -36,6 +36,11 @@ TOO_MANY: Key = ("*", "", "")
 T = TypeVar("T")
 
 
+def refused_property(peer: str) -> str:
+    """Where it is remembered what was refused of a peer's stream."""
+    return f"link-refused:{peer}"
+
+
 class Intake:
     """One direction of one session, at the receiver. `load` first, then `take` in order."""
 
@@ -44,7 +49,7 @@ class Intake:
         self._at: tuple[str, int] = ("", 0)
         self._number = 0
         self._seen: set[Key] | None = None
-        self._property = f"link-refused:{peer}"
+        self._property = refused_property(peer)
         self.refused: set[Key] = set()
 
     async def load(self) -> tuple[str, int]:

@@ -273,6 +273,11 @@ class Transaction:
         if done.rowcount == 0:
             self.connection.execute(insert(properties).values(name=name, value=value))
 
+    def drop_property(self, name: str) -> None:
+        """Forget a word."""
+        self.wrote = True
+        self.connection.execute(delete(properties).where(properties.c.name == name))
+
     def next_number(self, counter: str) -> int:
         """The next number of a named counter, from 1."""
         self.wrote = True
