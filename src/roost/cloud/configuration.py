@@ -18,6 +18,7 @@ import msgspec
 
 from roost.cloud.faults import CHANGED_AT
 from roost.engine.controller import Key, StoreController
+from roost.engine.pacing import Pace
 from roost.model import time
 from roost.model.cloud import SUBCLOUD
 from roost.model.configuration import (
@@ -151,6 +152,7 @@ class ConfigurationController(StoreController):
 
     def __init__(self, cloud: str, platform: PlatformPorts) -> None:
         self._cloud, self._platform = cloud, platform
+        self._pace = Pace()
 
     def concerned(self, change: Change) -> Iterable[Key]:
         if change.kind == SUBCLOUD.kind and change.type != "MODIFIED":
@@ -169,6 +171,9 @@ class ConfigurationController(StoreController):
         return [(self._cloud, EVERY)]
 
     def decide(self, tx: Transaction, key: Key) -> float | None:
+        wait = self._pace.wait(EVERY, tx.now) if key[1] == EVERY else 0.0
+        if wait:
+            return wait
         networks = tx.every(PlatformNetwork, self._cloud)
         policies = tx.every(FirewallPolicy, self._cloud)
         platform = platform_of(tx, self._platform)
@@ -177,6 +182,7 @@ class ConfigurationController(StoreController):
             self._write(tx, stored.typed(Host), networks, policies, platform)
         there = {s.name for s in hosts}
         if key[1] == EVERY:
+            self._pace.looked(EVERY, tx.now, len(hosts) + len(policies))
             gone = [s.name for s in tx.select(HOST_CONFIGURATION.kind, self._cloud, origin=HERE)]
         else:
             gone = [key[1]]

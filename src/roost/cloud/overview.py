@@ -8,6 +8,7 @@ import msgspec
 
 from roost.cloud.configuration import ports_by_network, selects
 from roost.engine.controller import Key, StoreController
+from roost.engine.pacing import Pace
 from roost.model import time
 from roost.model.cloud import CLOUD, AlarmCounts, Cloud, HostCounts
 from roost.model.configuration import HOST_CONFIGURATION, HostConfiguration
@@ -29,6 +30,7 @@ class OverviewController(StoreController):
 
     def __init__(self, cloud: str, version: str) -> None:
         self._cloud, self._version = cloud, version
+        self._pace = Pace()
 
     def concerned(self, change: Change) -> Iterable[Key]:
         if change.kind == CLOUD.kind and change.name == self._cloud:
@@ -37,20 +39,21 @@ class OverviewController(StoreController):
             return
         if change.kind in _COUNTED:
             yield ("", "cloud")
-        if change.kind in _CONFIGURED:
+        if change.kind in _CONFIGURED and not _is_own_word(change):
             yield ("", "policies")
 
     def all_keys(self, tx: Transaction) -> Iterable[Key]:
         return [("", "cloud"), ("", "policies")]
 
     def decide(self, tx: Transaction, key: Key) -> float | None:
-        if key[1] == "cloud":
-            self._count(tx)
-        else:
-            self._policies(tx)
+        if wait := self._pace.wait(key[1], tx.now):
+            return wait
+        things = self._count(tx) if key[1] == "cloud" else self._policies(tx)
+        self._pace.looked(key[1], tx.now, things)
         return None
 
-    def _count(self, tx: Transaction) -> None:
+    def _count(self, tx: Transaction) -> int:
+        """Count hosts and alarms; how many there are."""
         cloud = tx.load(Cloud, "", self._cloud)
         hosts = [h.status for h in tx.every(Host, self._cloud)]
         severities = [a.status.severity for a in tx.every(Alarm, self._cloud)]
@@ -73,8 +76,10 @@ class OverviewController(StoreController):
         )
         if status != cloud.status:
             tx.report(msgspec.structs.replace(cloud, status=status))
+        return len(hosts) + len(severities)
 
-    def _policies(self, tx: Transaction) -> None:
+    def _policies(self, tx: Transaction) -> int:
+        """Tell where networks and policies stand; how many things that took."""
         hosts = tx.every(Host, self._cloud)
         networks = tx.every(PlatformNetwork, self._cloud)
         configurations = {c.metadata.name: c for c in tx.every(HostConfiguration, self._cloud)}
@@ -84,12 +89,22 @@ class OverviewController(StoreController):
             if count != network.status.hosts:
                 network_status = msgspec.structs.replace(network.status, hosts=count)
                 tx.report(msgspec.structs.replace(network, status=network_status))
-        for policy in tx.every(FirewallPolicy, self._cloud):
+        policies = tx.every(FirewallPolicy, self._cloud)
+        for policy in policies:
             if policy.spec.subclouds is not None:
                 continue
             status = policy_status(policy, hosts, networks, ports, configurations, time.stamp(tx.now))
             if status != policy.status:
                 tx.report(msgspec.structs.replace(policy, status=status))
+        return len(hosts) + len(networks) + len(configurations) + len(policies)
+
+
+def _is_own_word(change: Change) -> bool:
+    """Whether only the status of a network or policy has changed, which is written here."""
+    if change.type != "MODIFIED" or change.kind not in (FIREWALL_POLICY.kind, PLATFORM_NETWORK.kind):
+        return False
+    now, before = msgspec.json.decode(change.data), change.before()
+    return all(now.get(part) == before.get(part) for part in ("metadata", "spec"))
 
 
 def policy_status(

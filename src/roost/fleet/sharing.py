@@ -7,18 +7,18 @@ are: nothing new flows, nothing is taken away.
 
 Keys are `subcloud/NAME` (all policies for one subcloud), `policy/NAME` (one policy for all) and
 `counts/NAME` (in how many subclouds a policy is in force), so that the cost of a change goes with what
-it concerns: only intent moves copies. Copies are counted at most once in COUNT_SECONDS, however many
-subclouds speak at once.
+it concerns: only intent moves copies. Copies are counted at a pace that goes with their number, however
+many subclouds speak at once.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import UTC, datetime
 
 import msgspec
 
 from roost.engine.controller import Key, StoreController
+from roost.engine.pacing import Pace
 from roost.model import time
 from roost.model.cloud import SUBCLOUD, Subcloud
 from roost.model.codec import encode
@@ -33,10 +33,6 @@ from roost.store.transaction import HERE, Change, Transaction
 
 SHARED_BY = "roost.edge/shared-by"
 """Label of a copy: the cloud whose policy it is."""
-
-
-COUNT_SECONDS = 0.5
-NEVER = datetime.min.replace(tzinfo=UTC)
 
 
 def selects(selector: SubcloudSelector, subcloud: Subcloud) -> bool:
@@ -75,7 +71,7 @@ class SharingController(StoreController):
 
     def __init__(self, cloud: str) -> None:
         self._cloud = cloud
-        self._counted: dict[str, datetime] = {}
+        self._pace = Pace()
 
     def concerned(self, change: Change) -> Iterable[Key]:
         if change.kind == SUBCLOUD.kind:
@@ -102,9 +98,8 @@ class SharingController(StoreController):
                 self._for_policy(tx, name)
                 self._count(tx, name)
             case (_, name):
-                waited = abs((tx.now - self._counted.get(name, NEVER)).total_seconds())
-                if waited < COUNT_SECONDS:
-                    return COUNT_SECONDS - waited
+                if wait := self._pace.wait(name, tx.now):
+                    return wait
                 self._count(tx, name)
         return None
 
@@ -133,10 +128,10 @@ class SharingController(StoreController):
     def _count(self, tx: Transaction, name: str) -> None:
         policy = tx.seek(FirewallPolicy, self._cloud, name)
         if policy is None or policy.spec.subclouds is None:
-            self._counted.pop(name, None)
+            self._pace.forget(name)
             return
-        self._counted[name] = tx.now
-        places = (s.name for s in tx.select(SUBCLOUD.kind))
+        places = [s.name for s in tx.select(SUBCLOUD.kind)]
+        self._pace.looked(name, tx.now, len(places))
         found = (tx.seek(FirewallPolicy, place, copy_name(name, self._cloud)) for place in places)
         status = shared_status(policy, [c for c in found if c is not None], time.stamp(tx.now))
         if status != policy.status:
