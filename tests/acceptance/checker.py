@@ -370,11 +370,12 @@ def problems(
     found = [f"process {p['name']} is {p['state']}" for p in lab["processes"] if p["state"] != "ready"]
     found += [f"the link of {s['name']} is cut" for s in lab["sites"] if s.get("cut")]
     with ThreadPoolExecutor() as pool:
-        sites = dict(zip(SITES, pool.map(lambda site: look(demo, site), SITES), strict=True))
-        probed = list(pool.map(lambda site: packets(demo, sites[site], site), SITES))
-    found += [one for some in probed for one in some]
-    subclouds = demo.kubectl("get", "subclouds", "-o", "json").json()["items"]
-    centre = look(demo)
+        looked = [pool.submit(look, demo, site) for site in SITES]
+        sites = {site: one.result() for site, one in zip(SITES, looked, strict=True)}
+        probed = [pool.submit(packets, demo, view, site) for site, view in sites.items()]
+        centre = look(demo)
+        found += [text for one in probed for text in one.result()]
+    subclouds = list(centre.of("Subcloud", "").values())
     for subcloud in subclouds:
         status, name = subcloud["status"], subcloud["metadata"]["name"]
         if (status["availability"], status["sync"]) != ("online", "in-sync"):
