@@ -82,6 +82,23 @@ def test_dry_run_with_differences(roost: Roost, server: ApiServer, tmp_path: Pat
     assert result.out.splitlines()[-1] == "firewallpolicy/platform configured (dry run)"
     assert LAST_APPLIED not in result.out
     assert policy(server).spec.order == 10
+    alone = roost("apply", "-f", str(file), "--diff")
+    assert (alone.code, alone.err) == (0, "Nothing was changed; without --diff it is applied.\n")
+    assert "-  order: 10\n+  order: 20\n" in alone.out
+    assert policy(server).spec.order == 10
+
+
+def test_a_misspelt_field_is_refused(roost: Roost, server: ApiServer, tmp_path: Path) -> None:
+    file = tmp_path / "site.yaml"
+    file.write_text(POLICY.replace("order: 10", "ordre: 10"))
+    result = roost("apply", "-f", str(file))
+    assert result.code == 1
+    assert 'unknown field "spec.ordre"' in result.err
+    file.write_text(POLICY)
+    assert roost("apply", "-f", str(file)).code == 0
+    file.write_text(POLICY.replace("order: 10", "ordre: 10"))
+    assert 'unknown field "spec.ordre"' in roost("apply", "-f", str(file)).err
+    assert policy(server).spec.order == 10
 
 
 def test_from_standard_input(roost: Roost, server: ApiServer, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -61,6 +61,14 @@ async def test_a_new_policy_is_told_rule_by_rule(store: Store) -> None:
     assert "default of oam: deny (ingress)" in told
 
 
+async def test_a_misspelt_field_is_refused(store: Store) -> None:
+    context = await _cloud(store)
+    body = encode(_policy(SSH))
+    body["spec"]["rulez"] = body["spec"].pop("rules")
+    with pytest.raises(ApiError, match=r'unknown field "spec\.rulez"'):
+        await _plan(context, body)
+
+
 async def test_a_change_is_told_against_what_is_configured(store: Store) -> None:
     context = await _cloud(store)
     await store.save(_policy(SSH))

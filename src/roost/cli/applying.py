@@ -79,6 +79,8 @@ def apply(
                 output.say(f"{_label(step)} {step.verdict} (dry run)")
         if not dry_run and not diff:
             _carry_out(session, steps)
+    if diff and not dry_run:
+        output.note("Nothing was changed; without --diff it is applied.")
     return OK
 
 

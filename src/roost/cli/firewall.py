@@ -77,7 +77,7 @@ def show_plan(
     """
     with opened(connect) as session:
         if file:
-            preview.show(preview.plans_of(session, file), show.output)
+            preview.show(preview.plans_of(session, file, host), show.output)
             return OK
         found, _ = session.client.list_items(
             HOST_CONFIGURATION, session.scope(pick), answers.HostConfiguration

@@ -11,11 +11,13 @@ from roost.cli import answers, output
 from roost.cli.client import Client, path
 from roost.cli.kinds import FIREWALL_POLICY, SUBCLOUD
 from roost.cli.manifests import Document, load
-from roost.cli.problems import Misused, Problem
+from roost.cli.problems import Misused, NotFound, Problem
 from roost.cli.session import Session
 from roost.fleet.sharing import copy_name, selects
 from roost.model.cloud import Subcloud
 from roost.model.firewall import SubcloudSelector
+
+_VERSION = FIREWALL_POLICY.group_path.removeprefix("/apis/")
 
 
 class HostPlan(answers.Answer, frozen=True, kw_only=True):
@@ -44,16 +46,29 @@ class CloudPlan(msgspec.Struct, frozen=True):
     problem: str = ""
 
 
-def plans_of(session: Session, files: tuple[str, ...]) -> list[CloudPlan]:
-    """Plans for every policy in the files, cloud by cloud. Raises Misused, Problem."""
+def plans_of(session: Session, files: tuple[str, ...], host: str = "") -> list[CloudPlan]:
+    """Plans for every policy in the files, cloud by cloud; of one host or all. Raises Misused, Problem."""
     found: list[CloudPlan] = []
     for document in load(files):
         if document.kind != FIREWALL_POLICY.kind:
             raise Misused(
                 f"{document.source}: {document.kind} {document.name} has no plan", "name FirewallPolicies"
             )
+        if document.body["apiVersion"] != _VERSION:
+            raise Misused(
+                f"{document.source}: apiVersion of {document.kind} is {_VERSION}, "
+                f"not {document.body['apiVersion']}"
+            )
         found += _plans(session, document)
-    return found
+    return _only(host, found) if host else found
+
+
+def _only(host: str, plans: list[CloudPlan]) -> list[CloudPlan]:
+    """What concerns the hosts of that name, and what could not be asked. Raises NotFound."""
+    chosen = [msgspec.structs.replace(p, hosts=[h for h in p.hosts if h.host == host]) for p in plans]
+    if not any(p.hosts or p.problem for p in chosen):
+        raise NotFound(f"no cloud that the policies are meant for has a host {host}")
+    return [p for p in chosen if p.hosts or p.problem]
 
 
 def _plans(session: Session, document: Document) -> list[CloudPlan]:

@@ -8,7 +8,7 @@ the words in which the host will tell it. Nothing is stored.
 from __future__ import annotations
 
 from roost.api.context import ApiContext, Subresource
-from roost.api.status import invalid
+from roost.api.status import bad_request, invalid
 from roost.cloud.configuration import PlatformPorts, compile_host, platform_of
 from roost.engine.admission import Refused
 from roost.host.firewall.planning import parse, plan
@@ -44,10 +44,13 @@ def changes(current: FirewallConfiguration | None, wanted: FirewallConfiguration
 
 
 def _candidate(namespace: str, name: str, body: Raw) -> FirewallPolicy | None:
-    """The policy in question; None for its removal. Raises ApiError 422."""
+    """The policy in question; None for its removal. Raises ApiError 400 for unknown fields, and 422."""
     if body.get("spec", {}) is None:
         return None
     raw = {"metadata": {"name": name, "namespace": namespace}, "spec": body.get("spec", {})}
+    if unknown := codec.unknown_fields(FIREWALL_POLICY, raw):
+        named = ", ".join(f'unknown field "{path[:200]}"' for path in unknown[:20])
+        raise bad_request(f"{named}; see kubectl explain {FIREWALL_POLICY.plural}.spec")
     resource, problems = codec.check(FIREWALL_POLICY, raw)
     if not isinstance(resource, FirewallPolicy):
         raise invalid(FIREWALL_POLICY, name, problems)
