@@ -182,6 +182,7 @@ def test_delete_and_list(roost: Roost, server: ApiServer, controller: Host) -> N
     result = roost("host", "list")
     assert (result.code, result.out) == (0, "")
     assert "No hosts; `roost host add NAME` adds one." in result.err
+    assert "No hosts in central match." in roost("host", "list", "-l", "site=north").err
 
 
 def test_documents_while_waiting_are_documents_alone(

@@ -69,6 +69,13 @@ def test_up_with_everything(node: Node, tmp_path: Path) -> None:
     assert "secret" not in repr(node.asked[0])
 
 
+def test_what_is_advertised_has_the_port_that_listens(node: Node) -> None:
+    assert node.run("up", "--link-address", "192.0.2.1:8000", "--advertise", "edge.example") == 0
+    (asked,) = node.asked
+    assert isinstance(asked, UpOptions)
+    assert asked.advertise == (Endpoint("edge.example", 8000),)
+
+
 def test_tokens_from_the_environment_and_standard_input(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ROOST_JOIN_TOKEN", "from-environment")
     assert node.run("agent") == 0

@@ -135,6 +135,7 @@ def test_the_log(roost: Roost, server: ApiServer) -> None:
     late = roost("log", "list", "--since", "2026-11-23T03:02:30Z", "--no-headers").out
     assert late.split()[-1] == "third"
     assert len(roost("log", "list", "--last", "1", "--no-headers").out.splitlines()) == 1
+    assert roost("log", "list", "--last", "-1").code == 2
 
 
 def test_what_since_means() -> None:

@@ -36,6 +36,8 @@ def show_list(session: Session, kind: Kind, pick: Pick, show: Show, *, empty: st
         table, wide=show.output == "wide", namespaces=kind.namespaced and pick.all_namespaces
     )
     where = f" in {scope}" if scope else ""
+    if pick.query():  # the advice for an empty cloud would mislead
+        empty = f"No {kind.plural}{where} match."
     output.print_grid(grid, headers=show.headers, empty=empty or f"No {kind.plural}{where}.")
     return 0
 

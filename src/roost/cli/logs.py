@@ -48,6 +48,8 @@ def list_log(
         roost log list --severity major -A
         roost log list --follow
     """
+    if last < 0:
+        raise Misused(f"--last {last} is no number of entries", "write a number above 0, or 0 for all")
     start = beginning(since, output.now())
     with opened(connect) as session:
         if follow or pick.watch:

@@ -100,7 +100,11 @@ def node_commands(app: App, up: Up, agent: Agent) -> None:
         ] = f"0.0.0.0:{LINK_PORT}",
         advertise: Annotated[
             tuple[str, ...],
-            Parameter(help="Where hosts and subclouds reach this cloud; may be repeated.", metavar="ADDRESS"),
+            Parameter(
+                help="Where hosts and subclouds reach this cloud, ADDRESS[:PORT]; default: the port of "
+                "--link-address; may be repeated.",
+                metavar="ADDRESS",
+            ),
         ] = (),
         join: Join = "",
         database: Annotated[
@@ -126,13 +130,14 @@ def node_commands(app: App, up: Up, agent: Agent) -> None:
         """
         if systemd and foreground:
             raise Misused("--systemd and --foreground exclude each other")
+        link = listening(link_address, LINK_PORT, "--link-address")
         options = UpOptions(
             home=home_of(home),
             name=cloud_name(name),
             mode=mode,
             address=listening(address, API_PORT, "--address"),
-            link_address=listening(link_address, LINK_PORT, "--link-address"),
-            advertise=tuple(endpoint(a, LINK_PORT, "--advertise") for a in advertise),
+            link_address=link,
+            advertise=tuple(endpoint(a, link.port, "--advertise") for a in advertise),
             join=join_token(join),
             database=database_url(database),
             host=not no_host,

@@ -32,7 +32,7 @@ STOPS: tuple[Stop, ...] = (
     Stop("it is an alarm, there and at the centre", "kubectl get alarms -A"),
     Stop("and back", "{roost} --cloud valley host unlock worker-0"),
     Stop("cut a site off", "{roost} demo cut ridge"),
-    Stop("a lost site is one alarm", "{roost} alarm list"),
+    Stop("a lost site is one alarm, after some 10 seconds", "{roost} alarm list"),
     Stop("what runs there goes on; mend the link", "{roost} demo mend ridge"),
     Stop("kill a process; it is started again", "{roost} demo kill valley-controller-0"),
     Stop("what happened meanwhile", "{roost} log list -A"),
