@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import io
+import shutil
 import stat
+import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -208,3 +211,14 @@ def test_removing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     capsys.readouterr()
     assert service.remove(units=systemd.units, running=systemd.running, run=systemd.run) == 0
     assert capsys.readouterr().out == "There is no roost.service.\n"
+
+
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd-analyze is not installed")
+def test_systemd_itself_finds_no_fault_in_the_unit(tmp_path: Path) -> None:
+    """The unit is read by systemd's own parser; running it needs a machine that systemd has booted."""
+    unit = tmp_path / "roost.service"
+    unit.write_text(service.unit_text([sys.executable, "-m", "roost.program", "up"], tmp_path / "a home"))
+    checked = subprocess.run(
+        ["systemd-analyze", "verify", str(unit)], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (checked.returncode, checked.stderr) == (0, "")

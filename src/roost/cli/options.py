@@ -2,7 +2,7 @@
 
 Secrets are never options: a join token comes from a file, standard input, $ROOST_JOIN_TOKEN or a
 prompt; the address of a database, which may hold a password, from a file or $ROOST_DATABASE.
-`node_commands` registers both commands; `program` hands in what they do.
+`node_commands` registers these commands; `program` hands in what they do.
 """
 
 from __future__ import annotations
@@ -158,7 +158,18 @@ def node_commands(app: App, up: Up, agent: Agent) -> None:
         """
         return agent(AgentOptions(home=home_of(home), join=join_token(join), contained=contained))
 
+    def down_command() -> int:
+        """Stop the systemd unit that `roost up --systemd` installed, and remove it. All state is kept.
+
+        For example:
+            roost down
+        """
+        from roost.cli import service
+
+        return service.remove()
+
     app.command(up_command, name="up")
+    app.command(down_command, name="down")
     app.command(agent_command, name="agent")
 
 
