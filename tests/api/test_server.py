@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from roost.api import server
-from roost.api.access import ADMINISTRATORS
+from roost.api.access import ADMINISTRATORS, CALLER
 from roost.api.app import create_app
 from roost.api.context import ApiContext
 from roost.api.through import handler
@@ -311,3 +311,53 @@ async def test_the_way_to_subclouds(store: Store) -> None:
     assert sent[-1].path == "/"
     for name in ("..", "%00", "a%2fb", "a" * 64, "A"):
         (await client.get(f"/clouds/{name}/apis")).refused(404, "can't be the name of a cloud")
+
+
+async def test_a_client_that_leaves_before_the_body_ends_the_call_to_the_subcloud(store: Store) -> None:
+    ended: list[str] = []
+
+    class Body:
+        def __aiter__(self) -> AsyncIterator[bytes]:
+            return self
+
+        async def __anext__(self) -> bytes:
+            await asyncio.Event().wait()
+            raise StopAsyncIteration
+
+        async def aclose(self) -> None:
+            ended.append("harbor")
+
+    async def call(cloud: str, request: exchange.Request) -> exchange.Response:
+        value = "\u2026" if request.path == "/odd" else "text/plain"
+        return exchange.Response(200, [("content-type", value)], Body())
+
+    app = create_app(ApiContext(store=store, cloud="central", call_cloud=call))
+
+    async def ask(path: str) -> None:
+        async def gone(message: object) -> None:
+            raise OSError("the client is gone")
+
+        came = [{"type": "http.request", "body": b"", "more_body": False}]
+
+        async def receive() -> dict[str, object]:
+            if not came:
+                await asyncio.Event().wait()
+            return came.pop()
+
+        scope = {
+            "type": "http",
+            "method": "GET",
+            "path": f"/clouds/harbor{path}",
+            "raw_path": f"/clouds/harbor{path}".encode(),
+            "query_string": b"",
+            "headers": [],
+            CALLER: exchange.Caller("ada", [ADMINISTRATORS]),
+        }
+        with contextlib.suppress(Exception):
+            async with asyncio.timeout(5):
+                await app(scope, receive, gone)
+
+    await ask("/apis")
+    assert ended == ["harbor"]
+    await ask("/odd")
+    assert ended == ["harbor", "harbor"]

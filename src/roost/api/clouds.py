@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-
 from starlette.requests import Request
 from starlette.responses import StreamingResponse
+from starlette.types import Receive, Scope, Send
 
 from roost.api import bodies
 from roost.api.context import ApiContext
@@ -62,8 +61,27 @@ async def forward(
         answer = await context.call_cloud(name, sent)
     except exchange.Unreachable as error:
         raise unreachable(name, error.reason) from error
-    headers = {k: v for k, v in answer.headers if k.lower() not in _STAYS}
-    return StreamingResponse(_body(answer), answer.status, headers=headers)
+    try:
+        return _Forwarded(answer)
+    except ValueError:
+        await answer.aclose()
+        raise
+
+
+class _Forwarded(StreamingResponse):
+    """An answer as it comes through the link. It is ended at both ends however the client leaves, also
+    before the first of its body: what is not ended would take up one of the link's calls."""
+
+    def __init__(self, answer: exchange.Response) -> None:
+        headers = {k: v for k, v in answer.headers if k.lower() not in _STAYS}
+        super().__init__(answer.body, answer.status, headers=headers)
+        self._answer = answer
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            await self._answer.aclose()
 
 
 def unreachable(name: str, reason: str) -> ApiError:
@@ -83,13 +101,3 @@ def unreachable(name: str, reason: str) -> ApiError:
         details={"name": name, "group": GROUP, "kind": "subclouds"},
         headers={"Warning": warning(message)},
     )
-
-
-async def _body(answer: exchange.Response) -> AsyncIterator[bytes]:
-    try:
-        async for chunk in answer.body:
-            yield chunk
-    finally:
-        close = getattr(answer.body, "aclose", None)
-        if close is not None:
-            await close()

@@ -37,7 +37,7 @@ from roost.link.errors import LinkError
 from roost.link.identity import FACTS_FILE
 from roost.link.identity import load as load_identity
 from roost.link.lower import Backoff, LowerLink, TlsDialer
-from roost.link.node import BadNode, Node
+from roost.link.node import Node
 from roost.link.node import host as host_node
 from roost.link.node import subcloud as subcloud_node
 from roost.link.upper import LocalDialer, UpperLink
@@ -184,11 +184,7 @@ class CloudRole:
         return [_joined(reached, port)]
 
     async def _call_cloud(self, cloud: str, request: exchange.Request) -> exchange.Response:
-        try:
-            node = subcloud_node(cloud)
-        except BadNode as error:
-            raise exchange.Unreachable(cloud[:63], "no cloud can have that name") from error
-        return await self._upper.call(node, request)
+        return await self._upper.call(subcloud_node(cloud), request)
 
     def _make_uplink(self, api: Api) -> None:
         if not (self._home.uplink / FACTS_FILE).exists():
