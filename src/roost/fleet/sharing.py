@@ -147,6 +147,9 @@ class SharingController(StoreController):
         if current is None:
             tx.create(encode(wanted))
             return
+        if current.origin != HERE:
+            # The site has one of its own of this name: its home is there, and it is not ours to write.
+            return
         new = encode(wanted)
         metadata = {**current.raw["metadata"], "labels": dict(wanted.metadata.labels)}
         tx.replace({**current.raw, "metadata": metadata, "spec": new["spec"]})

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import math
 from collections.abc import Awaitable, Callable
 from datetime import datetime
 
@@ -44,6 +43,7 @@ INVENTORY_SECONDS = 300.0
 SAMPLE_SECONDS = 5.0
 LONGEST_WAIT = 60.0
 PROBE_PAUSE = 1.0
+RESTART_AGAIN = 600.0
 
 Probe = Callable[[], Awaitable[None]]
 """Dials the agent's link anew and makes a round trip on it; raises when that fails."""
@@ -256,7 +256,8 @@ class Agent:
         now = asyncio.get_running_loop().time()
         if configuration.spec.reboot_from != self._machine.boot_id or now < self._restart_not_before:
             return
-        self._restart_not_before = math.inf
+        # One that was accepted and then did not happen is asked for again.
+        self._restart_not_before = now + RESTART_AGAIN
         self._log.info("restarting the machine, as told")
         try:
             await self._machine.restart()
@@ -316,6 +317,10 @@ class Agent:
             result = await work
         except (Unavailable, Overloaded) as error:
             self._log.warning("the agent's store failed", reason=str(error))
+            return None
+        except msgspec.ValidationError as error:
+            # A machine may have what nobody thought of; its agent must go on keeping its rules in force.
+            self._log.error("what was observed does not fit the model", reason=str(error))
             return None
         return result if isinstance(result, float) else 0.0
 

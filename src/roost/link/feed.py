@@ -115,10 +115,18 @@ class Feed:
                 log.error("link.feed", reason=str(error))
                 await asyncio.sleep(RETRY)
             except (Compacted, FutureRevision):
-                self.position = self.store.revision
-                for group in self._subscriptions.values():
-                    for subscription in group:
-                        subscription.restart(self.position)
+                self._restart_all()
+            except Exception:
+                # Sessions would stall with their heartbeats going on: let each read the store itself.
+                log.exception("link.feed-failed")
+                self._restart_all()
+                await asyncio.sleep(RETRY)
+
+    def _restart_all(self) -> None:
+        self.position = self.store.revision
+        for group in self._subscriptions.values():
+            for subscription in group:
+                subscription.restart(self.position)
 
     def _spread(self, batch: Batch) -> None:
         # The position moves first: a queue that is drained stands at the feed's position.

@@ -5,8 +5,6 @@ that it enrolled for still stands, told by its uid.
 
 from __future__ import annotations
 
-import hashlib
-
 from roost.link.errors import Refused
 from roost.link.node import Node
 from roost.model.cloud import SUBCLOUD
@@ -15,12 +13,7 @@ from roost.store.transaction import Transaction
 
 
 def _property(node: Node) -> str:
-    # Named by a digest where the name would be too long for the column.
-    text = f"enrolled:{node}"
-    if len(text) <= 63:
-        return text
-
-    return f"enrolled:{hashlib.sha256(text.encode()).hexdigest()[:48]}"
+    return f"enrolled:{node}"
 
 
 def _declared(tx: Transaction, node: Node) -> str:
