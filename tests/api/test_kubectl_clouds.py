@@ -11,6 +11,7 @@ from typing import Any
 
 from roost.api.through import handler
 from roost.link import exchange
+from roost.model.meta import API_VERSION
 from tests.api.client import host
 from tests.api.test_kubectl import rows
 from tests.support import kubectl
@@ -32,10 +33,14 @@ def test_subcloud_through_the_centre(tmp_path: Path, version: str) -> None:
 
         with ApiServer(_made(tmp_path / "centre"), call_cloud=call) as centre:
             pair = centre.authority.client("admin", "roost:administrators")
+            ridge = json.dumps({"apiVersion": API_VERSION, "kind": "Subcloud", "metadata": {"name": "ridge"}})
+            program = kubectl.program(version) or ""
+            config = centre.kubeconfig(pair)
+            made = centre.kubectl("create", "-f", "-", program=program, kubeconfig=config, stdin=ridge)
+            assert made.returncode == 0, made.stderr
             config = centre.kubeconfig(pair, server=f"{centre.url}/clouds/harbor")
             text = config.read_text().replace('"namespace": "central"', '"namespace": "harbor"')
             config.write_text(text)
-            program = kubectl.program(version) or ""
 
             def run(*arguments: str, stdin: str = "") -> str:
                 done = centre.kubectl(*arguments, program=program, kubeconfig=config, stdin=stdin)
@@ -50,6 +55,9 @@ def test_subcloud_through_the_centre(tmp_path: Path, version: str) -> None:
             config.write_text(text.replace("/clouds/harbor", "/clouds/ridge"))
             done = centre.kubectl("get", "hosts", program=program, kubeconfig=config)
             assert "cloud ridge can't be reached: its link has been down since noon" in done.stderr
+            config.write_text(text.replace("/clouds/harbor", "/clouds/rigde"))
+            done = centre.kubectl("get", "hosts", program=program, kubeconfig=config)
+            assert "cloud central has no subcloud rigde" in done.stderr
 
 
 def watch_through(centre: ApiServer, program: str | Path, config: Path) -> None:

@@ -298,6 +298,9 @@ async def test_the_way_to_subclouds(store: Store) -> None:
         return exchange.Response(200, [("content-type", "text/plain"), ("connection", "close")], body())
 
     client = Client(create_app(ApiContext(store=store, cloud="central", call_cloud=call)))
+    (await client.get("/clouds/lost/apis")).refused(404, "cloud central has no subcloud lost")
+    lost = {"metadata": {"name": "lost"}}
+    assert (await client.send("POST", "/apis/roost.edge/v1/subclouds", lost)).status == 201
     answer = await client.send("POST", "/clouds/harbor/apis/x?a=b%20c", {"d": 1}, accept="text/plain")
     assert (answer.status, answer.body) == (200, b"one,two") and "connection" not in answer.headers
     assert sent[0].path == "/apis/x?a=b%20c" and sent[0].body == b'{"d":1}' and sent[0].method == "POST"

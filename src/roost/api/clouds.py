@@ -35,7 +35,11 @@ _STAYS = frozenset(
 async def forward(
     context: ApiContext, request: Request, caller: exchange.Caller, name: str
 ) -> StreamingResponse:
-    """Send the request on and stream the answer back; raises ApiError 404 and 503."""
+    """Send the request on and stream the answer back; raises ApiError 404 and 503.
+
+    Only when the way is closed is it asked whether such a subcloud is declared at all: a name that is
+    misspelt gets the truth, and what works costs no look-up.
+    """
     if context.call_cloud is None:
         raise ApiError(
             404, f"cloud {name[:63]!r} can't be reached from here: {context.cloud} has no subclouds"
@@ -60,6 +64,8 @@ async def forward(
     try:
         answer = await context.call_cloud(name, sent)
     except exchange.Unreachable as error:
+        if not await context.store.read(lambda tx: tx.find("Subcloud", "", name) is not None):
+            raise unknown(context.cloud, name) from error
         raise unreachable(name, error.reason) from error
     try:
         return _Forwarded(answer)
@@ -82,6 +88,17 @@ class _Forwarded(StreamingResponse):
             await super().__call__(scope, receive, send)
         finally:
             await self._answer.aclose()
+
+
+def unknown(cloud: str, name: str) -> ApiError:
+    """404 for a name that no subcloud has; with a warning, as `unreachable`."""
+    message = f"cloud {cloud} has no subcloud {name}; see kubectl get subclouds"
+    return ApiError(
+        404,
+        message,
+        details={"name": name, "group": GROUP, "kind": "subclouds"},
+        headers={"Warning": warning(message)},
+    )
 
 
 def unreachable(name: str, reason: str) -> ApiError:
