@@ -81,7 +81,11 @@ def test_a_raised_reading_tells_use_and_threshold() -> None:
     monitors.see(sample(memory=84.7))
     reading = monitors.get("memory")
     assert reading is not None
-    assert reading.message == "use is 84 percent, threshold 80 percent"
+    assert reading.message == "memory use is 84 percent, threshold 80 percent"
+    monitors.see(sample(filesystems={"/": 95.0}))
+    filesystem = monitors.get("filesystem", "/")
+    assert filesystem is not None
+    assert filesystem.message.startswith("filesystem / use is 95 percent")
     assert (reading.value, reading.since) == (84.0, "t1")
 
 
@@ -104,7 +108,7 @@ def test_a_new_threshold_within_a_level_mends_the_message_and_keeps_since() -> N
     monitors.see(sample(memory=85.0))
     reading = monitors.get("memory")
     assert reading is not None
-    assert (reading.message, reading.since) == ("use is 85 percent, threshold 70 percent", "t1")
+    assert (reading.message, reading.since) == ("memory use is 85 percent, threshold 70 percent", "t1")
 
 
 def test_a_spike_of_the_processor_raises_nothing() -> None:

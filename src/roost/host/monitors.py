@@ -200,7 +200,9 @@ def _use(past: _Past, key: Key, seen: float | Unread, threshold: Threshold, hyst
     if level in ("normal", "unknown"):
         return past.reading(key, level, value, "")
     limit = getattr(threshold, level)
-    return past.reading(key, level, value, f"use is {value:.0f} percent, threshold {limit} percent")
+    # An alarm shows this alone: it says what is used.
+    what = " ".join(filter(None, key))
+    return past.reading(key, level, value, f"{what} use is {value:.0f} percent, threshold {limit} percent")
 
 
 def _key(reading: Reading) -> Key:

@@ -22,6 +22,12 @@ PORT = 7443
 
 demo = App(name="demo", help="A central cloud and three subclouds on this machine; try everything on it.")
 Directory = Annotated[Path, Parameter(help="Folder that holds the demo's state.")]
+Port = Annotated[
+    int,
+    Parameter(help="Where the central cloud is reached on this machine; the next free one if it is taken."),
+]
+Site = Annotated[str, Parameter(name="SITE", help="A site, as `roost demo status` lists them.")]
+Process = Annotated[str, Parameter(name="PROCESS", help="A process, as `roost demo status` lists them.")]
 _HERE = Path(DIRECTORY)
 
 
@@ -32,17 +38,12 @@ def register(app: App) -> None:
 
 @demo.default
 @demo.command
-def run(*, directory: Directory = _HERE, port: int = PORT) -> int:
+def run(*, directory: Directory = _HERE, port: Port = PORT) -> int:
     """Start the demo and keep it up until Ctrl-C, which leaves nothing behind.
 
-    Examples:
+    For example:
         roost demo
         roost demo run --port 8443
-
-    Parameters
-    ----------
-    port
-        Where kubectl reaches the central cloud on this machine; the next free one if it is taken.
     """
     from roost.cli.demo import story
     from roost.sim.lab.ground import prepare
@@ -113,11 +114,17 @@ def status(*, directory: Directory = _HERE) -> int:
 
 @demo.command
 def cut(
-    site: str, /, *, direction: Literal["both", "up", "down"] = "both", directory: Directory = _HERE
+    site: Site,
+    /,
+    *,
+    direction: Annotated[
+        Literal["both", "up", "down"], Parameter(help="Which way is lost; up: what the site sends.")
+    ] = "both",
+    directory: Directory = _HERE,
 ) -> int:
     """Cut a site's link to the centre, silently, as a dead radio link would.
 
-    Examples:
+    For example:
         roost demo cut ridge
     """
     from roost.sim.lab import control
@@ -126,10 +133,10 @@ def cut(
 
 
 @demo.command
-def mend(site: str, /, *, directory: Directory = _HERE) -> int:
+def mend(site: Site, /, *, directory: Directory = _HERE) -> int:
     """Mend a site's link.
 
-    Examples:
+    For example:
         roost demo mend ridge
     """
     from roost.sim.lab import control
@@ -138,10 +145,10 @@ def mend(site: str, /, *, directory: Directory = _HERE) -> int:
 
 
 @demo.command
-def kill(process: str, /, *, directory: Directory = _HERE) -> int:
+def kill(process: Process, /, *, directory: Directory = _HERE) -> int:
     """Kill a process (SIGKILL); the demo starts it again.
 
-    Examples:
+    For example:
         roost demo kill valley-worker-0
         roost demo kill centre
     """
@@ -151,7 +158,7 @@ def kill(process: str, /, *, directory: Directory = _HERE) -> int:
 
 
 @demo.command
-def pause(process: str, /, *, directory: Directory = _HERE) -> int:
+def pause(process: Process, /, *, directory: Directory = _HERE) -> int:
     """Stop a process where it stands (SIGSTOP), until `roost demo resume`."""
     from roost.sim.lab import control
 
@@ -159,7 +166,7 @@ def pause(process: str, /, *, directory: Directory = _HERE) -> int:
 
 
 @demo.command
-def resume(process: str, /, *, directory: Directory = _HERE) -> int:
+def resume(process: Process, /, *, directory: Directory = _HERE) -> int:
     """Let a paused process go on."""
     from roost.sim.lab import control
 
@@ -172,7 +179,7 @@ def execute(
 ) -> NoReturn:
     """Run a command inside a host of the demo.
 
-    Examples:
+    For example:
         roost demo exec harbor-controller-0 -- ip addr
         roost demo exec valley-worker-0 -- bash
     """
