@@ -106,6 +106,24 @@ def test_a_certificate_names_exactly_one_node(uris: list[str]) -> None:
         pki.only_node(uris)
 
 
+@pytest.mark.parametrize("content", [b"", b"junk", "without its key"])
+def test_a_server_file_that_can_not_be_read_is_made_again(tmp_path: Path, content: bytes | str) -> None:
+    authority, path = pki.Authority.create("central", NOW), tmp_path / "link.pem"
+    made = pki.server_file(authority, path, ["192.0.2.1"], NOW, 30 * DAY).read_bytes()
+    path.write_bytes(content if isinstance(content, bytes) else made[made.index(b"-----BEGIN CERTIFICATE") :])
+    again = pki.server_file(authority, path, ["192.0.2.1"], NOW, 30 * DAY).read_bytes()
+    assert b"PRIVATE KEY" in again and b"BEGIN CERTIFICATE" in again
+
+
+@pytest.mark.parametrize("name", ["ca.key", "ca.crt"])
+def test_a_broken_authority_is_said_so_and_left(tmp_path: Path, name: str) -> None:
+    pki.Authority.open(tmp_path, "central", NOW)
+    (tmp_path / name).write_bytes(b"junk")
+    with pytest.raises(pki.BadCertificate, match=r"no usable authority.*from a backup"):
+        pki.Authority.open(tmp_path, "central", NOW)
+    assert (tmp_path / name).read_bytes() == b"junk"
+
+
 def test_a_server_certificate_is_kept_until_its_names_change_or_it_ages(tmp_path: Path) -> None:
     authority, path = pki.Authority.create("central", NOW), tmp_path / "link.pem"
 
@@ -251,8 +269,14 @@ def streamed() -> bytes:
         streamed(),
         bytes(9 * 1024 * 1024),
         b"\0" + b"\x90",
+        b"\0\x81\xa1x" + b"\x91" * 100_000,
+        b"\0\x83\xa4type\xa7goodbye\xa6reason\xa2\xff\xfe",
+        b"\0\x81\xa4type\xa2\xff\xfe",
     ],
-    ids=["empty", "packing", "nothing", "junk", "field", "zstd", "bomb", "unsized", "large", "list"],
+    ids=[
+        *["empty", "packing", "nothing", "junk", "field", "zstd", "bomb", "unsized", "large", "list"],
+        *["deep", "no text", "no type"],
+    ],
 )
 def test_bad_frames_are_refused(frame: bytes) -> None:
     with pytest.raises(BadMessage):

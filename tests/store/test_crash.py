@@ -176,3 +176,23 @@ async def test_a_place_where_no_file_can_be_is_unavailable(tmp_path: Path) -> No
     with pytest.raises(Unavailable, match="file"):
         await Store.open(database.sqlite_url(tmp_path / "file" / "roost.db"))
     assert (tmp_path / "file").read_text() == ""
+
+
+async def test_a_database_whose_file_is_deleted_takes_no_more_writes(tmp_path: Path) -> None:
+    path = tmp_path / "roost.db"
+    async with opened(database.sqlite_url(path)) as store:
+        await store.transact(lambda tx: tx.create(raw("Host", "h")))
+        path.rename(tmp_path / "away.db")
+        with pytest.raises(Unavailable, match=r"roost\.db was deleted or replaced"):
+            await store.transact(lambda tx: tx.create(raw("Host", "g")))
+        assert await store.read(lambda tx: tx.count("Host")) == 1
+        (tmp_path / "away.db").rename(path)
+        await store.transact(lambda tx: tx.create(raw("Host", "g")))
+        assert [c.revision for c in await history(store)] == [1, 2]
+
+
+async def test_a_file_that_is_no_database_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "roost.db"
+    path.write_bytes(b"junk" * 5000)
+    with pytest.raises(Unavailable, match=r"roost\.db: file is not a database"):
+        await Store.open(database.sqlite_url(path))

@@ -325,7 +325,7 @@ def _decoded(entry: Entry) -> Raw | Refuse:
         return Refuse(f"it has {len(entry.data)} bytes, the limit is {ENTRY_LIMIT}")
     try:
         raw: Any = msgspec.json.decode(entry.data)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
         return Refuse(f"it is not JSON: {error}")
     meta = raw.get("metadata") if isinstance(raw, dict) else None
     if not isinstance(meta, dict):

@@ -77,6 +77,8 @@ class Intake:
         return refused
 
     def _check(self, batch: Entries, store_id: str) -> None:
+        if not 0 <= batch.upto < 2**63:
+            raise BadMessage(f"a batch up to {batch.upto}, which is no revision")
         if batch.number != self._number + 1:
             raise BadMessage(f"batch {batch.number} follows batch {self._number}")
         if batch.snapshot == "none":

@@ -235,23 +235,20 @@ def unpack(frame: bytes) -> AnyMessage | None:
     """The message of a frame; None for a type that only newer versions know. Raises BadMessage."""
     body = _plain(frame)
     try:
-        return _decoder.decode(body)
-    except msgspec.ValidationError as error:
-        if _is_newer(body):
-            return None
-        raise BadMessage(str(error)) from None
-    except msgspec.DecodeError as error:
+        return _known(body)
+    except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
         raise BadMessage(str(error)) from None
 
 
-def _is_newer(body: bytes) -> bool:
-    """Whether this is a message of a type that we do not know."""
+def _known(body: bytes) -> AnyMessage | None:
     try:
+        return _decoder.decode(body)
+    except msgspec.ValidationError:
         raw = msgspec.msgpack.decode(body)
-    except msgspec.DecodeError:
-        return False
-    kind = raw.get("type") if isinstance(raw, dict) else None
-    return isinstance(kind, str) and kind not in _KNOWN
+        kind = raw.get("type") if isinstance(raw, dict) else None
+        if isinstance(kind, str) and kind not in _KNOWN:
+            return None
+        raise
 
 
 def _plain(frame: bytes) -> bytes:

@@ -13,6 +13,7 @@ a lower end does so only to enrol and to renew.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import ipaddress
 import ssl
@@ -85,7 +86,12 @@ class Authority:
         """The authority kept in `directory` (ca.key, ca.crt), made there if there is none."""
         key_file, certificate_file = directory / "ca.key", directory / "ca.crt"
         if key_file.exists() and certificate_file.exists():
-            return cls(_certificate(certificate_file.read_bytes()), _key(key_file.read_bytes()))
+            try:
+                return cls(_certificate(certificate_file.read_bytes()), _key(key_file.read_bytes()))
+            except BadCertificate as error:
+                raise BadCertificate(
+                    f"{directory} holds no usable authority: {error}; put both files back from a backup"
+                ) from error
         if certificate_file.exists():
             raise BadCertificate(
                 f"{certificate_file} is there but {key_file} is not; put the key back from a backup"
@@ -241,10 +247,14 @@ def server_file(
     wanted = sorted(set(names))
     note = path.with_suffix(".names")
     if path.exists() and note.exists() and note.read_text() == f"{authority.pin} {' '.join(wanted)}":
-        found = _certificate(path.read_bytes())
-        begin = found.not_valid_before_utc + BACKDATE
-        if begin <= now + BACKDATE and now < begin + (found.not_valid_after_utc - begin) * 2 / 3:
-            return path
+        # A file that can't be read is like none: all that is in it can be made again.
+        with contextlib.suppress(BadCertificate):
+            pem = path.read_bytes()
+            found = _certificate(pem)
+            _key(pem)
+            begin = found.not_valid_before_utc + BACKDATE
+            if begin <= now + BACKDATE and now < begin + (found.not_valid_after_utc - begin) * 2 / 3:
+                return path
     issued = authority.issue_server(wanted, now, lifetime)
     note.unlink(missing_ok=True)
     write_private(path, issued.key + issued.certificate)

@@ -21,7 +21,10 @@ import structlog
 from structlog.typing import EventDict
 
 from roost import __version__
+from roost.link.errors import LinkError
+from roost.link.node import BadNode
 from roost.program.home import Home, Settings, StartError
+from roost.store.errors import StoreError
 
 RESTART = 75
 OPEN_FILES = 20_000
@@ -115,7 +118,7 @@ def _explain(error: BaseException | None) -> None:
     """Say why in one line; the whole story for what nobody foresaw."""
     while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
         error = error.exceptions[0]
-    if isinstance(error, StartError | OSError):
+    if isinstance(error, StartError | OSError | StoreError | LinkError | BadNode):
         print(f"roost: {error}", file=sys.stderr)
     elif error is not None:
         structlog.get_logger("roost.program").error("ended by an error", exc_info=error)

@@ -52,6 +52,18 @@ def open_engine(url: str, *, pool_size: int = 3) -> Engine:
     return engine
 
 
+def file_of(engine: Engine) -> tuple[int, int] | None:
+    """Which file the path of a SQLite database leads to now; None when to none, or it is no file."""
+    path = engine.url.database or ""
+    if engine.dialect.name != "sqlite" or path in ("", ":memory:"):
+        return None
+    try:
+        found = Path(path).stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
 @cache
 def _sqlite_dialect() -> Dialect:
     """One for all stores of a process: compiled statements, almost a megabyte of them, are kept per

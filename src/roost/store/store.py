@@ -109,6 +109,7 @@ class Store:
         self.revision = 0
         self._compacted = 0
         self._history_bytes = 0
+        self._file: tuple[int, int] | None = None
 
     @classmethod
     async def open(
@@ -130,7 +131,8 @@ class Store:
         except BaseException as error:
             await store.close()
             if isinstance(error, SQLAlchemyError):
-                raise _unavailable(error) from error
+                where = engine.url.render_as_string(hide_password=True)
+                raise Unavailable(f"{where}: {_unavailable(error).cause}") from error
             raise
         return store
 
@@ -215,6 +217,7 @@ class Store:
 
     def _start(self) -> None:
         database.migrate(self._engine)
+        self._file = database.file_of(self._engine)
         with self._engine.begin() as connection:
             if (
                 connection.execute(select(counters.c.value).where(counters.c.name == "revision")).first()
@@ -238,11 +241,20 @@ class Store:
                 done = self._run(batch, connection)
                 grown = self._history_bytes + sum(len(c.data) + len(c.previous) for c in done)
                 kept = self._compact(connection, done[-1].revision, grown) if done else _Kept(0, grown)
+                self._check_file()
         except SQLAlchemyError as error:
             raise _unavailable(error) from error
         self._compacted = max(self._compacted, kept.after)
         self._history_bytes = kept.bytes
         return done
+
+    def _check_file(self) -> None:
+        """A database whose file is gone still takes writes, which nobody would ever find again."""
+        if database.file_of(self._engine) != self._file:
+            raise Unavailable(
+                f"{self._engine.url.database} was deleted or replaced while it was in use; "
+                "bring it back, and start Roost again"
+            )
 
     def _run(self, batch: list[_Waiting], connection: Connection) -> list[Change]:
         # Reading with a lock, not writing: a transaction that changes nothing costs no sync to disk.
