@@ -140,5 +140,5 @@ def _line(entry: answers.LogEntry) -> Text:
     status = entry.status
     line = Text(f"{_clock(status.time)}  ")
     line.append(f"{status.severity:<8}", tables.style_of(status.severity))
-    line.append(f"  {status.source}  {status.entity}  {status.text}")
+    line.append(f"  {status.source:<20}  {status.event:<21}  {status.entity}  {status.text}")
     return line
