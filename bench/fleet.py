@@ -24,11 +24,18 @@ from bench.client import MERGE_PATCH, Client, access, is_ready
 from bench.figures import RUNS, Row
 from bench.process import free_port, memory, processor_seconds, roost, running, wait_for
 from roost.link.lower import Backoff
+from roost.link.node import subcloud as subcloud_node
 from roost.link.pki import Authority
 from roost.link.session import Timing
+from roost.model.cloud import Subcloud, SubcloudSpec
+from roost.model.meta import Metadata
+from roost.program.enrolments import remember_enrolment
 from roost.sim.cloud import World
 from roost.sim.fleet import seldom_collect
-from roost.sim.subcloud import Above, SimulatedSubcloud, SitePlan, open_all
+from roost.sim.subcloud import Above, SimulatedSubcloud, SitePlan, open_all, site_name
+from roost.store.database import sqlite_url
+from roost.store.store import Store
+from roost.store.transaction import Transaction
 
 SUBCLOUDS = 200
 NAME = "central"
@@ -67,7 +74,28 @@ def _once(directory: Path, found: Found) -> None:
     up += ["--address", f"127.0.0.1:{free_port()}", "--link-address", f"127.0.0.1:{link}"]
     with running(up, log) as process:
         wait_for(lambda: is_ready(home / "kubeconfig"), process, log)
+    # Declared and enrolled while nobody runs there: the door takes two enrolments a second.
+    asyncio.run(_enrol(home))
+    with running(up, log) as process:
+        wait_for(lambda: is_ready(home / "kubeconfig"), process, log)
         asyncio.run(_Run(directory, home, link, process, found).run())
+
+
+async def _enrol(home: Path) -> None:
+    """Declare every subcloud in the centre's store, and remember that it has enrolled."""
+
+    def work(tx: Transaction) -> None:
+        for n in range(SUBCLOUDS):
+            name = site_name(n)
+            spec = SubcloudSpec(management_state="managed")
+            tx.save(Subcloud(metadata=Metadata(name=name), spec=spec))
+            remember_enrolment(tx, subcloud_node(name), {})
+
+    store = await Store.open(sqlite_url(home / "cloud.db"))
+    try:
+        await store.transact(work)
+    finally:
+        await store.close()
 
 
 class _Run:
@@ -90,18 +118,12 @@ class _Run:
         )
         above = Above(name=NAME, endpoint=f"127.0.0.1:{self._link}")
         sites = [SimulatedSubcloud(n, world, above, SitePlan(cut=True)) for n in range(SUBCLOUDS)]
-        async with Client(access(self._home / "kubeconfig")) as self._client:
-            try:
-                await self._declare(sites)
-                await open_all(sites)
+        try:
+            await open_all(sites)
+            async with Client(access(self._home / "kubeconfig")) as self._client:
                 await self._measure(sites)
-            finally:
-                await asyncio.gather(*(site.close() for site in sites))
-
-    async def _declare(self, sites: list[SimulatedSubcloud]) -> None:
-        for site in sites:
-            subcloud = {"metadata": {"name": site.name}, "spec": {"managementState": "managed"}}
-            await self._client.good("POST", f"{GROUP}/subclouds", _body("Subcloud", subcloud))
+        finally:
+            await asyncio.gather(*(site.close() for site in sites))
 
     async def _measure(self, sites: list[SimulatedSubcloud]) -> None:
         resident = memory(self._process.pid).resident

@@ -51,7 +51,7 @@ class SimulatedSubcloud:
     """One site: `open` starts it, `close` ends it; `cut` and `mend` its way to the centre."""
 
     def __init__(self, number: int, world: World, above: Above, plan: SitePlan) -> None:
-        self.number, self.name = number, f"site-{number:04d}"
+        self.number, self.name = number, site_name(number)
         self._world, self._above, self._plan = world, above, plan
         self.cloud = SimulatedCloud(world, self.name)
         self.way: SeverableDialer
@@ -153,6 +153,11 @@ async def open_all(sites: Iterable[SimulatedSubcloud]) -> None:
     async with asyncio.TaskGroup() as group:
         for site in sites:
             group.create_task(opened(site))
+
+
+def site_name(number: int) -> str:
+    """Name of a site."""
+    return f"site-{number:04d}"
 
 
 def host_name(number: int) -> str:
