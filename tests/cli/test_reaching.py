@@ -64,7 +64,8 @@ def test_where_it_is_looked_for(tmp_path: Path) -> None:
     default = put(tmp_path / "home" / "kubeconfig", CONFIG)
     assert kubeconfig.locate("", home, tmp_path) == default
     demo = put(tmp_path / ".demo" / "kubeconfig", CONFIG)
-    assert kubeconfig.locate("", home, tmp_path) == demo
+    assert kubeconfig.locate("", {}, tmp_path) == demo
+    assert kubeconfig.locate("", home, tmp_path) == default, "a home that is named comes before the demo"
     kube, own = put(tmp_path / "kube", CONFIG), put(tmp_path / "own", CONFIG)
     assert kubeconfig.locate("", {**home, "KUBECONFIG": f"/nowhere:{kube}"}, tmp_path) == kube
     assert (

@@ -109,10 +109,12 @@ def locate(explicit: str, environment: Mapping[str, str], directory: Path) -> Pa
         if paths:
             found = next((p for p in paths if p.is_file()), paths[0])
             return _existing(found, f"${variable}")
+    default = roost_home(environment) / "kubeconfig"
+    if environment.get("ROOST_HOME") and default.is_file():
+        return default
     demo = directory / ".demo" / "kubeconfig"
     if demo.is_file() and demo.stat().st_uid == os.geteuid():
         return demo
-    default = roost_home(environment) / "kubeconfig"
     if default.is_file():
         return default
     raise Misused(

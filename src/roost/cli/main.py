@@ -23,7 +23,7 @@ HELP = """\
 Edge clouds: machines made clouds, clouds made one fleet.
 
 Clouds and credentials come from a kubeconfig: --kubeconfig, $ROOST_KUBECONFIG, $KUBECONFIG, \
-./.demo/kubeconfig or $ROOST_HOME/kubeconfig (~/.roost/kubeconfig), whichever is found first.
+$ROOST_HOME/kubeconfig, ./.demo/kubeconfig or ~/.roost/kubeconfig, whichever is found first.
 
 Exit codes: 0 done, 1 refused or failed, 2 wrong usage, 3 no answer, 4 not found, 5 denied, \
 6 timed out waiting, 130 interrupted.
