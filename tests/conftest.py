@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+# Imported here, for its plugin does so after the tests otherwise, where CPython 3.11 can fail to parse it.
+import hypothesis  # noqa: F401
 import pytest
 
 from roost.store.store import Store
