@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help install demo test acceptance lint bench lock clean
+.PHONY: help install demo test acceptance coverage lint bench lock clean
 
 help: ## Say what there is.
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -29,6 +29,10 @@ test: install ## Everything that must hold: unit, property, kernel and acceptanc
 acceptance: install ## Only the tests that run the whole demo.
 	@scripts/prepare test
 	@$(BIN)/python -m pytest -m acceptance
+
+coverage: install ## What the tests do not reach (the demo's own processes are not counted).
+	@scripts/prepare test
+	@$(BIN)/python -m pytest -m "not acceptance" --cov --cov-report=term-missing:skip-covered
 
 lint: install ## Types, style, layers.
 	@$(BIN)/ruff check src tests bench

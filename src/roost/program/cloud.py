@@ -213,7 +213,10 @@ class CloudRole:
 
     def _make_runners(self) -> None:
         platform = self._platform()
-        holder = f"{socket.gethostname()}/{uuid.uuid4()}"
+        # On a database of its own one process follows another under the home's lock: what the former
+        # had in hand is this one's at once. Processes that share a database must tell each other apart.
+        shared = bool(self._settings.database)
+        holder = f"{socket.gethostname()}/{uuid.uuid4()}" if shared else self._store.identity
         made = cloud_controllers(self._name, __version__, self._hosts, platform, holder, self._drop_host)
         made |= fleet_controllers(self._name, self._subclouds, self._drop_subcloud)
         certificates = CertificateController(self._name, self._certificate_ends)
