@@ -12,7 +12,7 @@ from roost.model import meta
 from roost.model.codec import check, decode, encode, unknown_fields
 from roost.model.kind import Column, KindInfo
 from roost.model.meta import DNS_LABEL, DNS_NAME, Condition, Resource
-from roost.model.registry import BY_KIND, BY_PLURAL, BY_TYPE, KINDS
+from roost.model.registry import BY_KIND, BY_TYPE, KINDS
 
 ANY_KIND = pytest.mark.parametrize("info", KINDS, ids=lambda k: k.kind)
 
@@ -72,7 +72,7 @@ def test_a_kind_describes_itself(info: KindInfo) -> None:
     assert info.plural == info.plural.lower() and info.singular == info.kind.lower()
     assert info.name_pattern in (DNS_LABEL, DNS_NAME)
     assert issubclass(info.type, Resource)
-    assert (BY_KIND[info.kind], BY_PLURAL[info.plural], BY_TYPE[info.type]) == (info, info, info)
+    assert (BY_KIND[info.kind], BY_TYPE[info.type]) == (info, info)
     assert info.columns or not info.served
 
 

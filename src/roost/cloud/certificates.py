@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 
-from roost.cloud.faults import certificate_faults
+from roost.engine.certificates import certificate_faults
 from roost.engine.controller import Key, StoreController
 from roost.engine.faults import settle
 from roost.store.transaction import Change, Transaction

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from datetime import datetime
 
 from roost.cloud.states import Contact
-from roost.engine.certificates import certificate_faults as certificate_faults
+from roost.engine.certificates import certificate_faults
 from roost.model import time
 from roost.model.alarms import ALARMS, PORT_ALARM, Fault
 from roost.model.configuration import HostConfiguration

@@ -1,4 +1,4 @@
-"""All kinds, by name, plural and type. The one list that API, store, link and docs go by."""
+"""All kinds, by name and type. The one list that API, store, link and docs go by."""
 
 from __future__ import annotations
 
@@ -28,5 +28,4 @@ KINDS: tuple[KindInfo, ...] = (
 )
 
 BY_KIND = {k.kind: k for k in KINDS}
-BY_PLURAL = {k.plural: k for k in KINDS}
 BY_TYPE: dict[type[Resource], KindInfo] = {k.type: k for k in KINDS}
