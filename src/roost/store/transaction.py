@@ -27,7 +27,7 @@ from roost.model import time
 from roost.model.codec import Raw, decode, overlay
 from roost.model.meta import Resource
 from roost.model.registry import BY_TYPE
-from roost.store import statements
+from roost.store import encoding, statements
 from roost.store.errors import AlreadyExists, Conflict, NotFound
 from roost.store.schema import counters, cursors, properties, resources
 
@@ -36,7 +36,6 @@ UP = "up"
 
 R = TypeVar("R", bound=Resource)
 ChangeType = Literal["ADDED", "MODIFIED", "DELETED"]
-_encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.decode
 
 
@@ -55,6 +54,11 @@ class Stored:
         raw: Raw = _decode(self.data)
         raw["metadata"]["resourceVersion"] = str(self.revision)
         return raw
+
+    @property
+    def encoded(self) -> bytes:
+        """The same object as JSON, made without decoding it."""
+        return encoding.with_revision(self.kind, self.data, self.revision)
 
     def typed(self, kind: type[R]) -> R:
         """The object as its struct."""
@@ -77,6 +81,17 @@ class Change(msgspec.Struct, frozen=True):
         """The resource after (for DELETED: before) the change, at this revision."""
         uid = str(_decode(self.data)["metadata"].get("uid", ""))
         return Stored(self.kind, self.namespace, self.name, uid, self.revision, self.origin, self.data)
+
+    @property
+    def encoded(self) -> bytes:
+        """The object after (for DELETED: before) the change as JSON, at this revision; not decoded."""
+        return encoding.with_revision(self.kind, self.data, self.revision)
+
+    @property
+    def encoded_before(self) -> bytes:
+        """The object before the change as JSON, at this revision, as one that leaves a selection is told;
+        empty for ADDED."""
+        return encoding.with_revision(self.kind, self.previous, self.revision) if self.previous else b""
 
     def before(self) -> Raw:
         """The object before the change; empty for ADDED."""
@@ -291,13 +306,11 @@ class Transaction:
 
     def _write(self, type: ChangeType, raw: Raw, origin: str, current: Stored | None) -> Stored:
         kind, namespace, name = _key(raw)
-        meta = {k: v for k, v in raw["metadata"].items() if k != "resourceVersion"}
-        data = _encode({**raw, "metadata": meta}).decode()
-        if current is not None and current.data == data and current.origin == origin:
+        new = encoding.ordered(raw)
+        data = encoding.text(new)
+        if current is not None and current.origin == origin and (current.data == data or _same(current, new)):
             return current
-        if current is not None and _same(current, {**raw, "metadata": meta}) and current.origin == origin:
-            return current
-        uid = str(meta.get("uid", ""))
+        uid = str(new["metadata"].get("uid", ""))
         revision = self._record(type, kind, namespace, name, origin, data, current.data if current else "")
         values = {"uid": uid, "revision": revision, "origin": origin, "data": data}
         if current is None:
