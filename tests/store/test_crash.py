@@ -94,7 +94,7 @@ async def main(url):
     await store.transact(lambda tx: tx.create(raw("Host", "first")))
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     unlimited = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, unlimited[1]))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (240_000, unlimited[1]))
     kept, refused = [], 0
     for n in range(40):
         big = raw("Host", f"h-{n}", spec={"location": "x" * 20_000})

@@ -52,7 +52,7 @@ MOVE_CURSOR = (
 ADD_CURSOR = insert(cursors)
 PROPERTY = select(properties.c.value).where(properties.c.name == bindparam("of"))
 HISTORY = (
-    select(changes)
+    select(*(column for column in changes.c if column is not changes.c.recorded_at))
     .where(changes.c.revision > bindparam("after"))
     .order_by(changes.c.revision)
     .limit(bindparam("most"))
