@@ -23,7 +23,7 @@ from roost.api.status import ApiError
 from roost.model.codec import Raw
 from roost.model.kind import Column
 from roost.model.registry import BY_KIND, KINDS
-from roost.model.schema import definitions
+from roost.model.schema import all_definitions
 from roost.store.store import Store
 from roost.store.transaction import Transaction
 from tests.api.client import HOSTS, V1, Client, host
@@ -409,21 +409,21 @@ def references(value: Any) -> set[str]:
 
 
 def test_schema_documents_are_whole() -> None:
-    second, third = version2(), version3()
+    second, third = version2(), version3("roost.edge", "v1")
     for document_, prefix, schemas in (
         (second, "#/definitions/", second["definitions"]),
         (third, "#/components/schemas/", third["components"]["schemas"]),
     ):
         assert {r.removeprefix(prefix) for r in references(document_)} <= set(schemas)
         assert f"{V1}/namespaces/{{namespace}}/hosts/{{name}}" in document_["paths"]
-    host_ = definitions()["edge.roost.v1.HostSpec"]["properties"]["administrativeState"]
+    host_ = all_definitions()["edge.roost.v1.HostSpec"]["properties"]["administrativeState"]
     assert host_["enum"] == ["locked", "unlocked"] and host_["default"] == "locked"
     patch = third["paths"][f"{V1}/namespaces/{{namespace}}/hosts/{{name}}"]["patch"]
     assert {"dryRun", "fieldValidation"} <= {p["name"] for p in patch["parameters"]}
 
 
 def test_every_field_is_described() -> None:
-    for name, schema in definitions().items():
+    for name, schema in all_definitions().items():
         assert schema.get("description"), name
         for field, inner in schema["properties"].items():
             assert inner.get("description"), f"{name}.{field}"

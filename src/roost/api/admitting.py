@@ -15,7 +15,7 @@ from roost.api.status import ApiError, bad_request, forbidden, invalid
 from roost.model import codec
 from roost.model.codec import Raw
 from roost.model.kind import KindInfo, Problem
-from roost.model.meta import API_VERSION, GROUP, Owner, Resource
+from roost.model.meta import GROUP, Owner, Resource
 from roost.model.selector import LABEL_KEY, LABEL_VALUE
 from roost.store.transaction import Stored
 
@@ -96,7 +96,7 @@ def status_refused(info: KindInfo, name: str) -> ApiError:
 
 def envelope(info: KindInfo, body: Raw, namespace: str, name: str) -> None:
     """The body's apiVersion, kind, name and namespace fit the request; raises ApiError 400."""
-    for key, expected in (("apiVersion", API_VERSION), ("kind", info.kind)):
+    for key, expected in (("apiVersion", info.api_version), ("kind", info.kind)):
         given = body.get(key)
         if given not in (None, expected):
             raise bad_request(f"{key} is {str(given)[:100]!r}, this path takes {expected!r}")

@@ -43,7 +43,6 @@ from roost.api.watching import Watches, watch
 from roost.engine.admission import Refused
 from roost.link.exchange import Caller, Unreachable
 from roost.model.codec import Raw
-from roost.model.meta import GROUP, VERSION
 from roost.store.errors import StoreError
 
 LONGEST_URL = 16 * 1024
@@ -61,7 +60,11 @@ class Api:
         extra = {("users", "token"): tokens.issue, **context.subresources}
         self._context = dataclasses.replace(context, subresources=extra)
         self._watches = Watches()
-        self._views = {plural: View(info=info, source=info.kind) for plural, info in discovery.SERVED.items()}
+        self._views = {
+            at: {plural: View.of(info) for plural, info in kinds.items()}
+            for at, kinds in discovery.SERVED.items()
+        }
+        self._views[discovery.CORE]["namespaces"] = namespaces.VIEW
 
     def end_watches(self) -> None:
         """End all watches, now and from now on."""
@@ -107,9 +110,9 @@ class Api:
             return _json(discovery.version(self._context))
         call.caller = caller = await access.authenticate(self._context, request.scope)
         match parts:
-            case ["apis", group, version, *rest] if group == GROUP and version == VERSION and rest:
-                return await self._resource(request, call, caller, rest)
-            case ["api", "v1", *rest] if rest:
+            case ["apis", group, version, *rest] if (group, version) in discovery.SERVED and group and rest:
+                return await self._resource(request, call, caller, (group, version), rest)
+            case ["api", version, *rest] if ("", version) in discovery.SERVED and rest:
                 return await self._core(request, call, caller, rest)
             case ["apis", group, "v1", plural] if group in discovery.REVIEWS:
                 if request.method != "POST":
@@ -129,17 +132,16 @@ class Api:
                 return self._aggregated(accept, [""]) or _json(discovery.core_versions())
             case ["apis"]:
                 return self._aggregated(accept, discovery.ALL_GROUPS) or _json(discovery.groups())
-            case ["api", "v1"]:
-                return _json(discovery.resources(self._context, ""))
-            case ["apis", group] if group in discovery.GROUPS:
+            case ["api", version] if ("", version) in discovery.SERVED:
+                return _json(discovery.resources(self._context, "", version))
+            case ["apis", group] if group in discovery.ALL_GROUPS:
                 return _json(discovery.group(group))
-            case ["apis", group, "v1"] if group in discovery.GROUPS:
-                return _json(discovery.resources(self._context, group))
+            case ["apis", group, version] if group and discovery.serves(group, version):
+                return _json(discovery.resources(self._context, group, version))
             case ["openapi", *rest]:
                 return openapi.respond(rest, accept)
             case [""]:
-                paths = ["/api", "/apis", f"/apis/{GROUP}", f"/apis/{GROUP}/{VERSION}", "/healthz"]
-                return _json({"paths": [*paths, "/openapi/v2", "/openapi/v3", "/version"]})
+                return _json({"paths": discovery.paths()})
         raise no_such_path()
 
     def _aggregated(self, accept: str, groups: Sequence[str]) -> Response | None:
@@ -156,15 +158,20 @@ class Api:
                 return None
         return None
 
-    async def _resource(self, request: Request, call: _Call, caller: Caller, parts: list[str]) -> Response:
-        """Anything below /apis/roost.edge/v1."""
-        found = targets.parse(request.method, parts, request.query_params, discovery.SERVED)
+    async def _resource(
+        self, request: Request, call: _Call, caller: Caller, at: tuple[str, str], parts: list[str]
+    ) -> Response:
+        """Anything below the path of a group's version."""
+        found = targets.parse(request.method, parts, request.query_params, discovery.SERVED[at])
         call.target = found
         plural = f"{found.info.plural}/{found.subresource}" if found.subresource else found.info.plural
-        access.require(caller, found.verb, plural, namespace=found.namespace, name=found.name)
+        access.require(
+            caller, found.verb, plural, group=found.info.group, namespace=found.namespace, name=found.name
+        )
+        view = self._views[at][found.info.plural]
         if found.subresource:
-            return await self._subresource(request, caller, found)
-        return await self._verb(request, caller, found, self._views[found.info.plural])
+            return await self._subresource(request, caller, found, view)
+        return await self._verb(request, caller, found, view)
 
     async def _verb(self, request: Request, caller: Caller, found: Target, view: View) -> Response:
         context = self._context
@@ -186,8 +193,8 @@ class Api:
             case _:
                 return await writing.delete_collection(context, request, caller, found, view)
 
-    async def _subresource(self, request: Request, caller: Caller, found: Target) -> Response:
-        info, view = found.info, self._views[found.info.plural]
+    async def _subresource(self, request: Request, caller: Caller, found: Target, view: View) -> Response:
+        info = found.info
         if found.subresource == "status" and "status" in info.type.__struct_fields__:
             if found.verb == "get":
                 return await reading.get(self._context, request, found, view)
@@ -202,16 +209,14 @@ class Api:
         return _json(await handler(self._context, caller, found.namespace, found.name, body), 201)
 
     async def _core(self, request: Request, call: _Call, caller: Caller, parts: list[str]) -> Response:
-        """/api/v1: namespaces (a view of clouds) and events (none, so that describe is silent)."""
-        if request.method not in ("GET", "HEAD"):
-            raise not_allowed(request.method, request.url.path)
-        query = request.query_params
-        if parts == ["events"] or (len(parts) == 3 and parts[::2] == ["namespaces", "events"]):
+        """/api/v1: events (none, so that describe is silent), and what every group has."""
+        reading = request.method in ("GET", "HEAD")
+        if reading and (parts == ["events"] or (len(parts) == 3 and parts[::2] == ["namespaces", "events"])):
             access.require(caller, "list", "events", group="")
             return await self._events(request)
-        found = targets.parse(request.method, parts, query, {"namespaces": namespaces.NAMESPACE})
-        access.require(caller, found.verb, "namespaces", group="", name=found.name)
-        return await self._verb(request, caller, found, namespaces.VIEW)
+        if parts[0] == "namespaces" and len(parts) < 3 and not reading:
+            raise not_allowed(request.method, request.url.path)
+        return await self._resource(request, call, caller, discovery.CORE, parts)
 
     async def _events(self, request: Request) -> Response:
         if targets.truth(request.query_params, "watch"):
@@ -223,7 +228,7 @@ class Api:
         return _json({"kind": "EventList", "apiVersion": "v1", "metadata": metadata, "items": []})
 
     async def _no_events(self, request: Request) -> Response:
-        view = View(info=namespaces.NAMESPACE, source="", api_version="v1")
+        view = View(info=namespaces.NAMESPACE, source="")
         found = Target(verb="watch", info=namespaces.NAMESPACE)
         return await watch(self._context, request, found, view, self._watches)
 

@@ -11,12 +11,16 @@ from collections.abc import Sequence
 from roost.api import namespaces
 from roost.api.access import verbs
 from roost.api.context import ApiContext
+from roost.model import registry
 from roost.model.codec import Raw
 from roost.model.kind import KindInfo
 from roost.model.meta import GROUP
-from roost.model.registry import KINDS
 
-SERVED = {info.plural: info for info in KINDS if info.served}
+CORE = ("", "v1")
+SERVED: dict[tuple[str, str], dict[str, KindInfo]] = {CORE: {"namespaces": namespaces.NAMESPACE}}
+"""Kinds by group and version, then by plural."""
+for _info in registry.SERVED:
+    SERVED.setdefault((_info.group, _info.version), {})[_info.plural] = _info
 AUTHORIZATION = "authorization.k8s.io"
 AUTHENTICATION = "authentication.k8s.io"
 REVIEWS = {
@@ -50,28 +54,33 @@ def core_versions() -> Raw:
 
 def groups() -> Raw:
     """/apis"""
-    return {"kind": "APIGroupList", "apiVersion": "v1", "groups": [group(name) for name in _GROUPS]}
+    return {"kind": "APIGroupList", "apiVersion": "v1", "groups": [group(name) for name in ALL_GROUPS]}
 
 
 def group(name: str) -> Raw:
     """/apis/GROUP"""
-    offered = {"groupVersion": f"{name}/v1", "version": "v1"}
+    offered = [{"groupVersion": f"{name}/{version}", "version": version} for version in versions_of(name)]
     return {
         "kind": "APIGroup",
         "apiVersion": "v1",
         "name": name,
-        "versions": [offered],
-        "preferredVersion": offered,
+        "versions": offered,
+        "preferredVersion": offered[0],
     }
 
 
-def resources(context: ApiContext, group: str) -> Raw:
+def versions_of(group: str) -> list[str]:
+    """Versions of a group that are served, the preferred one first."""
+    return [v for g, v in SERVED if g == group] or ["v1"]
+
+
+def resources(context: ApiContext, group: str, version: str) -> Raw:
     """/api/v1 (group is empty) and /apis/GROUP/VERSION"""
     return {
         "kind": "APIResourceList",
         "apiVersion": "v1",
-        "groupVersion": f"{group}/v1" if group else "v1",
-        "resources": _resources(context, group),
+        "groupVersion": f"{group}/{version}" if group else version,
+        "resources": _resources(context, group, version),
     }
 
 
@@ -85,16 +94,26 @@ def aggregated(context: ApiContext, names: Sequence[str], version: str) -> Raw:
     }
 
 
-_GROUPS = (GROUP, AUTHORIZATION, AUTHENTICATION)
-GROUPS = frozenset(_GROUPS)
-ALL_GROUPS = _GROUPS
+ALL_GROUPS = tuple(dict.fromkeys([GROUP, *(g for g, _ in SERVED if g), *REVIEWS]))
 
 
-def _resources(context: ApiContext, group: str) -> list[Raw]:
-    if group == GROUP:
-        return [entry for info in SERVED.values() for entry in _entries(context, info)]
+def paths() -> list[str]:
+    """What is served, for who asks at the root."""
+    groups = [f"/apis/{g}" for g in ALL_GROUPS]
+    versions = [f"/apis/{g}/{v}" for g in ALL_GROUPS for v in versions_of(g)]
+    documents = ["/healthz", "/livez", "/readyz", "/openapi/v2", "/openapi/v3", "/version"]
+    return ["/api", "/api/v1", "/apis", *sorted(groups + versions), *documents]
+
+
+def serves(group: str, version: str) -> bool:
+    """Whether a group has this version."""
+    return (group, version) in SERVED or (group in REVIEWS and version == "v1")
+
+
+def _resources(context: ApiContext, group: str, version: str) -> list[Raw]:
+    found = [entry for info in SERVED.get((group, version), {}).values() for entry in _entries(context, info)]
     if group in REVIEWS:
-        return [
+        found += [
             {
                 "name": f"{kind.lower()}s",
                 "singularName": kind.lower(),
@@ -104,22 +123,23 @@ def _resources(context: ApiContext, group: str) -> list[Raw]:
             }
             for kind in REVIEWS[group]
         ]
-    return [
-        _entry(namespaces.NAMESPACE, ["get", "list", "watch"]),
-        {
-            "name": "events",
-            "singularName": "event",
-            "namespaced": True,
-            "kind": "Event",
-            "shortNames": ["ev"],
-            "verbs": ["get", "list", "watch"],
-        },
-    ]
+    if (group, version) == CORE:
+        found.append(
+            {
+                "name": "events",
+                "singularName": "event",
+                "namespaced": True,
+                "kind": "Event",
+                "shortNames": ["ev"],
+                "verbs": ["get", "list", "watch"],
+            }
+        )
+    return found
 
 
 def _entries(context: ApiContext, info: KindInfo) -> list[Raw]:
     entries = [_entry(info, verbs(info))]
-    if "status" in info.type.__struct_fields__:
+    if "status" in info.type.__struct_fields__ and info.kind != "Namespace":
         entries.append(
             {
                 "name": f"{info.plural}/status",
@@ -159,9 +179,17 @@ def _entry(info: KindInfo, allowed: list[str]) -> Raw:
 
 
 def _aggregated_group(context: ApiContext, name: str) -> Raw:
+    metadata = {"name": name} if name else {}
+    return {
+        "metadata": metadata,
+        "versions": [_aggregated_version(context, name, v) for v in versions_of(name)],
+    }
+
+
+def _aggregated_version(context: ApiContext, group: str, version: str) -> Raw:
     found: dict[str, Raw] = {}
-    for entry in _resources(context, name):
-        kind = {"group": name, "version": "v1", "kind": entry["kind"]}
+    for entry in _resources(context, group, version):
+        kind = {"group": group, "version": version, "kind": entry["kind"]}
         plural, _, subresource = entry["name"].partition("/")
         if subresource:
             sub = {"subresource": subresource, "responseKind": kind, "verbs": entry["verbs"]}
@@ -177,6 +205,4 @@ def _aggregated_group(context: ApiContext, name: str) -> Raw:
         for key in ("shortNames", "categories"):
             if key in entry:
                 found[plural][key] = entry[key]
-    metadata = {"name": name} if name else {}
-    version: Raw = {"version": "v1", "resources": list(found.values()), "freshness": "Current"}
-    return {"metadata": metadata, "versions": [version]}
+    return {"version": version, "resources": list(found.values()), "freshness": "Current"}

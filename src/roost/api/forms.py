@@ -17,18 +17,34 @@ from roost.api import tables
 from roost.api.status import ApiError, bad_request
 from roost.model.codec import Raw
 from roost.model.kind import KindInfo
-from roost.model.meta import API_VERSION
 
 EventType = Literal["ADDED", "MODIFIED", "DELETED", "BOOKMARK", "ERROR"]
 
 
+def same(raw: Raw) -> Raw:
+    """The object as it is."""
+    return raw
+
+
 class View(msgspec.Struct, frozen=True):
-    """How resources of one stored kind are shown."""
+    """How resources of the stored kind `source` are shown, and `take`n in: as `info` has them."""
 
     info: KindInfo
     source: str
-    api_version: str = API_VERSION
-    shape: Callable[[Raw], Raw] = lambda raw: raw
+    shape: Callable[[Raw], Raw] = same
+    take: Callable[[Raw], Raw] = same
+
+    @classmethod
+    def of(cls, info: KindInfo) -> View:
+        """The plain view of a kind, converted when it is served in another version than stored."""
+        if info.conversion is None:
+            return cls(info, info.kind)
+        return cls(info, info.kind, info.conversion.from_stored, info.conversion.to_stored)
+
+    @property
+    def as_stored(self) -> bool:
+        """Whether resources are shown as the store has them."""
+        return self.shape is same
 
 
 class Shape(Enum):
@@ -95,7 +111,7 @@ def several(view: View, items: Sequence[Raw], form: Form, now: datetime, metadat
             }
         case Shape.OBJECT:
             return {
-                "apiVersion": view.api_version,
+                "apiVersion": view.info.api_version,
                 "kind": f"{view.info.kind}List",
                 "metadata": metadata,
                 "items": list(items),
@@ -121,7 +137,7 @@ class Events:
         if self._form.shape is Shape.TABLE:
             body: Raw = {"kind": "Table", "apiVersion": tables.META, "metadata": metadata}
             return _line("BOOKMARK", {**body, "columnDefinitions": [], "rows": []})
-        kind, version = info.kind, self._view.api_version
+        kind, version = info.kind, self._view.info.api_version
         if self._form.shape is Shape.PARTIAL:
             kind, version = "PartialObjectMetadata", tables.META
         return _line("BOOKMARK", {"kind": kind, "apiVersion": version, "metadata": metadata})

@@ -24,6 +24,7 @@ class Namespace(Resource, frozen=True, kw_only=True):
 
 NAMESPACE = KindInfo(
     kind="Namespace",
+    group="",
     plural="namespaces",
     singular="namespace",
     short_names=("ns",),
@@ -48,4 +49,4 @@ def _shape(cloud: Raw) -> Raw:
     return {"apiVersion": "v1", "kind": "Namespace", "metadata": metadata, "status": {"phase": phase}}
 
 
-VIEW = View(info=NAMESPACE, source="Cloud", api_version="v1", shape=_shape)
+VIEW = View(info=NAMESPACE, source="Cloud", shape=_shape)

@@ -22,8 +22,8 @@ from roost.api.status import ApiError, no_such_path
 from roost.model.codec import Raw
 from roost.model.kind import KindInfo
 from roost.model.meta import GROUP, VERSION
-from roost.model.registry import KINDS
-from roost.model.schema import GVK, OURS, definitions, refer
+from roost.model.registry import SERVED
+from roost.model.schema import GVK, all_definitions, definitions, refer, schema_name
 
 PROTOBUF_ASKED = (
     "application/com.github.proto-openapi.spec.v2@v1.0+protobuf",
@@ -32,7 +32,8 @@ PROTOBUF_ASKED = (
 PROTOBUF = PROTOBUF_ASKED[1]
 """How the answer is called: the first name, by which old clients ask, is no valid media type."""
 JSON = "application/json"
-_V3 = f"/openapi/v3/apis/{GROUP}/{VERSION}"
+VERSIONS = tuple(dict.fromkeys((info.group, info.version) for info in SERVED))
+"""What is served, as (group, version)."""
 _INFO = {"title": "Roost", "version": __version__}
 
 _SELECTING = {
@@ -77,31 +78,52 @@ def respond(parts: Sequence[str], accept: str) -> Response:
                 return _document(_version2_protobuf(), PROTOBUF)
             return _document(_version2_json(), JSON)
         case ["v3"]:
-            url = f"{_V3}?hash={_tag(_version3_json())}"
-            index = {"paths": {f"apis/{GROUP}/{VERSION}": {"serverRelativeURL": url}}}
-            return Response(msgspec.json.encode(index), media_type=JSON)
-        case ["v3", "apis", group, version] if (group, version) == (GROUP, VERSION):
-            if accept and JSON not in accept and "*/*" not in accept:
-                raise ApiError(406, "OpenAPI v3 is served as application/json only")
-            return _document(_version3_json(), JSON)
+            return Response(_version3_index(), media_type=JSON)
+        case ["v3", "apis", group, version] if (group, version) in VERSIONS and group:
+            return _version3_document(group, version, accept)
+        case ["v3", "api", version] if ("", version) in VERSIONS:
+            return _version3_document("", version, accept)
     raise no_such_path()
+
+
+def path_of(group: str, version: str) -> str:
+    """`apis/GROUP/VERSION`, or `api/VERSION` for the core group."""
+    return f"apis/{group}/{version}" if group else f"api/{version}"
+
+
+def _version3_document(group: str, version: str, accept: str) -> Response:
+    if accept and JSON not in accept and "*/*" not in accept:
+        raise ApiError(406, "OpenAPI v3 is served as application/json only")
+    return _document(_version3_json(group, version), JSON)
+
+
+@cache
+def _version3_index() -> bytes:
+    """Where the document of each group's version is; the hash lets clients keep it."""
+    paths = {
+        path_of(*at): {"serverRelativeURL": f"/openapi/v3/{path_of(*at)}?hash={_tag(_version3_json(*at))}"}
+        for at in VERSIONS
+    }
+    return msgspec.json.encode({"paths": paths})
 
 
 def version2() -> Raw:
     """The OpenAPI v2 document."""
-    found = refer(definitions(), lambda name, rest: {**_text(rest), "$ref": f"#/definitions/{name}"})
-    return {"swagger": "2.0", "info": _INFO, "paths": _paths(_operation2), "definitions": found}
+    found = refer(all_definitions(), lambda name, rest: {**_text(rest), "$ref": f"#/definitions/{name}"})
+    return {"swagger": "2.0", "info": _INFO, "paths": _paths(SERVED, _operation2), "definitions": found}
 
 
-def version3() -> Raw:
-    """The OpenAPI v3 document of our group."""
+def version3(group: str, version: str) -> Raw:
+    """The OpenAPI v3 document of a group's version."""
+    kinds = [info for info in SERVED if (info.group, info.version) == (group, version)]
     schemas = refer(
-        definitions(), lambda name, rest: {**rest, "allOf": [{"$ref": f"#/components/schemas/{name}"}]}
+        definitions(group, version),
+        lambda name, rest: {**rest, "allOf": [{"$ref": f"#/components/schemas/{name}"}]},
     )
     return {
         "openapi": "3.0.0",
         "info": _INFO,
-        "paths": _paths(_operation3),
+        "paths": _paths(kinds, _operation3),
         "components": {"schemas": schemas},
     }
 
@@ -117,8 +139,8 @@ def _version2_protobuf() -> bytes:
 
 
 @cache
-def _version3_json() -> bytes:
-    return msgspec.json.encode(version3())
+def _version3_json(group: str, version: str) -> bytes:
+    return msgspec.json.encode(version3(group, version))
 
 
 def _tag(body: bytes) -> str:
@@ -135,12 +157,10 @@ def _text(rest: Raw) -> Raw:
     return {k: v for k, v in rest.items() if k == "description"}
 
 
-def _paths(operation: Callable[..., Raw]) -> Raw:
+def _paths(kinds: Sequence[KindInfo], operation: Callable[..., Raw]) -> Raw:
     paths: Raw = {}
-    for info in KINDS:
-        if not info.served:
-            continue
-        base = f"/apis/{GROUP}/{VERSION}"
+    for info in kinds:
+        base = f"/{path_of(info.group, info.version)}"
         where = (
             f"{base}/namespaces/{{namespace}}/{info.plural}" if info.namespaced else f"{base}/{info.plural}"
         )
@@ -161,11 +181,18 @@ def _path_parameter(name: str) -> Raw:
 
 def _common(info: KindInfo, verb: str, action: str) -> Raw:
     return {
-        "operationId": f"{verb}{info.kind}",
+        "operationId": f"{verb}{_operation_group(info)}{info.kind}",
         "description": f"{verb} {info.plural}",
         "x-kubernetes-action": action,
-        GVK: {"group": GROUP, "version": VERSION, "kind": info.kind},
+        GVK: {"group": info.group, "version": info.version, "kind": info.kind},
     }
+
+
+def _operation_group(info: KindInfo) -> str:
+    """What tells operations on other groups and versions from those on ours."""
+    if info.group == GROUP and info.version == VERSION:
+        return ""
+    return f"{(info.group.split('.')[0] or 'core').capitalize()}{info.version.capitalize()}"
 
 
 def _consumes(method: str) -> list[str]:
@@ -173,7 +200,7 @@ def _consumes(method: str) -> list[str]:
 
 
 def _schema_name(info: KindInfo, verb: str) -> str:
-    return f"{OURS}{info.kind}List" if verb == "list" else f"{OURS}{info.type.__name__}"
+    return f"{schema_name(info)}List" if verb == "list" else schema_name(info)
 
 
 def _operation2(info: KindInfo, method: str, verb: str, action: str, parameters: Raw) -> Raw:

@@ -10,7 +10,6 @@ from roost.api.discovery import AUTHENTICATION, AUTHORIZATION, REVIEWS, SERVED
 from roost.api.status import bad_request, no_such_path
 from roost.link.exchange import Caller
 from roost.model.codec import Raw
-from roost.model.meta import GROUP
 
 PROTOBUF = "application/vnd.kubernetes.protobuf"
 _MAGIC = b"k8s\x00"
@@ -94,8 +93,8 @@ def _access(spec: Raw, caller: Caller) -> Raw:
         return {"allowed": verb == "create" and group in (AUTHORIZATION, AUTHENTICATION)}
     if group == "" and plural in ("namespaces", "events"):
         return {"allowed": verb in ("get", "list", "watch") and may(caller, verb)}
-    info = SERVED.get(plural)
-    if info is None or group != GROUP:
+    info = SERVED.get((group, "v1"), {}).get(plural)
+    if info is None:
         return {"allowed": False, "reason": f"{plural}.{group} is not served here"}
     if subresource == "status":
         return {"allowed": verb == "get" and may(caller, verb)}
@@ -110,8 +109,9 @@ def _access(spec: Raw, caller: Caller) -> Raw:
 
 def _rules(caller: Caller) -> Raw:
     rules = [
-        {"verbs": verbs, "apiGroups": [GROUP], "resources": [info.plural]}
-        for info in SERVED.values()
+        {"verbs": verbs, "apiGroups": [info.group], "resources": [info.plural]}
+        for kinds in SERVED.values()
+        for info in kinds.values()
         if (verbs := allowed_verbs(info, caller))
     ]
     if may(caller, "get"):

@@ -25,7 +25,6 @@ from starlette.responses import Response
 from roost.engine.admission import Refused
 from roost.model.codec import Raw
 from roost.model.kind import KindInfo, Problem
-from roost.model.meta import GROUP
 from roost.store import errors
 
 REASONS = {
@@ -101,12 +100,12 @@ def warning(text: str) -> str:
 
 def resource_name(info: KindInfo) -> str:
     """`hosts.roost.edge`, as messages name a kind."""
-    return f"{info.plural}.{GROUP}"
+    return info.resource
 
 
 def about(info: KindInfo, name: str = "") -> Raw:
     """`details` that name a resource."""
-    details: Raw = {"group": GROUP, "kind": info.plural}
+    details: Raw = {"group": info.group, "kind": info.plural} if info.group else {"kind": info.plural}
     return {"name": name, **details} if name else details
 
 
@@ -147,7 +146,7 @@ def invalid(info: KindInfo, name: str, problems: Sequence[Problem]) -> ApiError:
     listed = lines[0] if len(lines) == 1 else "[" + ", ".join(lines) + "]"
     return ApiError(
         422,
-        f'{info.kind}.{GROUP} "{name}" is invalid: {listed}',
+        f'{info.kind}{"." if info.group else ""}{info.group} "{name}" is invalid: {listed}',
         details={**about(info, name), "kind": info.kind},
         causes=causes,
     )

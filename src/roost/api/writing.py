@@ -28,7 +28,7 @@ from roost.link.exchange import Caller
 from roost.model import codec
 from roost.model.codec import Raw
 from roost.model.kind import Problem
-from roost.model.meta import GROUP, Resource
+from roost.model.meta import Resource
 from roost.store.errors import AlreadyExists
 from roost.store.transaction import Stored, Transaction
 
@@ -173,7 +173,7 @@ class Writer:
         if given.get("uid") not in (None, "", current.uid):
             raise ApiError(
                 409,
-                f'Operation cannot be fulfilled on {info.plural}.{GROUP} "{name}": uid {given["uid"]!s} '
+                f'Operation cannot be fulfilled on {info.resource} "{name}": uid {given["uid"]!s} '
                 f"was asked for, the resource has {current.uid}: it was deleted and made anew",
             )
         for key in fixed:
@@ -293,7 +293,7 @@ async def delete(
     stored, gone = await writer.delete(preconditions)
     if not gone:
         return _answer(context, request, view, stored.raw, writer, 200)
-    details = {"name": target.name, "group": GROUP, "kind": target.info.plural, "uid": stored.uid}
+    details = {"name": target.name, "group": target.info.group, "kind": target.info.plural, "uid": stored.uid}
     status = {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "details": details}
     return Response(msgspec.json.encode(status), media_type=JSON)
 

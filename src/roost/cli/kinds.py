@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from roost.cli.problems import Misused
+from roost.model.kind import KindInfo
 from roost.model.registry import KINDS
 
 if TYPE_CHECKING:
@@ -28,8 +29,15 @@ class Kind(msgspec.Struct, frozen=True):
     group_path: str = "/apis/roost.edge/v1"
 
 
+def group_path(info: KindInfo) -> str:
+    """Path below which a kind is served."""
+    return f"/apis/{info.api_version}" if info.group else f"/api/{info.version}"
+
+
 KNOWN = {
-    info.kind: Kind(info.kind, info.plural, info.singular, info.namespaced, info.short_names)
+    info.kind: Kind(
+        info.kind, info.plural, info.singular, info.namespaced, info.short_names, group_path(info)
+    )
     for info in KINDS
     if info.served
 }

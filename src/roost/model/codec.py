@@ -18,8 +18,8 @@ from typing import Any, TypeVar, get_type_hints
 import msgspec
 
 from roost.model.kind import KindInfo, Problem
-from roost.model.meta import API_VERSION, Resource
-from roost.model.registry import BY_TYPE, KINDS
+from roost.model.meta import Resource
+from roost.model.registry import BY_TYPE, KINDS, VERSIONS
 
 Raw = dict[str, Any]
 R = TypeVar("R", bound=Resource)
@@ -29,7 +29,7 @@ _AT = re.compile(r"^(?P<text>.*?)(?: - at `\$(?P<path>.*)`)?$", re.DOTALL)
 
 # msgspec (0.22) resolves a struct at its first use and crashes when two threads do that at once; the
 # store decodes in threads. So every kind is resolved here, in the thread that imports.
-for _kind in KINDS:
+for _kind in (*KINDS, *VERSIONS):
     msgspec.json.Decoder(_kind.type)
 
 
@@ -41,15 +41,16 @@ def decode(kind: type[R], raw: Raw) -> R:
 def encode(resource: Resource) -> Raw:
     """Raw object of a struct, with apiVersion and kind in front."""
     info = BY_TYPE[type(resource)]
-    body: Raw = {"apiVersion": API_VERSION, "kind": info.kind}
+    body: Raw = {"apiVersion": info.api_version, "kind": info.kind}
     body.update(msgspec.to_builtins(resource))
     return body
 
 
 def overlay(base: Raw, resource: Resource) -> Raw:
     """`resource` as a raw object, keeping what `base` has that this version does not know."""
+    info = BY_TYPE[type(resource)]
     merged: Raw = _overlay(base, encode(resource), type(resource))
-    merged["apiVersion"], merged["kind"] = API_VERSION, BY_TYPE[type(resource)].kind
+    merged["apiVersion"], merged["kind"] = info.api_version, info.kind
     return merged
 
 

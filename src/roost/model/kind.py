@@ -9,6 +9,9 @@ Flow says how a kind travels over links:
 - UP: observation. The lower node's resources are mirrored at the upper one, read-only.
 - LOCAL: stays where it is.
 - BOTH: DOWN when its home is above, UP when its home is here or below.
+
+A kind is stored in one version. Another version of it that is served is a `KindInfo` of its own, with
+its own structs and with `conversion` to and from the stored one; `registry.VERSIONS` has them.
 """
 
 from __future__ import annotations
@@ -19,7 +22,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from roost.model.meta import DNS_LABEL, Owner, Resource
+from roost.model.meta import DNS_LABEL, GROUP, VERSION, Owner, Resource
 
 
 class Flow(Enum):
@@ -52,6 +55,17 @@ class Problem(msgspec.Struct, frozen=True):
     remedy: str = ""
 
 
+class Conversion(msgspec.Struct, frozen=True):
+    """How another version of a kind follows from the stored one. Both ways take and give whole raw objects.
+
+    Neither changes what it is given, and nothing is lost on the way there and back: what a version can't
+    say it keeps in an annotation.
+    """
+
+    to_stored: Callable[[dict[str, Any]], dict[str, Any]]
+    from_stored: Callable[[dict[str, Any]], dict[str, Any]]
+
+
 class KindInfo(msgspec.Struct, frozen=True, kw_only=True):
     """Everything about a kind that is not a field of its structs."""
 
@@ -61,6 +75,9 @@ class KindInfo(msgspec.Struct, frozen=True, kw_only=True):
     type: type[Resource]
     description: str
     columns: tuple[Column, ...]
+    group: str = GROUP
+    version: str = VERSION
+    conversion: Conversion | None = None
     short_names: tuple[str, ...] = ()
     categories: tuple[str, ...] = ()
     namespaced: bool = True
@@ -72,3 +89,13 @@ class KindInfo(msgspec.Struct, frozen=True, kw_only=True):
     invariants: Callable[[Any], list[Problem]] = lambda _: []
     selectable: tuple[str, ...] = ()
     """Field selectors besides metadata.name and metadata.namespace, as dotted wire paths."""
+
+    @property
+    def api_version(self) -> str:
+        """`GROUP/VERSION`, or `VERSION` alone for the core group."""
+        return f"{self.group}/{self.version}" if self.group else self.version
+
+    @property
+    def resource(self) -> str:
+        """`hosts.roost.edge`, as messages name a kind; `secrets` in the core group."""
+        return f"{self.plural}.{self.group}" if self.group else self.plural

@@ -63,7 +63,8 @@ def index_page() -> str:
     parts = [
         MADE,
         "# Reference of the kinds",
-        f"All kinds are of `{API_VERSION}`. What alarms mean stands in [alarms](alarms.md).",
+        f"Kinds are of `{API_VERSION}` unless their page says otherwise. "
+        "What alarms mean stands in [alarms](alarms.md).",
         _table(("Kind", "Plural", "Short", "What it is"), rows),
         "## metadata",
         "Every resource has it. Operators write `name`, `generateName`, `labels`, `annotations` and "
@@ -79,6 +80,7 @@ def index_page() -> str:
 def kind_page(info: KindInfo) -> str:
     """The page of one kind."""
     facts = [
+        ("API version", f"`{info.api_version}`"),
         ("Plural", f"`{info.plural}`"),
         ("Short", _short(info)),
         ("Scope", "a namespace, which is a cloud" if info.namespaced else "the whole API"),

@@ -1,4 +1,7 @@
-"""All kinds, by name and type. The one list that API, store, link and docs go by."""
+"""All kinds, by name and type. The one list that API, store, link and docs go by.
+
+The name of a kind is unique among all groups, for the store knows kinds by it alone.
+"""
 
 from __future__ import annotations
 
@@ -27,5 +30,9 @@ KINDS: tuple[KindInfo, ...] = (
     CREDENTIAL,
 )
 
+VERSIONS: tuple[KindInfo, ...] = ()
+"""Other versions of these kinds that are served beside the stored one."""
+
 BY_KIND = {k.kind: k for k in KINDS}
-BY_TYPE: dict[type[Resource], KindInfo] = {k.type: k for k in KINDS}
+BY_TYPE: dict[type[Resource], KindInfo] = {k.type: k for k in (*KINDS, *VERSIONS)}
+SERVED = tuple(k for k in (*KINDS, *VERSIONS) if k.served)

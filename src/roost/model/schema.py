@@ -1,6 +1,7 @@
 """Schemas of all kinds for OpenAPI, made from the structs and their field documentation.
 
-`definitions` gives one schema per struct and kind, by OpenAPI name, with references as `#/NAME`:
+`definitions` gives one schema per struct and kind of a group and version (`all_definitions`: of all of
+them), by OpenAPI name, with references as `#/NAME`:
 whoever serves them puts the prefix of its dialect there (`refer`). Nothing is written by hand but what
 the structs can't say: apiVersion, kind, lists, and the bookkeeping fields that clients send along.
 """
@@ -15,11 +16,10 @@ import msgspec
 
 from roost.model.codec import Raw
 from roost.model.kind import KindInfo
-from roost.model.meta import GROUP, VERSION, Owner
+from roost.model.meta import Owner
 from roost.model.ownership import status_owners
-from roost.model.registry import KINDS
+from roost.model.registry import SERVED
 
-OURS = "edge.roost.v1."
 META = "io.k8s.apimachinery.pkg.apis.meta.v1."
 LIST_META = f"{META}ListMeta"
 _SHARED = {"Metadata": "ObjectMeta", "OwnerReference": "OwnerReference", "Condition": "Condition"}
@@ -35,24 +35,45 @@ _WRITERS = {
 }
 
 
-def name_of(struct: str) -> str:
-    """OpenAPI name of a struct."""
-    return f"{META}{_SHARED[struct]}" if struct in _SHARED else f"{OURS}{struct}"
+def prefix(group: str, version: str) -> str:
+    """How the OpenAPI names of a group's version begin: `edge.roost.v1.`, `io.k8s.api.core.v1.`."""
+    if not group or group.endswith(".k8s.io"):
+        return f"io.k8s.api.{group.removesuffix('.k8s.io').split('.')[0] or 'core'}.{version}."
+    return f"{'.'.join(reversed(group.split('.')))}.{version}."
+
+
+def schema_name(info: KindInfo) -> str:
+    """OpenAPI name of a kind; that of its list has `List` at the end."""
+    return f"{prefix(info.group, info.version)}{info.kind}"
 
 
 @cache
-def definitions() -> dict[str, Raw]:
-    """All schemas by name. Do not change them in place."""
-    served = [info for info in KINDS if info.served]
+def definitions(group: str, version: str) -> dict[str, Raw]:
+    """The schemas of a group's version by name. Do not change them in place."""
+    served = [info for info in SERVED if (info.group, info.version) == (group, version)]
+    start = prefix(group, version)
+    kinds = {info.type.__name__: info.kind for info in served}
     _, components = msgspec.json.schema_components([info.type for info in served], ref_template="#/{name}")
-    found = {name_of(name): _clean(schema) for name, schema in components.items()}
+
+    def name_of(struct: str) -> str:
+        shared = _SHARED.get(struct)
+        return f"{META}{shared}" if shared else f"{start}{kinds.get(struct, struct)}"
+
+    found = {name_of(name): _clean(schema, name_of) for name, schema in components.items()}
     for info in served:
-        name = name_of(info.type.__name__)
+        name = schema_name(info)
         found[name] = _kind(info, found[name])
-        found[f"{OURS}{info.kind}List"] = _list(info, name)
-    found[name_of("Metadata")]["properties"].update(_BOOKKEEPING)
+        found[f"{name}List"] = _list(info, name)
+    found[f"{META}ObjectMeta"]["properties"].update(_BOOKKEEPING)
     found[LIST_META] = _LIST_META
     return found
+
+
+@cache
+def all_definitions() -> dict[str, Raw]:
+    """The schemas of everything that is served."""
+    versions = dict.fromkeys((info.group, info.version) for info in SERVED)
+    return {name: schema for at in versions for name, schema in definitions(*at).items()}
 
 
 def refer(schema: Any, reference: Callable[[str, Raw], Raw]) -> Any:
@@ -67,10 +88,10 @@ def refer(schema: Any, reference: Callable[[str, Raw], Raw]) -> Any:
     return {k: refer(v, reference) for k, v in schema.items()}
 
 
-def _clean(schema: Any) -> Any:
+def _clean(schema: Any, name_of: Callable[[str], str]) -> Any:
     """msgspec's JSON schema as OpenAPI has it: no titles, no null, a type beside every enum."""
     if isinstance(schema, list):
-        return [_clean(item) for item in schema]
+        return [_clean(item, name_of) for item in schema]
     if not isinstance(schema, dict):
         return schema
     if "anyOf" in schema:
@@ -78,19 +99,19 @@ def _clean(schema: Any) -> Any:
         rest = {k: v for k, v in schema.items() if k != "anyOf"}
         if rest.get("default", ...) is None:
             del rest["default"]
-        return _clean({**choices[0], **rest})
+        return _clean({**choices[0], **rest}, name_of)
     cleaned: Raw = {}
     for key, value in schema.items():
         if key == "$ref":
             cleaned[key] = "#/" + name_of(value.removeprefix("#/"))
         elif key == "properties":
-            cleaned[key] = {name: _clean(inner) for name, inner in value.items()}
+            cleaned[key] = {name: _clean(inner, name_of) for name, inner in value.items()}
         elif key in ("title", "unit") or (key == "required" and not value):
             continue
         elif key in ("default", "enum", "required"):
             cleaned[key] = value
         else:
-            cleaned[key] = _clean(value)
+            cleaned[key] = _clean(value, name_of)
     if "enum" in cleaned and "type" not in cleaned:
         cleaned["type"] = "string"
     if cleaned.get("type") == "integer":
@@ -119,7 +140,7 @@ def _kind(info: KindInfo, schema: Raw) -> Raw:
         "description": info.description,
         **required,
         "properties": properties,
-        GVK: [{"group": GROUP, "version": VERSION, "kind": info.kind}],
+        GVK: [{"group": info.group, "version": info.version, "kind": info.kind}],
     }
 
 
@@ -148,7 +169,7 @@ def _list(info: KindInfo, item: str) -> Raw:
             "metadata": {"$ref": f"#/{LIST_META}", "description": "Revision and continuation of the list."},
             "items": {"type": "array", "items": {"$ref": f"#/{item}"}, "description": "The resources."},
         },
-        GVK: [{"group": GROUP, "version": VERSION, "kind": f"{info.kind}List"}],
+        GVK: [{"group": info.group, "version": info.version, "kind": f"{info.kind}List"}],
     }
 
 
