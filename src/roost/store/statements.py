@@ -10,7 +10,7 @@ from __future__ import annotations
 from functools import cache
 from typing import Any
 
-from sqlalchemy import Select, bindparam, delete, insert, select, update
+from sqlalchemy import Select, bindparam, delete, insert, select, tuple_, update
 
 from roost.store.schema import changes, counters, cursors, properties, resources
 
@@ -64,7 +64,8 @@ def selection(filters: frozenset[str]) -> Select[Any]:
     """Resources of kind `k` in order, filtered by those parameters that are named.
 
     `ns` and `origin` are equal; `from` and `beyond` bound the names; `ns_after` and `n_after` are the key
-    after which it goes on; `most` limits it.
+    after which it goes on, within one namespace `n_after` alone; `most` limits it. Keys are compared as
+    tuples, which both databases look up in the primary key; alternatives joined by OR would be sorted.
     """
     query = select(resources).where(resources.c.kind == bindparam("k"))
     if "ns" in filters:
@@ -73,10 +74,12 @@ def selection(filters: frozenset[str]) -> Select[Any]:
         query = query.where(resources.c.origin == bindparam("origin"))
     if "from" in filters:
         query = query.where(resources.c.name >= bindparam("from"), resources.c.name < bindparam("beyond"))
+    if "n_after" in filters and "ns_after" not in filters:
+        query = query.where(resources.c.name > bindparam("n_after"))
     if "ns_after" in filters:
         query = query.where(
-            (resources.c.namespace > bindparam("ns_after"))
-            | ((resources.c.namespace == bindparam("ns_after")) & (resources.c.name > bindparam("n_after")))
+            tuple_(resources.c.namespace, resources.c.name)
+            > tuple_(bindparam("ns_after"), bindparam("n_after"))
         )
     query = query.order_by(resources.c.namespace, resources.c.name)
     return query.limit(bindparam("most")) if "most" in filters else query

@@ -143,8 +143,15 @@ class Transaction:
             values["origin"] = origin
         if prefix:
             values |= {"from": prefix, "beyond": prefix[:-1] + chr(ord(prefix[-1]) + 1)}
-        if after is not None:
-            values |= {"ns_after": after[0], "n_after": after[1]}
+        if after is not None and namespace is not None and after[0] != namespace:
+            if after[0] > namespace:
+                return []
+        elif after is not None:
+            values |= (
+                {"n_after": after[1]}
+                if namespace is not None
+                else {"ns_after": after[0], "n_after": after[1]}
+            )
         if limit is not None:
             values["most"] = limit
         query = statements.selection(frozenset(values))
