@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 # Imported here, for its plugin does so after the tests otherwise, where CPython 3.11 can fail to parse it.
@@ -14,9 +14,10 @@ from tests.support.stores import BACKENDS, opened
 
 
 @pytest.fixture(params=sorted(BACKENDS))
-def store_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+def store_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     """URL of a new, empty database, on each backend."""
-    return BACKENDS[request.param](tmp_path)
+    with BACKENDS[request.param](tmp_path) as url:
+        yield url
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from roost.store import database
 from roost.store.errors import Unavailable
 from roost.store.store import Store
 from tests.store.test_history import replay
-from tests.support.stores import BACKENDS, history, opened, raw
+from tests.support.stores import history, opened, raw
 
 ROOT = Path(__file__).parents[2]
 
@@ -43,15 +43,13 @@ asyncio.run(main(sys.argv[1], sys.argv[2]))
 """
 
 
-@pytest.mark.parametrize("backend", sorted(BACKENDS))
-async def test_every_acknowledged_write_survives_kill_9(backend: str, tmp_path: Path) -> None:
-    """The writer is killed after a random number of answers; the next one goes on from the same file."""
-    url = BACKENDS[backend](tmp_path)
+async def test_every_acknowledged_write_survives_kill_9(store_url: str) -> None:
+    """The writer is killed after a random number of answers; the next one goes on from the same database."""
     source = random.Random(7)
     newest = 0
     for round in range(6):
         writer = subprocess.Popen(  # noqa: ASYNC220 - nothing else runs on this loop
-            [sys.executable, "-c", WRITER, url, f"round{round}"], stdout=subprocess.PIPE, cwd=ROOT
+            [sys.executable, "-c", WRITER, store_url, f"round{round}"], stdout=subprocess.PIPE, cwd=ROOT
         )
         acknowledged: dict[int, tuple[int, int]] = {}
         try:
@@ -66,7 +64,7 @@ async def test_every_acknowledged_write_survives_kill_9(backend: str, tmp_path: 
             if line.endswith(b"\n"):
                 slot, revision, number = map(int, line.split())
                 acknowledged[slot] = (revision, number)
-        async with opened(url, history=300) as store:
+        async with opened(store_url, history=300) as store:
             newest_acknowledged = max(r for r, _ in acknowledged.values())
             assert store.revision >= newest_acknowledged > newest
             newest = store.revision

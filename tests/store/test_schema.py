@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 from alembic import command
 from alembic.config import Config
-from sqlalchemy import Engine, inspect, text
+from sqlalchemy import Engine, inspect, make_url, text
 
 from roost.store import database
 from roost.store.errors import NewerSchema, Unavailable
 from roost.store.schema import SCHEMA_VERSION, metadata
 from roost.store.store import Store
-from tests.support.stores import opened, raw
+from tests.support.stores import new_database, opened, raw
 
 
 def described(engine: Engine) -> dict[str, Any]:
@@ -32,10 +32,13 @@ def described(engine: Engine) -> dict[str, Any]:
     }
 
 
-def test_migrations_and_tables_agree(store_url: str, tmp_path: Path) -> None:
-    migrated = database.open_engine(store_url)
+def test_migrations_and_tables_agree(store_url: str) -> None:
+    with new_database(make_url(store_url).get_backend_name()) as another:
+        _compare(database.open_engine(store_url), database.open_engine(another))
+
+
+def _compare(migrated: Engine, made: Engine) -> None:
     database.upgrade(migrated)
-    made = database.open_engine(database.sqlite_url(tmp_path / "made.db"))
     database.migrate(made)
     assert described(migrated) == described(made)
     assert set(described(made)) == {*metadata.tables, "alembic_version"}

@@ -1,7 +1,7 @@
 """Stores for tests. `BACKENDS` lists the databases that every test of the store runs on.
 
-A backend makes the URL of a new, empty database within a directory. Another database is another
-entry here; the tests know nothing but the URL.
+A backend makes a new, empty database, within a directory where it keeps files, and takes it away
+afterwards. Another database is another entry here; the tests know nothing but the URL.
 """
 
 from __future__ import annotations
@@ -21,23 +21,34 @@ from roost.model.meta import API_VERSION
 from roost.store.database import sqlite_url
 from roost.store.store import Store
 from roost.store.transaction import Change
+from tests.support import postgresql
 from tests.support.clock import START
 
 CLOUD = "harbor"
 
 
-def _sqlite(directory: Path) -> str:
-    return sqlite_url(directory / "roost.db")
+@contextlib.contextmanager
+def _sqlite(directory: Path) -> Iterator[str]:
+    yield sqlite_url(directory / "roost.db")
 
 
-BACKENDS: dict[str, Callable[[Path], str]] = {"sqlite": _sqlite}
+@contextlib.contextmanager
+def _postgresql(_directory: Path) -> Iterator[str]:
+    with postgresql.database() as url:
+        yield url
+
+
+BACKENDS: dict[str, Callable[[Path], contextlib.AbstractContextManager[str]]] = {
+    "sqlite": _sqlite,
+    "postgresql": _postgresql,
+}
 
 
 @contextlib.contextmanager
 def new_database(backend: str = "sqlite") -> Iterator[str]:
     """URL of a new database that goes away: for tests that need many."""
-    with tempfile.TemporaryDirectory() as directory:
-        yield BACKENDS[backend](Path(directory))
+    with tempfile.TemporaryDirectory() as directory, BACKENDS[backend](Path(directory)) as url:
+        yield url
 
 
 @contextlib.asynccontextmanager
