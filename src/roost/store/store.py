@@ -28,8 +28,9 @@ import msgspec
 from sqlalchemy import Connection, Engine, delete, func, insert, select
 from sqlalchemy.exc import DataError, IntegrityError, SQLAlchemyError
 
+from roost.model.audit import Record
 from roost.model.meta import Resource
-from roost.store import database, statements
+from roost.store import audit, database, statements
 from roost.store.errors import Compacted, FutureRevision, Overloaded, Unavailable
 from roost.store.schema import changes, counters, properties
 from roost.store.transaction import Change, Stored, Transaction, read_changes
@@ -104,6 +105,7 @@ class Store:
         self._recent: deque[Change] = deque()
         self._recent_bytes = 0
         self._woken = asyncio.Event()
+        self._trail = audit.Trail()
         self._closed = False
         self.identity = ""
         self.revision = 0
@@ -163,7 +165,7 @@ class Store:
         if len(self._waiting) >= WAITING:
             raise Overloaded(len(self._waiting))
         future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-        self._waiting.append(_Waiting(work, future))
+        self._waiting.append(_Waiting(audit.signed(work), future))
         self._pump()
         return await future
 
@@ -260,6 +262,7 @@ class Store:
         # Reading with a lock, not writing: a transaction that changes nothing costs no sync to disk.
         start: int = connection.execute(statements.LOCK_REVISION).scalar_one()
         revision, done, now = start, list[Change](), self._clock()
+        records: list[Record] = []
         for waiting in batch:
             transaction = Transaction(connection, revision, now)
             connection.exec_driver_sql("SAVEPOINT unit")
@@ -281,8 +284,11 @@ class Store:
                 connection.exec_driver_sql("RELEASE SAVEPOINT unit")
                 revision = transaction.revision
                 done += transaction.changes
+                records += transaction.records
         if revision != start:
             connection.execute(statements.SET_REVISION, {"to": revision})
+        if records:
+            self._trail.write(connection, records, now)
         return done
 
     def _compact(self, connection: Connection, revision: int, size: int) -> _Kept:

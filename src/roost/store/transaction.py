@@ -24,6 +24,7 @@ import msgspec
 from sqlalchemy import Connection, delete, func, insert, select, update
 
 from roost.model import time
+from roost.model.audit import Record
 from roost.model.codec import Raw, decode, overlay
 from roost.model.meta import Resource
 from roost.model.registry import BY_TYPE
@@ -106,6 +107,7 @@ class Transaction:
         self.revision = revision
         self.now = now
         self.changes: list[Change] = []
+        self.records: list[Record] = []
         self.wrote = False
 
     # -- reading
@@ -308,6 +310,13 @@ class Transaction:
             return int(row[0])
         self.connection.execute(insert(counters).values(name=counter, value=1))
         return 1
+
+    # -- audit
+
+    def audit(self, record: Record) -> None:
+        """Have a record written with this transaction, when it is: see `store.audit`."""
+        self.wrote = True
+        self.records.append(record)
 
     # -- inside
 
