@@ -53,7 +53,10 @@ class CloudStatus(Part, frozen=True, kw_only=True, omit_defaults=False):
     upper_connected: Annotated[bool, doc("Whether the link to the central cloud is up.")] = False
     hosts: Annotated[HostCounts, doc("Hosts by state.")] = HostCounts()
     alarms: Annotated[AlarmCounts, doc("Alarms by severity.")] = AlarmCounts()
-    conditions: Annotated[list[Condition], doc("Aspects of its state.", max_length=16)] = []
+    conditions: Annotated[
+        list[Condition],
+        doc("Aspects of its state.", list_type="map", list_keys=("type",), max_length=16),
+    ] = []
 
 
 class Cloud(Resource, frozen=True, kw_only=True):
@@ -112,7 +115,10 @@ class SubcloudStatus(Part, frozen=True, kw_only=True, omit_defaults=False):
     out_of_sync: Annotated[list[str], doc("What is not in force, by kind and name.", max_length=100)] = []
     version: Annotated[str, doc("Version of Roost that runs there.")] = ""
     certificate_expires_at: Annotated[str, doc("End of its link's certificate.", format="date-time")] = ""
-    conditions: Annotated[list[Condition], doc("Aspects of its state.", max_length=16)] = []
+    conditions: Annotated[
+        list[Condition],
+        doc("Aspects of its state.", list_type="map", list_keys=("type",), max_length=16),
+    ] = []
 
 
 class Subcloud(Resource, frozen=True, kw_only=True):

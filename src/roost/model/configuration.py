@@ -20,7 +20,10 @@ class NetworkFirewall(Part, frozen=True, kw_only=True):
     """Rules for the ports that carry one platform network."""
 
     network: Annotated[str, doc("Name of the platform network.")]
-    ports: Annotated[list[str], doc("Ports of the host on that network.", min_length=1, max_length=64)]
+    ports: Annotated[
+        list[str],
+        doc("Ports of the host on that network.", list_type="set", min_length=1, max_length=64),
+    ]
     rules: Annotated[list[FirewallRule], doc("Rules in order; the first that matches decides.")] = []
     default_ingress: Annotated[Action, doc("For packets to the host that no rule matches.")] = "deny"
     default_egress: Annotated[Action, doc("For packets from the host that no rule matches.")] = "allow"
@@ -29,7 +32,10 @@ class NetworkFirewall(Part, frozen=True, kw_only=True):
 class FirewallConfiguration(Part, frozen=True, kw_only=True):
     """The platform firewall of one host. Ports that are not listed are not filtered."""
 
-    networks: Annotated[list[NetworkFirewall], doc("By platform network.", max_length=32)] = []
+    networks: Annotated[
+        list[NetworkFirewall],
+        doc("By platform network.", list_type="map", list_keys=("network",), max_length=32),
+    ] = []
     confirm_seconds: Annotated[
         int,
         doc(
@@ -47,7 +53,8 @@ class HostConfigurationSpec(Part, frozen=True, kw_only=True, omit_defaults=False
     firewall: Annotated[FirewallConfiguration | None, doc("Absent: no platform firewall.")] = None
     thresholds: Annotated[Thresholds, doc("When monitors speak up.")] = Thresholds()
     platform_ports: Annotated[
-        list[str], doc("Ports that carry platform networks; their loss is a fault.", max_length=1024)
+        list[str],
+        doc("Ports that carry platform networks; their loss is a fault.", list_type="set", max_length=1024),
     ] = []
     reboot_from: Annotated[
         str, doc("The host restarts if its boot id is this one; after the restart it is another.")
@@ -71,7 +78,9 @@ class HostConfigurationStatus(Part, frozen=True, kw_only=True, omit_defaults=Fal
 
     observed_generation: Annotated[int, doc("Latest generation the host has seen.")] = 0
     applied_generation: Annotated[int, doc("Generation whose every aspect is in force.")] = 0
-    aspects: Annotated[list[AspectStatus], doc("By aspect.", max_length=32)] = []
+    aspects: Annotated[
+        list[AspectStatus], doc("By aspect.", list_type="map", list_keys=("aspect",), max_length=32)
+    ] = []
 
 
 class HostConfiguration(Resource, frozen=True, kw_only=True):

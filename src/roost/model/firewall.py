@@ -39,14 +39,16 @@ class FirewallRule(Part, frozen=True, kw_only=True):
 class HostSelector(Part, frozen=True, kw_only=True):
     """Which hosts; all conditions must hold; an empty selector selects all."""
 
-    personalities: Annotated[list[Personality], doc("Hosts with any of these.", max_length=3)] = []
+    personalities: Annotated[
+        list[Personality], doc("Hosts with any of these.", list_type="set", max_length=3)
+    ] = []
     labels: Annotated[dict[str, str], doc("Hosts with all of these labels.")] = {}
 
 
 class SubcloudSelector(Part, frozen=True, kw_only=True):
     """Which subclouds; all conditions must hold; an empty selector selects all."""
 
-    names: Annotated[list[str], doc("Any of these names.", max_length=1024)] = []
+    names: Annotated[list[str], doc("Any of these names.", list_type="set", max_length=1024)] = []
     labels: Annotated[dict[str, str], doc("All of these labels.")] = {}
 
 
@@ -54,7 +56,8 @@ class FirewallPolicySpec(Part, frozen=True, kw_only=True, omit_defaults=False):
     """What the operator wants."""
 
     networks: Annotated[
-        list[NetworkType], doc("Platform networks it applies to.", min_length=1, max_length=6)
+        list[NetworkType],
+        doc("Platform networks it applies to.", list_type="set", min_length=1, max_length=6),
     ]
     rules: Annotated[list[FirewallRule], doc("Rules in order.", max_length=1000)] = []
     default_ingress: Annotated[Action, doc("For packets to the host that no rule matches.")] = "deny"
@@ -75,7 +78,10 @@ class FirewallPolicyStatus(Part, frozen=True, kw_only=True, omit_defaults=False)
     applied: Annotated[int, doc("Hosts on which this generation is in force.")] = 0
     subclouds: Annotated[int, doc("Subclouds it is shared with.")] = 0
     in_sync: Annotated[int, doc("Subclouds on all of whose hosts it is in force.")] = 0
-    conditions: Annotated[list[Condition], doc("Aspects of its state.", max_length=16)] = []
+    conditions: Annotated[
+        list[Condition],
+        doc("Aspects of its state.", list_type="map", list_keys=("type",), max_length=16),
+    ] = []
 
 
 class FirewallPolicy(Resource, frozen=True, kw_only=True):

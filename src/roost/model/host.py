@@ -27,7 +27,7 @@ class InterfaceAssignment(Part, frozen=True, kw_only=True):
     """Which platform networks a port carries."""
 
     port: Annotated[str, doc("Name of the port as the kernel has it.", min_length=1, max_length=15)]
-    networks: Annotated[list[str], doc("Names of PlatformNetworks.", max_length=8)] = []
+    networks: Annotated[list[str], doc("Names of PlatformNetworks.", list_type="set", max_length=8)] = []
 
 
 class Threshold(Part, frozen=True, kw_only=True):
@@ -57,12 +57,15 @@ class HostSpec(Part, frozen=True, kw_only=True, omit_defaults=False):
     ] = "locked"
     force_lock: Annotated[bool, doc("Lock without the checks that protect running services.")] = False
     personalities: Annotated[
-        list[Personality], doc("Roles of the host; a host can have several.", min_length=1, max_length=3)
+        list[Personality],
+        doc("Roles of the host; a host can have several.", list_type="set", min_length=1, max_length=3),
     ] = msgspec.field(default_factory=lambda: ["controller", "worker"])
     interfaces: Annotated[
         list[InterfaceAssignment],
         doc(
             "Platform networks by port. Ports left out carry the networks that hold their addresses.",
+            list_type="map",
+            list_keys=("port",),
             max_length=64,
         ),
     ] = []
@@ -115,7 +118,10 @@ class Processors(Part, frozen=True, kw_only=True):
     maximum_mhz: Annotated[int, doc("Highest frequency; 0 when not known.", unit="MHz")] = 0
     flags: Annotated[list[str], doc("Features that workloads ask for.", max_length=512)] = []
     isolated: Annotated[list[int], doc("Processors kept from the scheduler.")] = []
-    logical: Annotated[list[LogicalProcessor], doc("Every logical processor.", max_length=4096)] = []
+    logical: Annotated[
+        list[LogicalProcessor],
+        doc("Every logical processor.", list_type="map", list_keys=("id",), max_length=4096),
+    ] = []
 
 
 class HugePages(Part, frozen=True, kw_only=True):
@@ -131,7 +137,9 @@ class MemoryNode(Part, frozen=True, kw_only=True):
 
     numa_node: Annotated[int, doc("NUMA node.")]
     total: Annotated[int, doc("Memory of the node.", unit="MiB")] = 0
-    huge_pages: Annotated[list[HugePages], doc("Huge pages by size.")] = []
+    huge_pages: Annotated[
+        list[HugePages], doc("Huge pages by size.", list_type="map", list_keys=("size",))
+    ] = []
     distances: Annotated[list[int], doc("Relative distance to each node.")] = []
 
 
@@ -140,7 +148,9 @@ class Memory(Part, frozen=True, kw_only=True):
 
     total: Annotated[int, doc("Memory the kernel manages.", unit="MiB")] = 0
     swap: Annotated[int, doc("Swap space.", unit="MiB")] = 0
-    nodes: Annotated[list[MemoryNode], doc("By NUMA node.", max_length=256)] = []
+    nodes: Annotated[
+        list[MemoryNode], doc("By NUMA node.", list_type="map", list_keys=("numaNode",), max_length=256)
+    ] = []
 
 
 class Partition(Part, frozen=True, kw_only=True):
@@ -170,7 +180,9 @@ class Disk(Part, frozen=True, kw_only=True):
     removable: Annotated[bool, doc("Whether its medium can be taken out.")] = False
     read_only: Annotated[bool, doc("Whether writing is refused.")] = False
     pci_address: Annotated[str, doc("PCI address of its controller.")] = ""
-    partitions: Annotated[list[Partition], doc("Its partitions.", max_length=256)] = []
+    partitions: Annotated[
+        list[Partition], doc("Its partitions.", list_type="map", list_keys=("name",), max_length=256)
+    ] = []
     filesystem: Annotated[str, doc("File system on the whole disk.")] = ""
     mount: Annotated[str, doc("Where the whole disk is mounted.")] = ""
 
@@ -253,9 +265,11 @@ class Inventory(Part, frozen=True, kw_only=True):
     product: Annotated[Product | None, doc("From DMI; absent where there is none.")] = None
     processors: Annotated[Processors, doc("Processors.")] = Processors()
     memory: Annotated[Memory, doc("Memory.")] = Memory()
-    disks: Annotated[list[Disk], doc("Disks.", max_length=1024)] = []
+    disks: Annotated[list[Disk], doc("Disks.", list_type="map", list_keys=("name",), max_length=1024)] = []
     filesystems: Annotated[list[Filesystem], doc("Mounted file systems.", max_length=256)] = []
-    ports: Annotated[list[Port], doc("Network ports.", max_length=1024)] = []
+    ports: Annotated[
+        list[Port], doc("Network ports.", list_type="map", list_keys=("name",), max_length=1024)
+    ] = []
     devices: Annotated[list[PciDevice], doc("Other PCI devices.", max_length=1024)] = []
     operating_system: Annotated[OperatingSystem, doc("Operating system.")] = OperatingSystem()
     clock: Annotated[ClockState, doc("Clock.")] = ClockState()
@@ -293,7 +307,10 @@ class HostStatus(Part, frozen=True, kw_only=True, omit_defaults=False):
     connected: Annotated[bool, doc("Whether its agent's link is up.")] = False
     connection_changed_at: Annotated[str, doc("When connected last changed.", format="date-time")] = ""
     observed_generation: Annotated[int, doc("Generation of spec this speaks of.")] = 0
-    conditions: Annotated[list[Condition], doc("Aspects of its state.", max_length=32)] = []
+    conditions: Annotated[
+        list[Condition],
+        doc("Aspects of its state.", list_type="map", list_keys=("type",), max_length=32),
+    ] = []
     inventory: Annotated[Inventory | None, doc("Absent until first observed.", owner=Owner.HOST)] = None
     inventory_observed_at: Annotated[
         str, doc("When the inventory last changed.", owner=Owner.HOST, format="date-time")

@@ -3,7 +3,8 @@
 A resource is a frozen struct with `metadata`, `spec` (intent) and `status` (observation). Each field
 is declared once, with `doc(...)`: that declaration gives validation, the OpenAPI schema, table
 columns and the reference page. Field ownership is part of the declaration: `owner=` at a field, or
-the kind's defaults (`KindInfo.spec_owner`, `KindInfo.status_owner`), say who alone may write it.
+the kind's defaults (`KindInfo.spec_owner`, `KindInfo.status_owner`), say who alone may write it. How
+several of an owner's managers share a list is declared with `list_type`, `list_keys` and `map_type`.
 
 Struct fields are snake_case here and camelCase on the wire, as the Kubernetes API conventions ask.
 """
@@ -39,9 +40,18 @@ def doc(
     owner: Owner | None = None,
     format: str | None = None,
     default: Any = None,
+    list_type: Literal["atomic", "set", "map"] | None = None,
+    list_keys: tuple[str, ...] = (),
+    map_type: Literal["atomic"] | None = None,
     **constraints: Any,
 ) -> msgspec.Meta:
-    """Document one field. `constraints` are msgspec's own: ge, le, pattern, min_length, max_length."""
+    """Document one field. `constraints` are msgspec's own: ge, le, pattern, min_length, max_length.
+
+    `list_type`, `list_keys` (wire names) and `map_type` say how several owners share the field, as
+    x-kubernetes-list-type, x-kubernetes-list-map-keys and x-kubernetes-map-type do: a list is atomic (has
+    one owner as a whole) unless it is a set of scalars or a map of items by their keys. At a list,
+    `map_type` speaks of its items.
+    """
     schema: dict[str, Any] = {}
     text = f"{description} Unit: {unit}." if unit else description
     if format is not None:
@@ -49,6 +59,13 @@ def doc(
     if default is not None:
         schema["default"] = default
     extra: dict[str, Any] = {"unit": unit, "owner": owner}
+    if list_type is not None:
+        schema["x-kubernetes-list-type"] = extra["list_type"] = list_type
+    if list_keys:
+        extra["list_keys"] = list_keys
+        schema["x-kubernetes-list-map-keys"] = list(list_keys)
+    if map_type is not None:
+        schema["x-kubernetes-map-type"] = extra["map_type"] = map_type
     return msgspec.Meta(description=text, extra_json_schema=schema or None, extra=extra, **constraints)
 
 
@@ -67,6 +84,18 @@ class OwnerReference(Part, frozen=True, kw_only=True):
     block_owner_deletion: Annotated[bool, doc("True when the owner waits for this one's removal.")] = False
 
 
+class ManagedFieldsEntry(Part, frozen=True, kw_only=True):
+    """The fields that one manager owns, by which kind of write (Kubernetes: Server-Side Apply)."""
+
+    manager: Annotated[str, doc("Name of the program or person that wrote.", max_length=128)] = ""
+    operation: Annotated[str, doc("Apply or Update.")] = ""
+    api_version: Annotated[str, doc("Version of the resource in which the fields were written.")] = ""
+    time: Annotated[str, doc("When the set of fields last changed.", format="date-time")] = ""
+    fields_type: Annotated[str, doc("Form of fieldsV1; always FieldsV1.")] = ""
+    fields_v1: Annotated[dict[str, Any], doc("The set of fields.")] = {}
+    subresource: Annotated[str, doc("Subresource that was written; empty for the resource itself.")] = ""
+
+
 class Metadata(Part, frozen=True, kw_only=True):
     """Identity and bookkeeping of a resource. Only labels, annotations and finalizers are free to write."""
 
@@ -80,8 +109,14 @@ class Metadata(Part, frozen=True, kw_only=True):
     deletion_timestamp: Annotated[str | None, doc("When deletion was asked for.", format="date-time")] = None
     labels: Annotated[dict[str, str], doc("Names to select by.")] = {}
     annotations: Annotated[dict[str, str], doc("Notes for programs and people.")] = {}
-    finalizers: Annotated[list[str], doc("Who must finish before removal.")] = []
-    owner_references: Annotated[list[OwnerReference], doc("Resources this one depends on.")] = []
+    finalizers: Annotated[list[str], doc("Who must finish before removal.", list_type="set")] = []
+    owner_references: Annotated[
+        list[OwnerReference],
+        doc("Resources this one depends on.", list_type="map", list_keys=("uid",), map_type="atomic"),
+    ] = []
+    managed_fields: Annotated[
+        list[ManagedFieldsEntry], doc("Which manager owns which fields; kept by the server.", max_length=1000)
+    ] = []
 
 
 class Condition(Part, frozen=True, kw_only=True):

@@ -16,9 +16,12 @@ class PlatformNetworkSpec(Part, frozen=True, kw_only=True, omit_defaults=False):
 
     type: Annotated[NetworkType, doc("What the network is for.")]
     subnets: Annotated[
-        list[str], doc("Its subnets, IPv4 and IPv6, in CIDR notation.", min_length=1, max_length=16)
+        list[str],
+        doc("Its subnets, IPv4 and IPv6, in CIDR notation.", list_type="set", min_length=1, max_length=16),
     ]
-    gateway: Annotated[list[str], doc("Gateways, at most one per address family.", max_length=2)] = []
+    gateway: Annotated[
+        list[str], doc("Gateways, at most one per address family.", list_type="set", max_length=2)
+    ] = []
     mtu: Annotated[int, doc("Largest packet.", unit="bytes", ge=576, le=9216)] = 1500
 
 
@@ -26,7 +29,10 @@ class PlatformNetworkStatus(Part, frozen=True, kw_only=True, omit_defaults=False
     """What is."""
 
     hosts: Annotated[int, doc("Hosts with a port on this network.")] = 0
-    conditions: Annotated[list[Condition], doc("Aspects of its state.", max_length=16)] = []
+    conditions: Annotated[
+        list[Condition],
+        doc("Aspects of its state.", list_type="map", list_keys=("type",), max_length=16),
+    ] = []
 
 
 class PlatformNetwork(Resource, frozen=True, kw_only=True):

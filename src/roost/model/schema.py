@@ -22,7 +22,13 @@ from roost.model.registry import SERVED
 
 META = "io.k8s.apimachinery.pkg.apis.meta.v1."
 LIST_META = f"{META}ListMeta"
-_SHARED = {"Metadata": "ObjectMeta", "OwnerReference": "OwnerReference", "Condition": "Condition"}
+_SHARED = {
+    "Metadata": "ObjectMeta",
+    "OwnerReference": "OwnerReference",
+    "ManagedFieldsEntry": "ManagedFieldsEntry",
+    "Condition": "Condition",
+}
+LIST_TYPE, MAP_TYPE = "x-kubernetes-list-type", "x-kubernetes-map-type"
 GVK = "x-kubernetes-group-version-kind"
 
 API_VERSION_TEXT = "Group and version of this schema."
@@ -89,7 +95,7 @@ def refer(schema: Any, reference: Callable[[str, Raw], Raw]) -> Any:
 
 
 def _clean(schema: Any, name_of: Callable[[str], str]) -> Any:
-    """msgspec's JSON schema as OpenAPI has it: no titles, no null, a type beside every enum."""
+    """msgspec's JSON schema as OpenAPI has it: no titles or null; enums and lists say their types."""
     if isinstance(schema, list):
         return [_clean(item, name_of) for item in schema]
     if not isinstance(schema, dict):
@@ -114,6 +120,10 @@ def _clean(schema: Any, name_of: Callable[[str], str]) -> Any:
             cleaned[key] = _clean(value, name_of)
     if "enum" in cleaned and "type" not in cleaned:
         cleaned["type"] = "string"
+    if cleaned.get("type") == "array":
+        cleaned.setdefault(LIST_TYPE, "atomic")
+        if MAP_TYPE in cleaned:
+            cleaned["items"] = {**cleaned["items"], MAP_TYPE: cleaned.pop(MAP_TYPE)}
     if cleaned.get("type") == "integer":
         cleaned.setdefault("format", "int64")
     if cleaned.get("type") == "number":
@@ -178,11 +188,6 @@ _BOOKKEEPING: dict[str, Raw] = {
     "deletionGracePeriodSeconds": {
         "type": "integer",
         "format": "int64",
-        "description": "Not used; taken and dropped.",
-    },
-    "managedFields": {
-        "type": "array",
-        "items": {"type": "object"},
         "description": "Not used; taken and dropped.",
     },
 }
