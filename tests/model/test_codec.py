@@ -118,7 +118,7 @@ def test_what_is_taken_away_stays_away() -> None:
 
 def test_overlay_of_the_same_is_the_same() -> None:
     for info in KINDS:
-        given = {"metadata": {"name": "x"}, **({"spec": LEAST[info.kind]} if info.kind in LEAST else {})}
+        given = {"metadata": {"name": "x"}, **LEAST.get(info.kind, {})}
         full = encode(decode(info.type, given))
         assert overlay(full, decode(info.type, full)) == full
 

@@ -8,10 +8,10 @@ from typing import Annotated, Any, get_args, get_origin, get_type_hints
 import msgspec
 import pytest
 
-from roost.model import meta
 from roost.model.codec import check, decode, encode, unknown_fields
 from roost.model.kind import Column, KindInfo
 from roost.model.meta import DNS_LABEL, DNS_NAME, Condition, Resource
+from roost.model.rbac import ROLE_NAME
 from roost.model.registry import BY_KIND, BY_TYPE, KINDS
 
 ANY_KIND = pytest.mark.parametrize("info", KINDS, ids=lambda k: k.kind)
@@ -70,7 +70,7 @@ def resolve(struct: Any, path: str) -> Any:
 def test_a_kind_describes_itself(info: KindInfo) -> None:
     assert info.description.endswith(".")
     assert info.plural == info.plural.lower() and info.singular == info.kind.lower()
-    assert info.name_pattern in (DNS_LABEL, DNS_NAME)
+    assert info.name_pattern in (DNS_LABEL, DNS_NAME, ROLE_NAME)
     assert issubclass(info.type, Resource)
     assert (BY_KIND[info.kind], BY_TYPE[info.type]) == (info, info)
     assert info.columns or not info.served
@@ -127,20 +127,29 @@ def test_no_dictionary_holds_structs(info: KindInfo) -> None:
 
 
 LEAST: dict[str, dict[str, Any]] = {
-    "FirewallPolicy": {"networks": ["oam"]},
-    "PlatformNetwork": {"type": "oam", "subnets": ["192.0.2.0/24"]},
-    "Operation": {"action": "reboot", "host": "h"},
-    "Credential": {"purpose": "bearer", "subject": "s", "digest": "d", "expiresAt": "2026-01-01T00:00:00Z"},
+    "FirewallPolicy": {"spec": {"networks": ["oam"]}},
+    "PlatformNetwork": {"spec": {"type": "oam", "subnets": ["192.0.2.0/24"]}},
+    "Operation": {"spec": {"action": "reboot", "host": "h"}},
+    "Credential": {
+        "spec": {"purpose": "bearer", "subject": "s", "digest": "d", "expiresAt": "2026-01-01T00:00:00Z"}
+    },
+    "RoleBinding": {"roleRef": {"kind": "Role", "name": "r"}},
+    "ClusterRoleBinding": {"roleRef": {"kind": "ClusterRole", "name": "r"}},
+    "SigningKey": {
+        "spec": {"privateKey": "k", "madeAt": "2026-01-01T00:00:00Z", "verifiesUntil": "2026-01-01T00:00:00Z"}
+    },
+    "Password": {"spec": {"hash": "h", "setAt": "2026-01-01T00:00:00Z"}},
 }
+"""What a kind needs besides a name."""
 
 
 @ANY_KIND
 def test_the_least_object_is_valid_and_survives_a_round_trip(info: KindInfo) -> None:
-    given = {"metadata": {"name": "x"}, **({"spec": LEAST[info.kind]} if info.kind in LEAST else {})}
+    given = {"metadata": {"name": "x"}, **LEAST.get(info.kind, {})}
     resource, problems = check(info, given)
     assert problems == [] and resource is not None
     wire = encode(resource)
-    assert (wire["apiVersion"], wire["kind"]) == (meta.API_VERSION, info.kind)
+    assert (wire["apiVersion"], wire["kind"]) == (info.api_version, info.kind)
     assert decode(info.type, wire) == resource
     assert unknown_fields(info, wire) == []
 

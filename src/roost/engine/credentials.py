@@ -21,7 +21,7 @@ from roost.model.access import CREDENTIAL, Credential, CredentialSpec
 from roost.model.meta import Metadata
 from roost.store.transaction import Transaction
 
-Purpose = Literal["bearer", "enrol-host", "enrol-subcloud"]
+Purpose = Literal["bearer", "session", "enrol-host", "enrol-subcloud"]
 PER_SUBJECT = 20
 
 

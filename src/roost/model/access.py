@@ -7,13 +7,20 @@ from typing import Annotated, Literal
 from roost.model.kind import Column, Flow, KindInfo
 from roost.model.meta import DNS_NAME, Owner, Part, Resource, doc
 
-Role = Literal["administrator", "reader"]
+Role = Literal["administrator", "configurator", "operator", "reader"]
+"""From the one that may do most to the one that may do least; docs/security.md has what each may."""
 
 
 class UserSpec(Part, frozen=True, kw_only=True, omit_defaults=False):
     """What the user may do."""
 
-    role: Annotated[Role, doc("Administrator: everything. Reader: look, but not change.")] = "reader"
+    role: Annotated[
+        Role,
+        doc(
+            "Administrator: everything. Configurator: change configuration, not access. "
+            "Operator: act on what exists. Reader: look."
+        ),
+    ] = "reader"
     description: Annotated[str, doc("For people.", max_length=255)] = ""
     disabled: Annotated[bool, doc("Refuse every credential of this user.")] = False
 
@@ -42,7 +49,7 @@ USER = KindInfo(
 class CredentialSpec(Part, frozen=True, kw_only=True, omit_defaults=False):
     """A secret as its hash; the secret itself is shown once and kept nowhere."""
 
-    purpose: Annotated[Literal["bearer", "enrol-host", "enrol-subcloud"], doc("What it opens.")]
+    purpose: Annotated[Literal["bearer", "session", "enrol-host", "enrol-subcloud"], doc("What it opens.")]
     subject: Annotated[str, doc("User, host (cloud/host) or subcloud it was made for.")]
     digest: Annotated[str, doc("SHA-256 of the secret, hexadecimal.")]
     expires_at: Annotated[str, doc("When it ends.", format="date-time")]

@@ -8,6 +8,7 @@ may stand in two fields with two defaults.
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -37,6 +38,7 @@ _FLOWS = {
     Flow.LOCAL: "Does not travel over links.",
 }
 _REQUIRED = object()
+_PARTS = ("metadata", "spec", "status")
 
 
 class Field(msgspec.Struct, frozen=True):
@@ -91,6 +93,10 @@ def kind_page(info: KindInfo) -> str:
     ]
     parts = [MADE, f"# {info.kind}", info.description, _table(("", ""), facts)]
     structs = dict(zip(info.type.__struct_fields__, _struct_fields(info.type), strict=True))
+    beside = [row for row in fields(info.type, "") if re.split(r"\W", row.path)[1] not in _PARTS]
+    beside = [msgspec.structs.replace(row, path=row.path.removeprefix(".")) for row in beside]
+    if beside:
+        parts += ["## Fields", "They stand beside `metadata`.", _fields_table(beside, "Default")]
     if "spec" in structs:
         parts += [
             "## spec",

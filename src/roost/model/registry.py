@@ -6,6 +6,7 @@ The name of a kind is unique among all groups, for the store knows kinds by it a
 from __future__ import annotations
 
 from roost.model.access import CREDENTIAL, USER
+from roost.model.account import PASSWORD, SERVICE_ACCOUNT, SIGNING_KEY
 from roost.model.cloud import CLOUD, SUBCLOUD
 from roost.model.configuration import HOST_CONFIGURATION
 from roost.model.fault import ALARM, LOG_ENTRY
@@ -15,6 +16,7 @@ from roost.model.kind import KindInfo
 from roost.model.meta import Resource
 from roost.model.network import PLATFORM_NETWORK
 from roost.model.operation import OPERATION
+from roost.model.rbac import CLUSTER_ROLE, CLUSTER_ROLE_BINDING, ROLE, ROLE_BINDING
 
 KINDS: tuple[KindInfo, ...] = (
     CLOUD,
@@ -28,6 +30,13 @@ KINDS: tuple[KindInfo, ...] = (
     OPERATION,
     USER,
     CREDENTIAL,
+    SERVICE_ACCOUNT,
+    ROLE,
+    ROLE_BINDING,
+    CLUSTER_ROLE,
+    CLUSTER_ROLE_BINDING,
+    SIGNING_KEY,
+    PASSWORD,
 )
 
 VERSIONS: tuple[KindInfo, ...] = ()
