@@ -1,4 +1,4 @@
-"""In which form an answer goes out: plain objects, tables, or metadata only (the Accept header).
+"""In which form an answer goes out: plain objects, tables, or metadata only (the Accept header); JSON or YAML.
 
 A `View` says how stored resources are shown: usually as they are, but namespaces are a view of clouds.
 Everything here is pure and runs in the store's reader threads for lists.
@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from enum import Enum
-from typing import Literal
 
 import msgspec
 
@@ -18,7 +17,10 @@ from roost.api.status import ApiError, bad_request
 from roost.model.codec import Raw
 from roost.model.kind import KindInfo
 
-EventType = Literal["ADDED", "MODIFIED", "DELETED", "BOOKMARK", "ERROR"]
+JSON = "application/json"
+YAML = "application/yaml"
+META_VERSIONS = ("v1", "v1beta1")
+MOST_CLAUSES = 64
 
 
 def same(raw: Raw) -> Raw:
@@ -54,107 +56,108 @@ class Shape(Enum):
 
 
 class Form(msgspec.Struct, frozen=True):
-    """The form asked for; `include` is what a table's rows carry."""
+    """The form asked for; `include` is what a table's rows carry, `version` that of meta.k8s.io."""
 
     shape: Shape = Shape.OBJECT
     include: str = "Metadata"
+    version: str = "v1"
+    media: str = JSON
+
+    @property
+    def meta(self) -> str:
+        """apiVersion of tables and of bare metadata."""
+        return f"meta.k8s.io/{self.version}"
 
 
-def negotiate(accept: str, query: Mapping[str, str]) -> Form:
-    """The first form in the Accept header that is served; raises ApiError 406."""
+def negotiate(accept: str, query: Mapping[str, str], media: Sequence[str] = (JSON, YAML)) -> Form:
+    """The form that the client prefers among those served; raises ApiError 406.
+
+    By quality, then by order, as RFC 9110 section 12.5.1 and Kubernetes have it. A clause that asks for
+    what is not served (protobuf, another kind of table) is passed over.
+    """
     include = query.get("includeObject", "Metadata") or "Metadata"
     if include not in ("Metadata", "Object", "None"):
         raise bad_request(f"includeObject: {include[:32]!r} is none of Metadata, Object, None")
-    if not accept.strip():
+    if not accept.strip() or accept == JSON:
         return Form()
-    for part in accept.split(","):
+    for _, _, clause in sorted(_clauses(accept)):
+        form = _form(clause, include, media)
+        if form is not None:
+            return form
+    raise ApiError(406, f"only {' and '.join(media)} are served; ask for one of them in the Accept header")
+
+
+def _clauses(accept: str) -> list[tuple[float, int, dict[str, str]]]:
+    """The acceptable clauses of an Accept header with their place in the order of preference."""
+    found = []
+    for place, part in enumerate(accept.split(",", MOST_CLAUSES)[:MOST_CLAUSES]):
         media, *rest = [p.strip() for p in part.split(";")]
         parameters = dict(p.split("=", 1) for p in rest if "=" in p)
-        if media not in ("application/json", "application/*", "*/*"):
+        try:
+            quality = float(parameters.get("q", "1"))
+        except ValueError:
             continue
-        kind = parameters.get("as", "")
-        if kind and parameters.get("g", "meta.k8s.io") != "meta.k8s.io":
-            continue
-        match kind:
-            case "":
-                return Form()
-            case "Table":
-                return Form(Shape.TABLE, include)
-            case "PartialObjectMetadata" | "PartialObjectMetadataList":
-                return Form(Shape.PARTIAL)
-    raise ApiError(406, "only application/json is served; ask for that in the Accept header")
+        if 0 < quality <= 1:
+            found.append((-quality, place, {**parameters, "media": media.lower()}))
+    return found
 
 
-def one(view: View, raw: Raw, form: Form, now: datetime) -> Raw:
-    """A single resource in the form asked for."""
+def _form(clause: Mapping[str, str], include: str, served: Sequence[str]) -> Form | None:
+    media = JSON if clause["media"] in ("application/*", "*/*") else clause["media"]
+    if media not in served:
+        return None
+    kind, version = clause.get("as", ""), clause.get("v", "v1")
+    if kind and (clause.get("g", "meta.k8s.io") != "meta.k8s.io" or version not in META_VERSIONS):
+        return None
+    match kind:
+        case "":
+            return Form(media=media)
+        case "Table":
+            return Form(Shape.TABLE, include, version, media)
+        case "PartialObjectMetadata" | "PartialObjectMetadataList":
+            return Form(Shape.PARTIAL, version=version, media=media)
+    return None
+
+
+def one(view: View, raw: Raw, form: Form, now: datetime, *, columns: bool = True) -> Raw:
+    """A single resource in the form asked for; a table without its `columns` when they are known."""
     match form.shape:
         case Shape.TABLE:
             metadata = {"resourceVersion": raw["metadata"].get("resourceVersion", "")}
-            return tables.table(view.info, [raw], now, metadata=metadata, include=form.include)
+            head = table_head(view, form, metadata, columns=columns)
+            return {**head, "rows": [tables.row(view.info, raw, now, form.include, form.meta)]}
         case Shape.PARTIAL:
-            return tables.partial(raw)
+            return tables.partial(raw, form.meta)
         case Shape.OBJECT:
             return raw
 
 
-def several(view: View, items: Sequence[Raw], form: Form, now: datetime, metadata: Raw) -> Raw:
-    """A list in the form asked for."""
+def table_head(view: View, form: Form, metadata: Raw, *, columns: bool = True) -> Raw:
+    """A table but for its rows."""
+    return {
+        "kind": "Table",
+        "apiVersion": form.meta,
+        "metadata": metadata,
+        "columnDefinitions": tables.definitions(view.info) if columns else [],
+    }
+
+
+def list_head(view: View, form: Form, metadata: Raw) -> Raw:
+    """A list in the form asked for but for its items."""
     match form.shape:
         case Shape.TABLE:
-            return tables.table(view.info, items, now, metadata=metadata, include=form.include)
+            return table_head(view, form, metadata)
         case Shape.PARTIAL:
-            return {
-                "kind": "PartialObjectMetadataList",
-                "apiVersion": tables.META,
-                "metadata": metadata,
-                "items": [tables.partial(i) for i in items],
-            }
+            return {"kind": "PartialObjectMetadataList", "apiVersion": form.meta, "metadata": metadata}
         case Shape.OBJECT:
-            return {
-                "apiVersion": view.info.api_version,
-                "kind": f"{view.info.kind}List",
-                "metadata": metadata,
-                "items": list(items),
-            }
+            info = view.info
+            return {"kind": f"{info.kind}List", "apiVersion": info.api_version, "metadata": metadata}
 
 
-class Events:
-    """Writes one watcher's events, one JSON object a line. A table's columns come with the first only."""
-
-    def __init__(self, view: View, form: Form) -> None:
-        self._view, self._form, self._columns = view, form, True
-
-    def event(self, type: EventType, raw: Raw, now: datetime) -> bytes:
-        """A change, or the state at the beginning."""
-        return _line(type, self._object(raw, now))
-
-    def bookmark(self, revision: int, *, initial_end: bool = False) -> bytes:
-        """Tells how far the watcher has come."""
-        metadata: Raw = {"resourceVersion": str(revision), "creationTimestamp": None}
-        if initial_end:
-            metadata["annotations"] = {"k8s.io/initial-events-end": "true"}
-        info = self._view.info
-        if self._form.shape is Shape.TABLE:
-            body: Raw = {"kind": "Table", "apiVersion": tables.META, "metadata": metadata}
-            return _line("BOOKMARK", {**body, "columnDefinitions": [], "rows": []})
-        kind, version = info.kind, self._view.info.api_version
-        if self._form.shape is Shape.PARTIAL:
-            kind, version = "PartialObjectMetadata", tables.META
-        return _line("BOOKMARK", {"kind": kind, "apiVersion": version, "metadata": metadata})
-
-    def error(self, error: ApiError) -> bytes:
-        """The last event of a watch that can't go on."""
-        return _line("ERROR", error.body())
-
-    def _object(self, raw: Raw, now: datetime) -> Raw:
-        if self._form.shape is not Shape.TABLE:
-            return one(self._view, raw, self._form, now)
-        first, self._columns = self._columns, False
-        metadata = {"resourceVersion": raw["metadata"].get("resourceVersion", "")}
-        return tables.table(
-            self._view.info, [raw], now, metadata=metadata, include=self._form.include, columns=first
-        )
-
-
-def _line(type: EventType, body: Raw) -> bytes:
-    return msgspec.json.encode({"type": type, "object": body}) + b"\n"
+def several(view: View, items: Sequence[Raw], form: Form, now: datetime, metadata: Raw) -> Raw:
+    """A list in the form asked for."""
+    head = list_head(view, form, metadata)
+    if form.shape is Shape.TABLE:
+        rows = [tables.row(view.info, item, now, form.include, form.meta) for item in items]
+        return {**head, "rows": rows}
+    return {**head, "items": [one(view, item, form, now) for item in items]}

@@ -30,7 +30,8 @@ async def get(context: ApiContext, request: Request, target: Target, view: View)
     await reach(context.store, number(request.query_params, "resourceVersion", 0))
 
     def work(tx: Transaction) -> bytes:
-        stored = tx.find(view.source, target.namespace, target.name)
+        kinds = (tx.find(kind, target.namespace, target.name) for kind in view.sources)
+        stored = next((found for found in kinds if found), None)
         if stored is None:
             raise not_found(view.info, target.name)
         return msgspec.json.encode(forms.one(view, view.shape(stored.raw), form, context.clock()))

@@ -81,7 +81,8 @@ def page(
     after = (start.namespace, start.name) if start else None
     found: list[Raw] = []
     last: Key = ("", "")
-    for key, raw in _states(tx, view.source, namespace, revision, after):
+    states = (_states(tx, kind, namespace, revision, after) for kind in view.sources)
+    for key, raw in heapq.merge(*states, key=lambda pair: pair[0]):
         shown = view.shape(raw)
         if not selector.matches(shown):
             continue

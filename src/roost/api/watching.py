@@ -160,7 +160,7 @@ class _Watcher:
                     yield self._events.bookmark(batch.upto)
 
     def _wanted(self, change: Change) -> bool:
-        return change.kind == self._view.source and self._namespace in ("", change.namespace)
+        return change.kind in self._view.sources and self._namespace in ("", change.namespace)
 
     def _line(self, change: Change, now: datetime) -> bytes:
         """The event a change is for this watcher; empty when it is none."""
