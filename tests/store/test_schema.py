@@ -51,7 +51,7 @@ def _compare(migrated: Engine, made: Engine) -> None:
 
 
 def test_the_latest_migration_is_the_known_version() -> None:
-    files = sorted(p.name for p in database._VERSIONS.glob("[0-9]*.py"))
+    files = sorted(p.name for p in database.VERSIONS.glob("[0-9]*.py"))
     assert files[-1].startswith(SCHEMA_VERSION)
 
 
@@ -59,7 +59,7 @@ def test_downgrade_takes_everything_away(store_url: str) -> None:
     engine = database.open_engine(store_url)
     database.upgrade(engine)
     config = Config()
-    config.set_main_option("script_location", str(database._VERSIONS.parent))
+    config.set_main_option("script_location", str(database.VERSIONS.parent))
     with engine.begin() as connection:
         config.attributes["connection"] = connection
         command.downgrade(config, "base")

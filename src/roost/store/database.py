@@ -18,7 +18,7 @@ from sqlalchemy.util import LRUCache
 from roost.store.errors import NewerSchema
 from roost.store.schema import SCHEMA_VERSION, metadata
 
-_VERSIONS = Path(__file__).parent / "migrations" / "versions"
+VERSIONS = Path(__file__).parent / "migrations" / "versions"
 
 
 _COMPILED = LRUCache[Any, Any](500)
@@ -77,6 +77,9 @@ def _sqlite_dialect() -> Dialect:
 def _prepare_sqlite(connection: Any, _record: Any) -> None:
     connection.isolation_level = None
     cursor = connection.cursor()
+    if cursor.execute("PRAGMA page_count").fetchone()[0] == 0:
+        # Possible in an empty file only: room that history leaves can be given back in steps.
+        cursor.execute("PRAGMA auto_vacuum=INCREMENTAL")
     for pragma in ("journal_mode=WAL", "synchronous=FULL", "busy_timeout=10000", "cache_size=-2000"):
         cursor.execute(f"PRAGMA {pragma}")
     cursor.close()
@@ -106,22 +109,21 @@ def migrate(engine: Engine) -> None:
         raise NewerSchema(found, SCHEMA_VERSION)
     if not found and "resources" not in tables:
         with engine.begin() as connection:
-            metadata.create_all(connection)
-            connection.execute(
-                text("CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL PRIMARY KEY)")
-            )
-            connection.execute(text("INSERT INTO alembic_version VALUES (:v)"), {"v": SCHEMA_VERSION})
+            create_tables(connection)
         return
     upgrade(engine)
 
 
+def create_tables(connection: Connection) -> None:
+    """Today's tables in an empty database."""
+    metadata.create_all(connection)
+    connection.execute(text("CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL PRIMARY KEY)"))
+    connection.execute(text("INSERT INTO alembic_version VALUES (:v)"), {"v": SCHEMA_VERSION})
+
+
 def upgrade(engine: Engine) -> None:
     """Run the migrations from whatever version the database has, in one transaction."""
-    from alembic import command
-    from alembic.config import Config
+    from roost.store import migrating
 
-    config = Config()
-    config.set_main_option("script_location", str(_VERSIONS.parent))
     with engine.begin() as connection:
-        config.attributes["connection"] = connection
-        command.upgrade(config, "head")
+        migrating.run(connection, SCHEMA_VERSION)
