@@ -27,6 +27,7 @@ class Access(msgspec.Struct, frozen=True):
     host: str
     port: int
     context: ssl.SSLContext
+    token: str = ""
 
 
 def access(kubeconfig: Path) -> Access:
@@ -52,6 +53,7 @@ class Client:
 
     def __init__(self, access: Access) -> None:
         self._access = access
+        self._authorization = f"authorization: Bearer {access.token}\r\n" if access.token else ""
         self._reader: asyncio.StreamReader
         self._writer: asyncio.StreamWriter
 
@@ -101,7 +103,7 @@ class Client:
     ) -> tuple[int, dict[bytes, bytes]]:
         head = (
             f"{method} {path} HTTP/1.1\r\nhost: {self._access.host}\r\naccept: application/json\r\n"
-            f"content-type: {content}\r\ncontent-length: {len(body)}\r\n\r\n"
+            f"{self._authorization}content-type: {content}\r\ncontent-length: {len(body)}\r\n\r\n"
         )
         self._writer.write(head.encode() + body)
         first, *lines = (await self._reader.readuntil(b"\r\n\r\n")).split(b"\r\n")

@@ -12,13 +12,14 @@ RUNS = 3
 
 
 class Row(msgspec.Struct, frozen=True, kw_only=True):
-    """One figure. `runs` holds one value per run; `peer` the same of the bare peer, if there is one."""
+    """One figure. `runs` holds one value per run; `peer` the same of what it stands beside, if anything."""
 
     room: str
     what: str
     unit: str
     runs: Sequence[float]
     peer: Sequence[float] = ()
+    beside: str = "bare peer"
     goal: str = ""
 
 
@@ -31,19 +32,23 @@ def percentile(values: Iterable[float], share: float) -> float:
 
 
 def table(rows: Iterable[Row]) -> str:
-    """The Markdown table."""
-    lines = [
-        "| room | figure | unit | median | span of runs | bare peer | ratio | goal |",
-        "|---|---|---|---:|---:|---:|---:|---|",
-    ]
+    """Markdown tables, one for each kind of peer."""
+    tables: dict[str, list[str]] = {}
     for row in rows:
+        lines = tables.setdefault(
+            row.beside,
+            [
+                f"| room | figure | unit | median | span of runs | {row.beside} | ratio | goal |",
+                "|---|---|---|---:|---:|---:|---:|---|",
+            ],
+        )
         middle = median(row.runs)
         span = f"{number(min(row.runs))} to {number(max(row.runs))} ({len(row.runs)})"
         peer = number(median(row.peer)) if row.peer else ""
         ratio = f"{middle / median(row.peer):.2f}" if row.peer and median(row.peer) else ""
         cells = [row.room, row.what, row.unit, number(middle), span, peer, ratio, row.goal]
         lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines) + "\n"
+    return "\n".join("\n".join(lines) + "\n" for lines in tables.values())
 
 
 def number(value: float) -> str:
