@@ -17,7 +17,9 @@ import msgspec
 
 from roost.model import time
 from roost.model.alarms import ALARMS, Fault, alarm_name, degrades
+from roost.model.event import subject
 from roost.model.fault import ALARM, LOG_ENTRY, Alarm, AlarmStatus, LogEntry, LogEntryStatus, LogSeverity
+from roost.model.host import HOST
 from roost.model.meta import Metadata
 from roost.store.transaction import HERE, Transaction
 
@@ -128,6 +130,7 @@ def write_log(
             event=event,
             alarm_id=alarm_id,
             entity=entity,
+            entity_uid=_uid(tx, namespace, entity),
             text=text[:2048],
         ),
     )
@@ -135,6 +138,13 @@ def write_log(
     if sequence % _PRUNE_EVERY == 0:
         _prune(tx, namespace)
     return saved
+
+
+def _uid(tx: Transaction, namespace: str, entity: str) -> str:
+    """Identity of the resource that an entity lies in; empty when it is not there."""
+    kind, name = subject(entity)
+    stored = tx.find(kind, namespace if kind == HOST.kind else "", name) if kind else None
+    return stored.uid if stored else ""
 
 
 def _prune(tx: Transaction, namespace: str) -> None:

@@ -50,6 +50,7 @@ class Alarm(Resource, frozen=True, kw_only=True):
 
 ALARM = KindInfo(
     kind="Alarm",
+    operating=("acknowledgedBy", "comment"),
     plural="alarms",
     singular="alarm",
     short_names=("al",),
@@ -81,6 +82,9 @@ class LogEntryStatus(Part, frozen=True, kw_only=True, omit_defaults=False):
     event: Annotated[str, doc("alarm-set, alarm-clear, or the id of an event.")] = ""
     alarm_id: Annotated[str, doc("Alarm it speaks of.")] = ""
     entity: Annotated[str, doc("Entity instance.")] = ""
+    entity_uid: Annotated[
+        str, doc("Identity of the host, cloud or subcloud that the entity lies in, if there is one.")
+    ] = ""
     text: Annotated[str, doc("For people.", max_length=2048)] = ""
 
 

@@ -9,6 +9,8 @@ from roost.model.access import CREDENTIAL, USER
 from roost.model.account import PASSWORD, SERVICE_ACCOUNT, SIGNING_KEY
 from roost.model.cloud import CLOUD, SUBCLOUD
 from roost.model.configuration import HOST_CONFIGURATION
+from roost.model.coordination import LEASE
+from roost.model.event import EVENT, EVENT_V1
 from roost.model.fault import ALARM, LOG_ENTRY
 from roost.model.firewall import FIREWALL_POLICY
 from roost.model.host import HOST
@@ -37,9 +39,11 @@ KINDS: tuple[KindInfo, ...] = (
     CLUSTER_ROLE_BINDING,
     SIGNING_KEY,
     PASSWORD,
+    EVENT,
+    LEASE,
 )
 
-VERSIONS: tuple[KindInfo, ...] = ()
+VERSIONS: tuple[KindInfo, ...] = (EVENT_V1,)
 """Other versions of these kinds that are served beside the stored one."""
 
 BY_KIND = {k.kind: k for k in KINDS}
