@@ -7,6 +7,7 @@ from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from roost.api import bodies
+from roost.api.auditing import ADDRESS, THROUGH, Call, forwarded
 from roost.api.context import ApiContext
 from roost.api.status import ApiError, warning
 from roost.link import exchange
@@ -30,10 +31,17 @@ _STAYS = frozenset(
         "upgrade",
     }
 )
+_OURS = frozenset({THROUGH, ADDRESS, "audit-id"})
+"""Said by the cloud that forwards, never by its client."""
+
+
+def _goes_on(header: str) -> bool:
+    """Who asks is told by the link, never by a header."""
+    return header not in _STAYS and not header.startswith("impersonate-")
 
 
 async def forward(
-    context: ApiContext, request: Request, caller: exchange.Caller, name: str
+    context: ApiContext, request: Request, call: Call, caller: exchange.Caller, name: str
 ) -> StreamingResponse:
     """Send the request on and stream the answer back; raises ApiError 404 and 503.
 
@@ -51,13 +59,17 @@ async def forward(
             404, f"{name[:63]!r} can't be the name of a cloud; see kubectl get subclouds"
         ) from error
     raw_path = request.scope.get("raw_path") or request.url.path.encode()
+    call.cloud = name
     path = "/" + raw_path.decode("latin-1").split("/", 3)[3] if raw_path.count(b"/") > 2 else "/"
     if request.scope["query_string"]:
         path += "?" + request.scope["query_string"].decode("latin-1")
     sent = exchange.Request(
         method=request.method,
         path=path,
-        headers=[(k, v) for k, v in request.headers.items() if k not in _STAYS],
+        headers=[
+            *((k, v) for k, v in request.headers.items() if k not in _STAYS and k not in _OURS),
+            *forwarded(call, context.cloud),
+        ],
         body=await bodies.read(request),
         caller=caller,
     )

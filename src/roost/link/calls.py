@@ -166,6 +166,9 @@ class Calls:
             caller=request.caller.name,
             groups=request.caller.groups,
             size=len(request.body),
+            uid=request.caller.uid,
+            extra=request.caller.extra,
+            by=request.caller.by,
         )
         await self._send(start)
         for at in range(0, len(request.body), PIECE):

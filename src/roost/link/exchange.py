@@ -12,10 +12,18 @@ import msgspec
 
 
 class Caller(msgspec.Struct, frozen=True):
-    """Who asks, as authenticated where the request came in."""
+    """Who asks, as authenticated where the request came in.
+
+    `by` is the user who was authenticated when he acts as another (impersonation), else empty. `linked`
+    says that the call came through a link, where names mean users of the upper cloud: groups alone decide.
+    """
 
     name: str
     groups: list[str]
+    uid: str = ""
+    extra: dict[str, list[str]] = {}
+    by: str = ""
+    linked: bool = False
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True):

@@ -121,6 +121,9 @@ class CallStart(Message, frozen=True, kw_only=True, tag="call"):
     caller: str
     groups: list[str]
     size: int
+    uid: str = ""
+    extra: dict[str, list[str]] = {}
+    by: str = ""
 
 
 class CallAnswer(Message, frozen=True, kw_only=True, tag="answer"):

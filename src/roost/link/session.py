@@ -348,7 +348,8 @@ class Session:
         """Who asks: the upper end speaks for its users, a lower end only for itself."""
         if self.side == "upper":
             return Caller(f"roost:{self.node}", ["roost:nodes"])
-        return Caller(start.caller, list(start.groups))
+        extra = {k: list(v) for k, v in start.extra.items()}
+        return Caller(start.caller, list(start.groups), start.uid, extra, start.by, linked=True)
 
     async def _send(self, message: Message) -> None:
         try:

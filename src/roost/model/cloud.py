@@ -130,6 +130,7 @@ class Subcloud(Resource, frozen=True, kw_only=True):
 
 SUBCLOUD = KindInfo(
     kind="Subcloud",
+    operating=("managementState",),
     plural="subclouds",
     singular="subcloud",
     short_names=("sc",),

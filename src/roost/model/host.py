@@ -355,6 +355,7 @@ def _invariants(host: Host) -> list[Problem]:
 
 HOST = KindInfo(
     kind="Host",
+    operating=("administrativeState", "forceLock"),
     plural="hosts",
     singular="host",
     short_names=("ho",),

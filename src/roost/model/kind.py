@@ -89,6 +89,9 @@ class KindInfo(msgspec.Struct, frozen=True, kw_only=True):
     invariants: Callable[[Any], list[Problem]] = lambda _: []
     selectable: tuple[str, ...] = ()
     """Field selectors besides metadata.name and metadata.namespace, as dotted wire paths."""
+    operating: tuple[str, ...] = ()
+    """Fields of spec, by their wire names, that who has the verb `operate` may change without `update` or
+    `patch`: acting on what exists, as locking a host."""
 
     @property
     def api_version(self) -> str:

@@ -59,6 +59,7 @@ class Operation(Resource, frozen=True, kw_only=True):
 
 OPERATION = KindInfo(
     kind="Operation",
+    operating=("paused", "aborted"),
     plural="operations",
     singular="operation",
     short_names=("op",),

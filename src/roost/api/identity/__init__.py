@@ -1,0 +1,1 @@
+"""Who is who and who may what: roles and their evaluation, and the ways in which an identity is proved."""
