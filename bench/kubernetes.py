@@ -12,10 +12,11 @@ import asyncio
 import contextlib
 import http.client
 import re
+import secrets
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from statistics import median
 
@@ -35,6 +36,7 @@ MANY = 100_000
 PAGE = 500
 SECONDS = 4.0
 LOADERS = 16
+NAMES = 10_000_000
 GROUPS = 100
 POLICIES = f"/apis/roost.edge/v1/namespaces/{NAMESPACE}/firewallpolicies"
 
@@ -53,11 +55,16 @@ class Choice(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def creates(server: Server) -> Figures:
-    """Creates with generateName, by connections."""
-    body = msgspec.json.encode(policy("", generate="created-")).decode()
-    work = Work(method="POST", path=POLICIES, body=body)
-    found = {n: load.run(server.access, work, connections=n, seconds=SECONDS) for n in (1, 8, 64)}
+    """Creates by connections."""
+    found = {n: load.run(server.access, _new(), connections=n, seconds=SECONDS) for n in (1, 8, 64)}
     return {f"create, {_over(n)}": ("1/s", made.rate, ABOVE) for n, made in found.items()}
+
+
+def _new() -> Work:
+    """Policies with names that nobody had: with generateName 20,000 meet each other now and then."""
+    body = msgspec.json.encode(policy("@NAME@")).decode()
+    stem = f"created-{secrets.token_hex(4)}-"
+    return Work(method="POST", path=f"{POLICIES}/{stem}", names=NAMES, body=body)
 
 
 def gets(server: Server) -> Figures:
@@ -139,14 +146,11 @@ def start(server: Server) -> Figures:
 
 def many(server: Server) -> Figures:
     """Resident memory with MANY objects, made by several connections."""
-    body = msgspec.json.encode(policy("", generate="many-")).decode()
-    work = Work(method="POST", path=POLICIES, body=body)
     there = asyncio.run(_count(server.access))
     began, before = time.monotonic(), there
     while there < MANY:
-        there += load.run(
-            server.access, work, connections=LOADERS, seconds=min(20, 1 + (MANY - there) / 800)
-        ).requests
+        seconds = min(20, 1 + (MANY - there) / 800)
+        there += load.run(server.access, _new(), connections=LOADERS, seconds=seconds).requests
     if there > before:
         _tell(f"{server.name}: {there - before} more objects in {time.monotonic() - began:.0f} s")
     time.sleep(5)
@@ -172,9 +176,9 @@ WITHOUT_OBJECTS = frozenset({"start", "creates"})
 def measure(choice: Choice | None = None) -> list[Row]:
     """All rows asked for; without Kubernetes' programs those of Roost alone."""
     choice = choice or Choice()
-    chosen = [name for name in MEASUREMENTS if not choice.only or name in choice.only]
-    engines = list(choice.engines or (name for name in SERVERS if name != KUBERNETES))
-    if not choice.alone and KUBERNETES not in engines:
+    chosen = _known(choice.only, MEASUREMENTS)
+    engines = [name for name in _known(choice.engines, SERVERS) if name != KUBERNETES]
+    if not choice.alone:
         engines.append(KUBERNETES)
     found: dict[str, dict[str, list[float]]] = {}
     facts: dict[str, tuple[str, str]] = {}
@@ -193,9 +197,9 @@ def measure(choice: Choice | None = None) -> list[Row]:
     return _rows(found, facts)
 
 
-def policy(name: str, generate: str = "") -> Raw:
+def policy(name: str) -> Raw:
     """A FirewallPolicy of about 1.8 KB."""
-    metadata: Raw = {"namespace": NAMESPACE, **({"generateName": generate} if generate else {"name": name})}
+    metadata: Raw = {"name": name, "namespace": NAMESPACE}
     number = name.rpartition("-")[2]
     group = int(number) % GROUPS if number.isdigit() else 0
     metadata["labels"] = {"bench-group": f"group-{group}", "site": "harbor"}
@@ -211,6 +215,15 @@ def policy(name: str, generate: str = "") -> Raw:
     ]
     spec = {"networks": ["oam", "mgmt"], "rules": rules}
     return {"apiVersion": "roost.edge/v1", "kind": "FirewallPolicy", "metadata": metadata, "spec": spec}
+
+
+def _known(given: Sequence[str], names: Iterable[str]) -> list[str]:
+    """The names given, or all; raises SystemExit for one that is not there."""
+    known = list(names)
+    for name in given:
+        if name not in known:
+            raise SystemExit(f"there is no {name!r} to measure; choose from {', '.join(known)}")
+    return [name for name in known if not given or name in given]
 
 
 def _rows(found: dict[str, dict[str, list[float]]], facts: dict[str, tuple[str, str]]) -> list[Row]:

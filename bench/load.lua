@@ -1,6 +1,6 @@
 -- What wrk asks of a server under measurement. Arguments: METHOD PATH NAMES CONTENT-TYPE BODY-FILE
 -- NAMES 0: the path is asked for as it is. Else PATH-N is asked for, N going round 0 .. NAMES-1; every
--- thread takes names of its own. In the body @N@ becomes a counter, @NAME@ the name, and @REVISION@ the
+-- thread takes names of its own. A POST goes to the list that PATH-N would be in. In the body @N@ becomes a counter, @NAME@ the name, and @REVISION@ the
 -- resourceVersion of the last answer for that name (which is read first). The token is in BENCH_TOKEN.
 
 local threads = 0
@@ -41,9 +41,10 @@ function init(arguments)
     current = name
     if body == nil then return wrk.format(method, folder .. name) end
     if careful and revisions[name] == nil then return wrk.format("GET", folder .. name, nil, "") end
+    local target = method == "POST" and folder:sub(1, -2) or folder .. name
     local text = put(put(body, "@N@", tostring(count % 9999 + 1)), "@NAME@", name)
     if careful then text = put(text, "@REVISION@", revisions[name]) end
-    return wrk.format(method, folder .. name, nil, text)
+    return wrk.format(method, target, nil, text)
   end
   if careful then
     response = function(status, _, answer)

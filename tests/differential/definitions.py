@@ -1,8 +1,8 @@
 """Our kinds as CustomResourceDefinitions, so that a Kubernetes API server serves them too.
 
 The schema is the one we publish, made structural: references are put in place, metadata is left to the
-server, formats and defaults stay. What a definition of Kubernetes 1.20 can't say is left out: rules between fields,
-columns that count, field selectors.
+server, formats and defaults stay. What a definition of Kubernetes 1.20 cannot say is left out: rules
+between fields, columns that count, field selectors.
 """
 
 from __future__ import annotations
