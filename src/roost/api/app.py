@@ -2,8 +2,8 @@
 
 Every request goes the same way: limits on the URL, authentication, taking the path apart, the
 caller's role, the handler. Whatever is refused on the way leaves as a Status; an unknown exception
-leaves as a 500 without its inside, which goes to the log. Writes and denied requests are logged in
-one line each: who, what, on which resource, with which result; never bodies.
+leaves as a 500 without its inside, which goes to the log. Writes and denied requests are recorded
+(`auditing`) and logged in one line each: who, what, on which resource, with which result; never bodies.
 """
 
 from __future__ import annotations
@@ -22,6 +22,8 @@ from starlette.types import Receive, Scope, Send
 from roost.api import (
     access,
     admitting,
+    auditing,
+    audits,
     bodies,
     clouds,
     discovery,
@@ -48,7 +50,6 @@ from roost.store.errors import StoreError
 LONGEST_URL = 16 * 1024
 HEALTH = frozenset({"healthz", "livez", "readyz"})
 READY_WITHIN = 2.0
-WRITES = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 
 _log = structlog.get_logger("roost.api")
 
@@ -60,6 +61,7 @@ class Api:
         extra = {("users", "token"): tokens.issue, **context.subresources}
         self._context = dataclasses.replace(context, subresources=extra)
         self._watches = Watches()
+        self._gathered = auditing.Gathered(context.store, context.clock)
         self._views = {
             at: {plural: View.of(info) for plural, info in kinds.items()}
             for at, kinds in discovery.SERVED.items()
@@ -69,6 +71,11 @@ class Api:
     def end_watches(self) -> None:
         """End all watches, now and from now on."""
         self._watches.end()
+        self._gathered.ending = True
+
+    async def close(self) -> None:
+        """Write what is left of the audit. Before the store is closed."""
+        await self._gathered.close()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI 3."""
@@ -78,9 +85,10 @@ class Api:
         await response(scope, receive, send)
 
     async def _respond(self, request: Request) -> Response:
-        call = _Call(request)
+        call = auditing.Call(request)
         try:
-            response = await self._answer(request, call)
+            with call.writing():
+                response = await self._answer(request, call)
         except ApiError as error:
             response, call.reason = error.response(), error.message
         except Refused as error:
@@ -97,10 +105,10 @@ class Api:
             _log.exception("request failed", method=request.method, path=request.url.path[:200])
             failure = ApiError(500, "the server could not carry this out; its log has the cause")
             response = failure.response()
-        call.log(response.status_code)
+        call.finish(response, self._gathered)
         return response
 
-    async def _answer(self, request: Request, call: _Call) -> Response:
+    async def _answer(self, request: Request, call: auditing.Call) -> Response:
         if len(request.scope.get("raw_path", b"")) + len(request.scope["query_string"]) > LONGEST_URL:
             raise ApiError(414, f"the URL is longer than {LONGEST_URL} bytes")
         parts = _parts(request.scope)
@@ -117,9 +125,12 @@ class Api:
             case ["apis", group, "v1", plural] if group in discovery.REVIEWS:
                 if request.method != "POST":
                     raise not_allowed(request.method, request.url.path)
+                call.unwritten = True
                 return _json(reviews.answer(group, plural, await reviews.read(request), caller), 201)
             case ["clouds", name, *_] if name:
-                return await clouds.forward(self._context, request, caller, name)
+                return await clouds.forward(self._context, request, call, caller, name)
+            case ["audit"]:
+                return await audits.respond(self._context, request, call, caller, self._gathered)
         if request.method not in ("GET", "HEAD"):
             raise not_allowed(request.method, request.url.path)
         return self._document(request, parts)
@@ -159,7 +170,7 @@ class Api:
         return None
 
     async def _resource(
-        self, request: Request, call: _Call, caller: Caller, at: tuple[str, str], parts: list[str]
+        self, request: Request, call: auditing.Call, caller: Caller, at: tuple[str, str], parts: list[str]
     ) -> Response:
         """Anything below the path of a group's version."""
         found = targets.parse(request.method, parts, request.query_params, discovery.SERVED[at])
@@ -208,7 +219,9 @@ class Api:
         body = await bodies.json_object(request, required=False)
         return _json(await handler(self._context, caller, found.namespace, found.name, body), 201)
 
-    async def _core(self, request: Request, call: _Call, caller: Caller, parts: list[str]) -> Response:
+    async def _core(
+        self, request: Request, call: auditing.Call, caller: Caller, parts: list[str]
+    ) -> Response:
         """/api/v1: events (none, so that describe is silent), and what every group has."""
         reading = request.method in ("GET", "HEAD")
         if reading and (parts == ["events"] or (len(parts) == 3 and parts[::2] == ["namespaces", "events"])):
@@ -242,33 +255,6 @@ class Api:
             except (StoreError, TimeoutError) as error:
                 raise ApiError(503, f"not ready: the store did not answer: {error}") from error
         return PlainTextResponse("ok")
-
-
-class _Call:
-    """What is known of a request so far, for its log line."""
-
-    def __init__(self, request: Request) -> None:
-        self.request = request
-        self.caller: Caller | None = None
-        self.target: Target | None = None
-        self.reason = ""
-
-    def log(self, code: int) -> None:
-        """One line for each write and each denied request."""
-        denied = code in (401, 403)
-        if not denied and self.request.method not in WRITES:
-            return
-        found = self.target
-        _log.info(
-            "denied" if denied else "write",
-            user=self.caller.name if self.caller else "",
-            verb=found.verb if found else self.request.method.lower(),
-            resource=found.info.plural if found else self.request.url.path[:200],
-            namespace=found.namespace if found else "",
-            name=found.name if found else "",
-            code=code,
-            **({"reason": self.reason[:500]} if self.reason else {}),
-        )
 
 
 def _parts(scope: Scope) -> list[str]:

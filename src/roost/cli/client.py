@@ -199,6 +199,21 @@ class Client:
         except httpx.HTTPError as error:
             raise self._unreachable(error) from error
 
+    def stream(self, at: str, query: Query, idle: float, *, doing: str) -> Iterator[bytes]:
+        """Lines of an answer that is no list, as they come; each within `idle` seconds. Raises Problem."""
+        import httpx
+
+        timeout = httpx.Timeout(self.timeout, connect=min(self.timeout, 10.0), read=idle)
+        try:
+            with self.http.stream("GET", self._url(at), params=query, timeout=timeout) as answer:
+                if answer.status_code >= 400:
+                    answer.read()
+                    raise self._refusal(answer.status_code, answer.content, doing)
+                for line in answer.iter_lines():
+                    yield line.encode()
+        except httpx.HTTPError as error:
+            raise self._unreachable(error) from error
+
     # -- requests
 
     def request(

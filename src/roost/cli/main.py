@@ -37,6 +37,7 @@ VERBS = {
     "subcloud": ("subclouds:subcloud", "Clouds below this one: add, manage, look."),
     "alarm": ("alarms:alarm", "What is wrong now: look, acknowledge."),
     "log": ("logs:log", "What has happened: alarms, states, operations."),
+    "audit": ("audit:audit", "Who did what: list, export, verify."),
     "operation": ("operations:operation", "Long work on hosts, step by step."),
     "firewall": ("firewall:firewall", "The platform firewall: policies, and what is in force."),
     "network": ("networks:network", "Networks that the platform itself uses."),

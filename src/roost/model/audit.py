@@ -88,6 +88,10 @@ class Head(msgspec.Struct, frozen=True):
     digest: str = ORIGIN
     offset: int = 0
 
+    def same(self, other: Head) -> bool:
+        """Whether both are one; a head that was noted knows no offset."""
+        return (self.sequence, self.digest) == (other.sequence, other.digest)
+
 
 class Entry(msgspec.Struct, frozen=True):
     """A record as it is kept: `data` is its canonical JSON."""

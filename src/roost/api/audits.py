@@ -1,0 +1,203 @@
+"""GET /audit: the audit as JSON lines, for administrators; that it was read is recorded too.
+
+The first line tells what the lines belong to: `{"audit": {store, cloud, start, head, pruned}}`; `start` is
+the head of the chain before the first record that is still kept after `after`, so what follows can be
+verified by itself. Then one line a record: `{"sequence", "digest", "record"}`, the record byte for byte as
+its digest takes it.
+
+Parameters: `after` (a sequence; resume with the last one seen), `limit`, `newest` (only so many, the latest),
+`follow` (stay), and filters: `user`, `verb`, `kind` (kind or plural), `name`, `namespace`, `since` (time),
+`denied`. Filtering skips lines, so what was filtered can't be verified.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping
+from functools import partial
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+
+from roost.api.access import ADMINISTRATORS
+from roost.api.auditing import DENIED, Call, Gathered
+from roost.api.context import ApiContext
+from roost.api.status import ApiError, bad_request, from_store, not_allowed
+from roost.api.target import number, truth
+from roost.link.exchange import Caller
+from roost.model import time
+from roost.model.audit import Entry, Head, Record
+from roost.store import audit
+from roost.store.errors import StoreError
+from roost.store.transaction import Transaction
+
+TOGETHER = 500
+NEWEST = 5_000
+LOOK_EVERY = 0.5
+FOLLOW_FOR = 3600.0
+JSON_LINES = "application/jsonl"
+
+Wanted = Callable[[Record], bool]
+
+
+class Asked(msgspec.Struct, frozen=True, kw_only=True):
+    """What a request asks for."""
+
+    after: int
+    limit: int
+    newest: int
+    follow: bool
+    wanted: Wanted | None
+
+    @classmethod
+    def of(cls, query: Mapping[str, str]) -> Asked:
+        """From the query; raises ApiError 400."""
+        newest = number(query, "newest", 0)
+        if newest > NEWEST:
+            raise bad_request(f"newest: {newest} is more than {NEWEST}; leave it out for all")
+        return cls(
+            after=number(query, "after", 0),
+            limit=number(query, "limit", 0),
+            newest=newest,
+            follow=truth(query, "follow"),
+            wanted=wanted(query),
+        )
+
+
+def wanted(query: Mapping[str, str]) -> Wanted | None:
+    """The filters of a request as a function, None without any; raises ApiError 400."""
+    user, verb, kind = query.get("user", ""), query.get("verb", ""), query.get("kind", "").lower()
+    name, namespace, denied = query.get("name", ""), query.get("namespace", ""), truth(query, "denied")
+    since = _since(query.get("since", ""))
+    if not any((user, verb, kind, name, namespace, denied, since)):
+        return None
+
+    def fits(record: Record) -> bool:
+        return (
+            (not user or user in (record.user, record.real_user))
+            and (not verb or record.verb == verb)
+            and (not kind or kind in (record.kind.lower(), record.resource))
+            and (not name or record.name == name)
+            and (not namespace or record.namespace == namespace)
+            and (not denied or record.code in DENIED)
+            and (record.until or record.time) >= since
+        )
+
+    return fits
+
+
+def _since(text: str) -> str:
+    if not text:
+        return ""
+    try:
+        return audit.moment(time.parse(text))
+    except ValueError as error:
+        raise bad_request(f"since: {error}; write a time with its zone, as 2026-11-23T04:00:00Z") from error
+
+
+async def respond(
+    context: ApiContext, request: Request, call: Call, caller: Caller, gathered: Gathered
+) -> Response:
+    """The audit, or a refusal."""
+    if request.method not in ("GET", "HEAD"):
+        raise not_allowed(request.method, "/audit")
+    if ADMINISTRATORS not in caller.groups:
+        raise ApiError(
+            403,
+            f'/audit is forbidden: User "{caller.name}" cannot get path "/audit": only administrators read '
+            "the audit; ask one",
+        )
+    call.watched = True
+    asked = Asked.of(request.query_params)
+    reader = _Reader(context, asked, gathered)
+    return StreamingResponse(reader.lines(await reader.start()), media_type=JSON_LINES)
+
+
+class _Reader:
+    """One request's way through the audit."""
+
+    def __init__(self, context: ApiContext, asked: Asked, gathered: Gathered) -> None:
+        self._context, self._asked, self._gathered = context, asked, gathered
+        self._left = asked.limit
+
+    async def start(self) -> tuple[Head, bytes, list[Entry]]:
+        """Where it begins, the line that says so, and what was gathered from the end backwards."""
+        asked = self._asked
+
+        def look(tx: Transaction) -> tuple[Head, bytes]:
+            anchor, head = audit.read_anchor(tx.connection), audit.head(tx.connection)
+            after = max(asked.after, anchor.sequence)
+            if after > head.sequence:
+                raise bad_request(f"after: the audit has reached {head.sequence}, not {asked.after}")
+            start = audit.head_at(tx.connection, after) or anchor.head
+            about = {
+                "store": self._context.store.identity,
+                "cloud": self._context.cloud,
+                "start": start,
+                "head": head,
+                "pruned": anchor.sequence,
+            }
+            return (head if asked.newest else start), msgspec.json.encode({"audit": about}) + b"\n"
+
+        begin, line = await self._context.store.read(look)
+        return begin, line, await self._newest(begin) if asked.newest else []
+
+    async def _newest(self, head: Head) -> list[Entry]:
+        found: list[Entry] = []
+        before = head.sequence + 1
+        while len(found) < self._asked.newest:
+            part = await self._context.store.read(partial(_before, before))
+            found += [e for e in part if self._fits(e)]
+            if len(part) < TOGETHER:
+                break
+            before = part[-1].sequence
+        return found[: self._asked.newest][::-1]
+
+    async def lines(self, begin: tuple[Head, bytes, list[Entry]]) -> AsyncIterator[bytes]:
+        """The answer, piece by piece; ends at the end of the audit, or of the server when it follows."""
+        head, first, newest = begin
+        yield first + b"".join(map(_line, newest))
+        loop = asyncio.get_running_loop()
+        after, deadline = head.sequence, loop.time() + FOLLOW_FOR
+        while True:
+            part = await self._read(after)
+            if part:
+                after = part[-1].sequence
+                chosen = [e for e in part if self._fits(e)]
+                if self._asked.limit:
+                    chosen = chosen[: self._left]
+                    self._left -= len(chosen)
+                if chosen:
+                    yield b"".join(map(_line, chosen))
+            if self._asked.limit and not self._left:
+                return
+            if len(part) < TOGETHER:
+                if not self._asked.follow or loop.time() >= deadline or self._gathered.ending:
+                    return
+                await asyncio.sleep(LOOK_EVERY)
+
+    async def _read(self, after: int) -> list[Entry]:
+        try:
+            return await self._context.store.read(
+                lambda tx: audit.entries_after(tx.connection, after, TOGETHER)
+            )
+        except StoreError as error:
+            raise from_store(error, None) from error
+
+    def _fits(self, entry: Entry) -> bool:
+        if self._asked.wanted is None:
+            return True
+        return self._asked.wanted(msgspec.json.decode(entry.data, type=Record))
+
+
+def _before(sequence: int, tx: Transaction) -> list[Entry]:
+    return audit.entries_before(tx.connection, sequence, TOGETHER)
+
+
+def _line(entry: Entry) -> bytes:
+    return b'{"sequence":%d,"digest":"%s","record":%s}\n' % (
+        entry.sequence,
+        entry.digest.encode(),
+        entry.data.encode(),
+    )
