@@ -286,7 +286,7 @@ def test_forms(accept: str, form: Form) -> None:
 
 
 def test_forms_that_are_not_served() -> None:
-    for accept in ("application/yaml", "application/json;as=Chart;g=meta.k8s.io"):
+    for accept in ("application/xml", "application/json;q=0", "application/json;as=Chart;g=meta.k8s.io"):
         with pytest.raises(ApiError) as raised:
             negotiate(accept, {})
         assert raised.value.code == 406

@@ -114,7 +114,7 @@ async def test_watch_list(client: Client, store: Store) -> None:
     assert end["annotations"] == {"k8s.io/initial-events-end": "true"}
     assert end["resourceVersion"] == str(store.revision)
     await watch.close()
-    (await client.get(f"{HOSTS}?watch=true&sendInitialEvents=true")).refused(400, "NotOlderThan")
+    (await client.get(f"{HOSTS}?watch=true&sendInitialEvents=true")).refused(422, "NotOlderThan")
 
 
 async def test_a_revision_of_another_life(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""In which form an answer goes out: plain objects, tables, or metadata only (the Accept header); JSON or YAML.
+"""In which form an answer goes out (the Accept header): plain objects, tables, metadata only; JSON or YAML.
 
 A `View` says how stored resources are shown: usually as they are, but namespaces are a view of clouds.
 Everything here is pure and runs in the store's reader threads for lists.
@@ -29,12 +29,21 @@ def same(raw: Raw) -> Raw:
 
 
 class View(msgspec.Struct, frozen=True):
-    """How resources of the stored kind `source` are shown, and `take`n in: as `info` has them."""
+    """How resources of the stored kind `source` are shown, and `take`n in: as `info` has them.
+
+    Those of the kinds `also` are shown beside them.
+    """
 
     info: KindInfo
     source: str
     shape: Callable[[Raw], Raw] = same
     take: Callable[[Raw], Raw] = same
+    also: tuple[str, ...] = ()
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """The stored kinds that are shown."""
+        return (self.source, *self.also)
 
     @classmethod
     def of(cls, info: KindInfo) -> View:

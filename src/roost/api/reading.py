@@ -1,86 +1,208 @@
-"""Get and list."""
+"""Get and list.
+
+A single resource is the stored text with its revision in it. A list is read in slices as of one revision
+(`snapshots`), each in a short transaction of its own, and written as it is read: an answer of any length
+takes the memory of two slices, and a client that reads slowly keeps no transaction open. What fits into one
+slice is sent whole, with its length. A list with a limit is one answer of at most LARGEST_PAGE bytes; it may
+give fewer than asked for and a token to go on with.
+
+Should history be compacted away while a long answer is on its way, or the database fail, the connection is
+broken off: half a list must not look like a whole one.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import asyncio
+from collections.abc import AsyncIterator
+from datetime import datetime
 
-import msgspec
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import Response, StreamingResponse
 
-from roost.api import forms, snapshots
+from roost.api import compression, encoders, forms, options, snapshots
+from roost.api.compression import Gzip
 from roost.api.context import ApiContext
-from roost.api.forms import View
-from roost.api.snapshots import Continue
-from roost.api.status import bad_request, not_found
+from roost.api.forms import JSON as JSON
+from roost.api.forms import Form, View
+from roost.api.items import Item, Matcher
+from roost.api.options import ListOptions
+from roost.api.options import selector_of as selector_of
+from roost.api.snapshots import Continue, Key, Scope, Slice, key_of
+from roost.api.status import not_found
 from roost.api.target import Target, number
 from roost.api.waiting import reach
 from roost.model.codec import Raw
-from roost.model.kind import KindInfo
-from roost.model.selector import Selector, SelectorError, parse_fields, parse_labels
 from roost.store.errors import Compacted, FutureRevision
-from roost.store.transaction import Transaction
+from roost.store.store import Store
+from roost.store.transaction import Stored, Transaction
 
-JSON = "application/json"
+FIRST_ROWS = 250
+MOST_ROWS = 2000
+SLICE = 1024 * 1024
+LARGEST_PAGE = 8 * 1024 * 1024
 
 
 async def get(context: ApiContext, request: Request, target: Target, view: View) -> Response:
     """One resource."""
-    form = forms.negotiate(request.headers.get("accept", ""), request.query_params)
-    await reach(context.store, number(request.query_params, "resourceVersion", 0))
+    query = request.query_params
+    form = forms.negotiate(request.headers.get("accept", ""), query)
+    await reach(context.store, number(query, "resourceVersion", 0))
+    stored = await _find(context.store, view, target)
+    if stored is None:
+        raise not_found(view.info, target.name)
+    body = encoders.one(view, Item(stored, view), form, context.clock())
+    if len(body) > compression.THRESHOLD and _takes_gzip(request):
+        zipped = await asyncio.to_thread(compression.whole, body)
+        return Response(zipped, headers=_ZIPPED, media_type=form.media)
+    return Response(body, media_type=form.media)
 
-    def work(tx: Transaction) -> bytes:
+
+async def _find(store: Store, view: View, target: Target) -> Stored | None:
+    def look(tx: Transaction) -> Stored | None:
         kinds = (tx.find(kind, target.namespace, target.name) for kind in view.sources)
-        stored = next((found for found in kinds if found), None)
-        if stored is None:
-            raise not_found(view.info, target.name)
-        return msgspec.json.encode(forms.one(view, view.shape(stored.raw), form, context.clock()))
+        return next((found for found in kinds if found), None)
 
-    return Response(await context.store.read(work), media_type=JSON)
+    return await store.read(look)
 
 
 async def list_(context: ApiContext, request: Request, target: Target, view: View) -> Response:
     """Resources of a kind, of one namespace or all, filtered, page by page."""
     query = request.query_params
     form = forms.negotiate(request.headers.get("accept", ""), query)
-    selector = selector_of(view.info, query)
-    limit = number(query, "limit", 0)
-    start = Continue.parse(query["continue"]) if query.get("continue") else None
-    at = await _revision(context, query, start)
-
-    def work(tx: Transaction) -> bytes:
-        found = snapshots.page(tx, view, target.namespace, selector, limit=limit, start=start, at=at)
-        metadata: Raw = {"resourceVersion": str(found.revision)}
-        if found.following:
-            metadata["continue"] = found.following.token()
-        return msgspec.json.encode(forms.several(view, found.items, form, context.clock(), metadata))
-
+    matcher = Matcher(selector_of(view.info, query))
+    asked = options.for_list(query)
+    await reach(context.store, asked.revision)
+    pinned = matcher.name if target.namespace or not view.info.namespaced else ""
+    listing = Listing(view, Scope(view.sources, target.namespace, pinned), matcher, asked)
+    zipped = _takes_gzip(request)
     try:
-        body = await context.store.read(work)
+        first = await context.store.read(lambda tx: listing.first(tx, form, context.clock(), zipped=zipped))
     except (Compacted, FutureRevision) as error:
-        raise snapshots.expired(error) from error
-    return Response(body, media_type=JSON)
+        raise snapshots.Expired(error, asked.start) from error
+    headers = _ZIPPED if listing.zipped else {"Vary": "Accept-Encoding"} if zipped else {}
+    if listing.over:
+        return Response(first, headers=headers, media_type=form.media)
+    if request.method == "HEAD":
+        return StreamingResponse(_nothing(), headers=headers, media_type=form.media)
+    return StreamingResponse(_pieces(context.store, listing, first), headers=headers, media_type=form.media)
 
 
-def selector_of(info: KindInfo, query: Mapping[str, str]) -> Selector:
-    """The selectors of a request; raises ApiError 400."""
-    known = ("metadata.name", "metadata.namespace", *info.selectable)
-    try:
-        labels = parse_labels(query.get("labelSelector", ""))
-        return Selector(labels, parse_fields(query.get("fieldSelector", ""), known))
-    except SelectorError as error:
-        raise bad_request(str(error)) from error
+_ZIPPED = {"Content-Encoding": "gzip", "Vary": "Accept-Encoding"}
 
 
-async def _revision(context: ApiContext, query: Mapping[str, str], start: Continue | None) -> int:
-    """The exact revision asked for, 0 for the present, having waited for a minimal one."""
-    wanted = number(query, "resourceVersion", 0)
-    match = query.get("resourceVersionMatch", "")
-    if match not in ("", "Exact", "NotOlderThan"):
-        raise bad_request(f"resourceVersionMatch: {match[:32]!r} is neither Exact nor NotOlderThan")
-    if start is not None:
-        if wanted:
-            raise bad_request("resourceVersion can't be given together with continue")
-        return 0
-    await reach(context.store, wanted)
-    return wanted if match == "Exact" else 0
+def _takes_gzip(request: Request) -> bool:
+    return compression.accepted(request.headers.get("accept-encoding", ""))
+
+
+async def _nothing() -> AsyncIterator[bytes]:
+    yield b""
+
+
+async def _pieces(store: Store, listing: Listing, first: bytes) -> AsyncIterator[bytes]:
+    """A long answer: while one piece is on its way to the client, the next is read."""
+    piece = first
+    while not listing.over:
+        coming = asyncio.ensure_future(store.read(listing.more))
+        try:
+            if piece:
+                yield piece
+            piece = await coming
+        finally:
+            coming.cancel()
+    yield piece
+
+
+class Listing:
+    """One list on its way out. `first`, then `more` until it is `over`; they run in reader threads."""
+
+    def __init__(self, view: View, scope: Scope, matcher: Matcher, asked: ListOptions) -> None:
+        self._view, self._scope, self._matcher, self._asked = view, scope, matcher, asked
+        self._after: Key | None = None
+        self._rows = FIRST_ROWS
+        self._revision = 0
+        self._gzip: Gzip | None = None
+        self._encoder: encoders.ListEncoder
+        self.over = False
+
+    @property
+    def zipped(self) -> bool:
+        """Whether the answer is compressed; known after the first piece."""
+        return self._gzip is not None
+
+    def first(self, tx: Transaction, form: Form, now: datetime, *, zipped: bool) -> bytes:
+        """The first piece, which is the whole answer when it is `over`. Raises Compacted, FutureRevision."""
+        asked, start = self._asked, self._asked.start
+        self._encoder = encoders.list_encoder(self._view, form, now)
+        self._revision = asked.revision if asked.exact else tx.revision
+        if start is not None:
+            self._after = (start.namespace, start.name)
+            self._revision = tx.revision if start.revision < 0 else start.revision
+        metadata: Raw = {"resourceVersion": str(self._revision)}
+        if asked.limit:
+            parts, following = self._page(tx)
+            if following is not None:
+                metadata["continue"] = following.token()
+                if self._matcher.everything:
+                    after = (following.namespace, following.name)
+                    metadata["remainingItemCount"] = snapshots.remaining(tx, self._scope, after)
+            self.over = True
+        else:
+            parts = self._slice(tx)
+        whole = b"".join([self._encoder.head(metadata), *parts, self._encoder.tail() if self.over else b""])
+        if zipped and (not self.over or len(whole) > compression.THRESHOLD):
+            self._gzip = Gzip()
+        return self._sent(whole)
+
+    def more(self, tx: Transaction) -> bytes:
+        """The next piece. Raises Compacted."""
+        parts = self._slice(tx)
+        if self.over:
+            parts.append(self._encoder.tail())
+        return self._sent(b"".join(parts))
+
+    def _sent(self, piece: bytes) -> bytes:
+        if self._gzip is None:
+            return piece
+        return self._gzip.add(piece) + (self._gzip.finish() if self.over else b"")
+
+    def _slice(self, tx: Transaction) -> list[bytes]:
+        """Parts of about SLICE bytes; `over` when there are no more."""
+        parts, size = list[bytes](), 0
+        while size < SLICE and not self.over:
+            found = self._read(tx, self._rows)
+            self.over = found.upto is None
+            looked = [Item(stored, self._view) for stored in found.items]
+            more = self._encoder.items([item for item in looked if self._matcher.matches(item)])
+            parts += more
+            size += sum(map(len, more))
+            read = sum(len(item.stored.data) for item in looked)
+            self._rows = max(1, min(MOST_ROWS, SLICE * max(1, len(looked)) // max(1, read)))
+        return parts
+
+    def _page(self, tx: Transaction) -> tuple[list[bytes], Continue | None]:
+        """Parts of up to `limit` items, and where to go on."""
+        parts, size, given = list[bytes](), 0, 0
+        while True:
+            rows = min(self._rows, self._asked.limit - given + 1) if self._matcher.everything else self._rows
+            found = self._read(tx, rows)
+            for place, stored in enumerate(found.items):
+                item = Item(stored, self._view)
+                if self._matcher.matches(item):
+                    more = self._encoder.items([item])
+                    parts += more
+                    size, given = size + sum(map(len, more)), given + 1
+                last = place + 1 == len(found.items)
+                if (given < self._asked.limit and size < LARGEST_PAGE) or (
+                    not last and key_of(found.items[place + 1]) == key_of(stored)
+                ):
+                    continue
+                if last and found.upto is None:
+                    return parts, None
+                return parts, Continue(self._revision, stored.namespace, stored.name)
+            if found.upto is None:
+                return parts, None
+
+    def _read(self, tx: Transaction, rows: int) -> Slice:
+        found = snapshots.read(tx, self._scope, self._revision, self._after, rows)
+        self._after = found.upto or self._after
+        return found

@@ -1,10 +1,13 @@
-"""Lists as of one revision, page by page.
+"""Lists as of one revision, slice by slice.
 
-The first page fixes the revision; the continue token carries it. Later pages read the present and undo
-what has happened to the kind since, from the store's history, so all pages together are the state at
-that one revision: nothing twice, nothing missing. When the history no longer reaches back, the token
-has expired (410).
+The first slice fixes the revision; later ones, be it further pages of a client (the continue token carries
+the revision) or further pieces of one long answer, read the present and undo what has happened to the kind
+since, from the store's history. So all slices together are the state at that one revision, nothing twice,
+nothing missing, and no database transaction stays open between them. When the history no longer reaches back,
+the client is told so (410), with a token that goes on from the same place at the present revision, for those
+who would rather have a list that is not of one moment than begin again.
 
+A slice looks only at the history of its own keys, so its cost follows its size.
 An undone resource carries a resourceVersion that is older than its present one, so a write based on
 it is refused as a conflict, as it should be.
 """
@@ -13,23 +16,19 @@ from __future__ import annotations
 
 import base64
 import binascii
-import heapq
-from collections.abc import Iterator
 
 import msgspec
-from sqlalchemy import func, select
+from sqlalchemy import func, select, tuple_
 
-from roost.api.forms import View
 from roost.api.status import ApiError, bad_request
 from roost.model.codec import Raw
-from roost.model.selector import Selector
 from roost.store.errors import Compacted, FutureRevision
-from roost.store.schema import changes
-from roost.store.transaction import Transaction
-
-CHUNK = 500
+from roost.store.schema import changes, resources
+from roost.store.transaction import Stored, Transaction
 
 Key = tuple[str, str]
+PRESENT = -1
+"""Revision in a token that goes on at whatever revision is the present one."""
 
 
 class Continue(msgspec.Struct, frozen=True):
@@ -55,93 +54,110 @@ class Continue(msgspec.Struct, frozen=True):
             raise bad_request("continue: this is not a token of this server; list from the start") from error
 
 
-class Page(msgspec.Struct, frozen=True):
-    """Part of a list: `following` is where the next page begins, None at the end."""
+class Scope(msgspec.Struct, frozen=True):
+    """Which resources a list is about: of some kinds, in a namespace (all: ""), of one name (all: "")."""
 
-    items: list[Raw]
-    revision: int
-    following: Continue | None = None
-
-
-def page(
-    tx: Transaction,
-    view: View,
-    namespace: str,
-    selector: Selector,
-    *,
-    limit: int = 0,
-    start: Continue | None = None,
-    at: int = 0,
-) -> Page:
-    """The next `limit` (0: all) resources as of `at` (0: now), or as of `start`.
-
-    Raises Compacted and FutureRevision.
-    """
-    revision = start.revision if start else at or tx.revision
-    after = (start.namespace, start.name) if start else None
-    found: list[Raw] = []
-    last: Key = ("", "")
-    states = (_states(tx, kind, namespace, revision, after) for kind in view.sources)
-    for key, raw in heapq.merge(*states, key=lambda pair: pair[0]):
-        shown = view.shape(raw)
-        if not selector.matches(shown):
-            continue
-        if limit and len(found) == limit:
-            return Page(found, revision, Continue(revision, *last))
-        found.append(shown)
-        last = key
-    return Page(found, revision)
+    kinds: tuple[str, ...]
+    namespace: str = ""
+    name: str = ""
 
 
-def _states(
-    tx: Transaction, kind: str, namespace: str, revision: int, after: Key | None
-) -> Iterator[tuple[Key, Raw]]:
-    """Resources of a kind as of a revision, in the order of their keys."""
-    undone = _undone(tx, kind, revision)
-    wanted = {k: r for k, r in undone.items() if not namespace or k[0] == namespace}
-    former = [(k, r) for k, r in sorted(wanted.items()) if r is not None and (after is None or k > after)]
-    present = ((k, r) for k, r in _present(tx, kind, namespace, after) if k not in undone)
-    return heapq.merge(present, former, key=lambda pair: pair[0])
+class Slice(msgspec.Struct, frozen=True):
+    """Resources in the order of their keys. `upto` is the last key looked at, None at the end."""
+
+    items: list[Stored]
+    upto: Key | None
 
 
-def _present(tx: Transaction, kind: str, namespace: str, after: Key | None) -> Iterator[tuple[Key, Raw]]:
-    while True:
-        chunk = tx.select(kind, namespace or None, after=after, limit=CHUNK)
-        for stored in chunk:
-            yield (stored.namespace, stored.name), stored.raw
-        if len(chunk) < CHUNK:
-            return
-        after = (chunk[-1].namespace, chunk[-1].name)
+def read(tx: Transaction, scope: Scope, revision: int, after: Key | None, rows: int) -> Slice:
+    """The next resources as of a revision, about `rows` of them. Raises Compacted and FutureRevision."""
+    slices = [_read_kind(tx, kind, scope, revision, after, rows) for kind in scope.kinds]
+    if len(slices) == 1:
+        return slices[0]
+    upto = min((part.upto for part in slices if part.upto is not None), default=None)
+    items = [stored for part in slices for stored in part.items if upto is None or key_of(stored) <= upto]
+    return Slice(sorted(items, key=key_of), upto)
 
 
-def _undone(tx: Transaction, kind: str, revision: int) -> dict[Key, Raw | None]:
-    """What a kind's changed resources were at a revision; None where they were not there yet."""
+def _read_kind(
+    tx: Transaction, kind: str, scope: Scope, revision: int, after: Key | None, rows: int
+) -> Slice:
+    upto: Key | None = None
+    if scope.name:
+        found = tx.find(kind, scope.namespace, scope.name)
+        present = [found] if found and (after is None or key_of(found) > after) else []
+    else:
+        present = tx.select(kind, scope.namespace or None, after=after, limit=rows)
+        if len(present) == rows:
+            upto = key_of(present[-1])
     if revision == tx.revision:
-        return {}
+        return Slice(present, upto)
+    undone = _undone(tx, kind, scope, revision, after, upto)
+    kept = [stored for stored in present if key_of(stored) not in undone]
+    former = [stored for stored in undone.values() if stored is not None]
+    return Slice(sorted([*kept, *former], key=key_of), upto)
+
+
+def remaining(tx: Transaction, scope: Scope, after: Key) -> int:
+    """How many resources there are now beyond a key."""
+    query = (
+        select(func.count())
+        .select_from(resources)
+        .where(resources.c.kind.in_(scope.kinds), tuple_(resources.c.namespace, resources.c.name) > after)
+    )
+    if scope.namespace:
+        query = query.where(resources.c.namespace == scope.namespace)
+    return tx.connection.execute(query).scalar_one()
+
+
+def _undone(
+    tx: Transaction, kind: str, scope: Scope, revision: int, after: Key | None, upto: Key | None
+) -> dict[Key, Stored | None]:
+    """What changed resources within (after, upto] were at a revision; None where they were not there yet."""
     if revision > tx.revision:
         raise FutureRevision(revision, tx.revision)
     oldest = tx.connection.execute(select(func.min(changes.c.revision))).scalar()
     if oldest is None or oldest > revision + 1:
         raise Compacted(revision, (oldest or tx.revision + 1) - 1)
-    query = (
-        select(changes.c.namespace, changes.c.name, changes.c.type, changes.c.previous, changes.c.revision)
-        .where(changes.c.kind == kind, changes.c.revision > revision)
-        .order_by(changes.c.revision)
-    )
-    states: dict[Key, Raw | None] = {}
-    for namespace, name, type, previous, changed in tx.connection.execute(query):
-        if (namespace, name) in states:
-            continue
-        states[namespace, name] = None if type == "ADDED" else _former(previous, changed)
-    return states
+    key = tuple_(changes.c.namespace, changes.c.name)
+    first = select(func.min(changes.c.revision)).where(changes.c.kind == kind, changes.c.revision > revision)
+    if scope.namespace:
+        first = first.where(changes.c.namespace == scope.namespace)
+    if scope.name:
+        first = first.where(changes.c.name == scope.name)
+    if after is not None:
+        first = first.where(key > after)
+    if upto is not None:
+        first = first.where(key <= upto)
+    first = first.group_by(changes.c.namespace, changes.c.name)
+    columns = (changes.c[n] for n in ("namespace", "name", "type", "origin", "previous", "revision"))
+    query = select(*columns).where(changes.c.revision.in_(first))
+    return {
+        (namespace, name): None
+        if type == "ADDED"
+        else Stored(kind, namespace, name, "", changed - 1, origin, previous)
+        for namespace, name, type, origin, previous, changed in tx.connection.execute(query)
+    }
 
 
-def _former(previous: str, changed: int) -> Raw:
-    raw: Raw = msgspec.json.decode(previous)
-    raw["metadata"]["resourceVersion"] = str(changed - 1)
-    return raw
+def key_of(stored: Stored) -> Key:
+    """Namespace and name."""
+    return (stored.namespace, stored.name)
 
 
-def expired(error: Exception) -> ApiError:
-    """What a client is told when its revision is gone: list anew."""
-    return ApiError(410, f"The resourceVersion or continue token is too old: {error}", reason="Expired")
+class Expired(ApiError):
+    """410: a revision that is no longer kept. `token` goes on at the present revision, if there is one."""
+
+    def __init__(self, error: Exception, start: Continue | None = None) -> None:
+        what = "resourceVersion is" if start is None else "continue token is"
+        message = f"The {what} too old: {error}"
+        self.token = ""
+        if start is not None and isinstance(error, Compacted):
+            self.token = Continue(PRESENT, start.namespace, start.name).token()
+            message += ", or go on with the token in this answer, and the list is not of one moment"
+        super().__init__(410, message, reason="Expired")
+
+    def body(self) -> Raw:
+        """The Status object, with the token where lists have theirs."""
+        status = super().body()
+        return {**status, "metadata": {"continue": self.token}} if self.token else status

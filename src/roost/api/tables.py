@@ -8,7 +8,6 @@ picks the condition of that type, `|count` at the end counts.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from datetime import datetime, timedelta
 from functools import cache
 from typing import Any, get_type_hints
@@ -21,19 +20,6 @@ from roost.model.kind import Column, KindInfo
 
 _STEP = re.compile(r"(?P<field>[^.\[\]|]+)|\[(?P<index>[^\]]+)\]")
 META = "meta.k8s.io/v1"
-
-
-def table(
-    info: KindInfo, items: Sequence[Raw], now: datetime, *, metadata: Raw, include: str, columns: bool = True
-) -> Raw:
-    """A Table of resources. `include` is what each row carries: Metadata, Object or None."""
-    return {
-        "kind": "Table",
-        "apiVersion": META,
-        "metadata": metadata,
-        "columnDefinitions": definitions(info) if columns else [],
-        "rows": [_row(info, item, now, include) for item in items],
-    }
 
 
 @cache
@@ -113,22 +99,23 @@ def human(span: timedelta) -> str:
     return f"{days // 365}y"
 
 
-def partial(raw: Raw) -> Raw:
+def partial(raw: Raw, version: str = META) -> Raw:
     """Only the metadata of a resource."""
-    return {"kind": "PartialObjectMetadata", "apiVersion": META, "metadata": raw["metadata"]}
+    return {"kind": "PartialObjectMetadata", "apiVersion": version, "metadata": raw["metadata"]}
+
+
+def row(info: KindInfo, raw: Raw, now: datetime, include: str, version: str = META) -> Raw:
+    """One row of a table. `include` is what it carries of the resource: Metadata, Object or None."""
+    made: Raw = {"cells": cells(info, raw, now)}
+    if include == "Object":
+        made["object"] = raw
+    elif include == "Metadata":
+        made["object"] = partial(raw, version)
+    return made
 
 
 def _two(large: int, large_unit: str, small: int, small_unit: str) -> str:
     return f"{large}{large_unit}{small}{small_unit}" if small else f"{large}{large_unit}"
-
-
-def _row(info: KindInfo, raw: Raw, now: datetime, include: str) -> Raw:
-    row: Raw = {"cells": cells(info, raw, now)}
-    if include == "Object":
-        row["object"] = raw
-    elif include == "Metadata":
-        row["object"] = partial(raw)
-    return row
 
 
 @cache

@@ -1,61 +1,94 @@
 """Watch: the state (when asked for), then every change, as a stream of JSON lines.
 
 A watcher is a cursor over the store's revisions. With a resourceVersion it goes on from there; without
-one it begins with the state at some revision, given as ADDED, and goes on from that. Selectors make
-events of their own: a resource that begins to match is ADDED, one that ceases to is DELETED with its
-last matching state. Revisions that don't concern the watcher move its bookmark.
+one it begins with the state at some revision, given as ADDED, and goes on from that. It reads history until
+it has come to the present, and is then fed by the hub of all watchers (`fanout`); when it falls behind, it
+reads history again. Revisions that don't concern the watcher move its bookmark.
 
-A watch ends by its deadline, when the server stops, or with an ERROR event when history no longer
-reaches back. It costs nothing while nothing changes, but for a bookmark a minute.
+A watch ends by its deadline, when its user may no longer look, or when the server stops, each time with a
+last bookmark and a proper end of the answer, so that the client goes on from there, be it elsewhere; or with
+an ERROR event when history no longer reaches back. It costs nothing while nothing changes, but for a bookmark
+a minute.
 """
 
 from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing
-from datetime import datetime
 
 from starlette.requests import Request
 from starlette.responses import StreamingResponse
 
-from roost.api import forms, snapshots
+from roost.api import forms, options, snapshots
 from roost.api.context import ApiContext
-from roost.api.forms import Events, View
-from roost.api.reading import selector_of
-from roost.api.snapshots import Continue
-from roost.api.status import ApiError, bad_request, from_store
-from roost.api.target import Target, number, truth
-from roost.api.waiting import follow, reach
-from roost.model.codec import Raw
-from roost.model.selector import Selector
+from roost.api.encoders import Events
+from roost.api.fanout import Feed, Fresh, Hub, Interest
+from roost.api.forms import JSON, View
+from roost.api.items import Item
+from roost.api.options import WatchOptions, selector_of
+from roost.api.snapshots import Key, Scope
+from roost.api.status import ApiError, from_store
+from roost.api.target import Target
+from roost.api.waiting import TooLarge, reach
+from roost.link.exchange import Caller
 from roost.store.errors import StoreError
 from roost.store.store import Batch
-from roost.store.transaction import Change
+from roost.store.transaction import Transaction
 
 BOOKMARKS = 60.0
 LONGEST = 3600.0
-PAGE = 500
+PAGE = 250
+MOST = 4096
+
+NOBODY = Caller("", [])
 
 
 class Watches:
-    """All watches of one server, so that they can be ended together."""
+    """All watches of one server, so that they can be fed and ended together.
+
+    `still_allowed` says whether a caller may go on watching; `review` asks it for all of them, and is to
+    be called when the rights of people have changed.
+    """
 
     def __init__(self) -> None:
+        self.hub = Hub()
+        self.still_allowed: Callable[[Caller, Target], bool] = lambda caller, target: True
         self._limits: set[asyncio.Timeout] = set()
-        self._over = False
+        self._running: set[_Watcher] = set()
+        self.ended = False
+        """Whether all watches were ended, and those to come."""
 
     def end(self) -> None:
         """End every watch now, and those that are asked for later at once."""
-        self._over = True
+        self.ended = True
         now = asyncio.get_running_loop().time()
         for limit in self._limits:
             limit.reschedule(now)
+        for watcher in self._running:
+            watcher.end()
+
+    def review(self) -> None:
+        """End the watches of those who may no longer look."""
+        for watcher in self._running:
+            if not self.still_allowed(watcher.caller, watcher.target):
+                watcher.end()
+
+    def begin(self, watcher: _Watcher) -> None:
+        """A watch begins; raises ApiError 429 when there are too many."""
+        if len(self._running) >= MOST:
+            message = f"{MOST} watches are running, as many as are served; try again later"
+            raise ApiError(429, message, details={"retryAfterSeconds": 5}, headers={"Retry-After": "5"})
+        self._running.add(watcher)
+
+    def forget(self, watcher: _Watcher) -> None:
+        """A watch has ended."""
+        self._running.discard(watcher)
 
     async def until(self, batches: AsyncIterator[Batch], deadline: float) -> AsyncIterator[Batch]:
         """The batches that come before the deadline or the end of all watches."""
-        while not self._over:
+        while not self.ended:
             try:
                 async with asyncio.timeout_at(deadline) as limit:
                     self._limits.add(limit)
@@ -69,33 +102,39 @@ class Watches:
 
 
 async def watch(
-    context: ApiContext, request: Request, target: Target, view: View, watches: Watches
+    context: ApiContext,
+    request: Request,
+    target: Target,
+    view: View,
+    watches: Watches,
+    caller: Caller = NOBODY,
 ) -> StreamingResponse:
     """Answer a watch request; raises ApiError for what is wrong before the first event."""
     query = request.query_params
-    form = forms.negotiate(request.headers.get("accept", ""), query)
-    selector = selector_of(view.info, query)
-    revision = number(query, "resourceVersion", 0)
-    seconds = number(query, "timeoutSeconds", 0) or LONGEST * random.uniform(0.5, 1)  # noqa: S311
-    deadline = asyncio.get_running_loop().time() + min(seconds, LONGEST)
-    initial = _initial(query, revision)
-    await reach(context.store, revision)
-    watcher = _Watcher(context, target.namespace, view, selector, Events(view, form), watches)
-    watcher.bookmarks = truth(query, "allowWatchBookmarks")
-    watcher.marks_initial = truth(query, "sendInitialEvents")
-    return StreamingResponse(watcher.lines(initial, revision, deadline), media_type="application/json")
+    form = forms.negotiate(request.headers.get("accept", ""), query, (JSON,))
+    interest = Interest(view, form, target.namespace, selector_of(view.info, query))
+    asked = options.for_watch(query)
+    try:
+        await reach(context.store, asked.revision)
+    except TooLarge as error:
+        raise error.expired() from error
+    watcher = _Watcher(context, interest, asked, watches, caller, target)
+    watches.begin(watcher)
+    return _Watched(watcher)
 
 
-def _initial(query: Mapping[str, str], revision: int) -> bool:
-    """Whether the present state comes first."""
-    send = query.get("sendInitialEvents", "")
-    if send and query.get("resourceVersionMatch") != "NotOlderThan":
-        raise bad_request("sendInitialEvents needs resourceVersionMatch=NotOlderThan")
-    if send:
-        return send.lower() in ("1", "true", "t")
-    if query.get("resourceVersionMatch"):
-        raise bad_request("resourceVersionMatch is for watches with sendInitialEvents only")
-    return revision == 0
+class _Watched(StreamingResponse):
+    """The events as they come. The watch is over however the client leaves, also before the first event."""
+
+    def __init__(self, watcher: _Watcher) -> None:
+        super().__init__(watcher.lines(), media_type=JSON)
+        self._watcher = watcher
+
+    async def __call__(self, *asgi: object) -> None:
+        try:
+            await super().__call__(*asgi)  # type: ignore[arg-type]
+        finally:
+            self._watcher.close()
 
 
 class _Watcher:
@@ -104,80 +143,133 @@ class _Watcher:
     def __init__(
         self,
         context: ApiContext,
-        namespace: str,
-        view: View,
-        selector: Selector,
-        events: Events,
+        interest: Interest,
+        asked: WatchOptions,
         watches: Watches,
+        caller: Caller,
+        target: Target,
     ) -> None:
-        self._context, self._namespace, self._view = context, namespace, view
-        self._selector, self._events, self._watches = selector, events, watches
-        self.bookmarks = False
-        self.marks_initial = False
+        self._context, self._interest, self._asked, self._watches = context, interest, asked, watches
+        self.caller, self.target = caller, target
+        self._events = Events(interest.view, interest.form)
+        self._feed: Feed | None = None
+        self._cursor = self._told = asked.revision
+        self._over = watches.ended
+        self._due = False
+        loop = asyncio.get_running_loop()
+        seconds = asked.seconds or LONGEST * random.uniform(0.5, 1)  # noqa: S311
+        self._timers = {"end": loop.call_later(min(seconds, LONGEST), self.end)}
 
-    async def lines(self, initial: bool, revision: int, deadline: float) -> AsyncIterator[bytes]:  # noqa: FBT001
-        """Events as lines. Ends quietly at the deadline."""
+    def end(self) -> None:
+        """Let the watch come to its end."""
+        self._over = True
+        if self._feed is not None:
+            self._feed.wake()
+
+    def close(self) -> None:
+        """Leave nothing behind."""
+        self._watches.forget(self)
+        for timer in self._timers.values():
+            timer.cancel()
+        self._part()
+
+    async def lines(self) -> AsyncIterator[bytes]:
+        """Events, as lines. Ends quietly at the deadline."""
         try:
-            if initial:
-                start: Continue | None = None
-                while True:
-                    page = await self._page(start)
-                    now = self._context.clock()
-                    for raw in page.items:
-                        yield self._events.event("ADDED", raw, now)
-                    revision, start = page.revision, page.following
-                    if start is None:
-                        break
-                if self.marks_initial:
-                    yield self._events.bookmark(revision, initial_end=True)
-            await reach(self._context.store, revision)
-            async for line in self._follow(revision, deadline):
-                yield line
+            if self._asked.initial:
+                async with aclosing(self._initial()) as pages:
+                    async for part in pages:
+                        yield part
+            self._mark_later()
+            while not self._over:
+                if self._feed is None:
+                    part = await self._catch_up()
+                else:
+                    part = await self._fed(self._feed)
+                if part:
+                    yield part
+            if self._asked.bookmarks and self._cursor > self._told:
+                yield self._events.bookmark(self._cursor)
         except StoreError as error:
-            yield self._events.error(from_store(error, self._view.info))
+            yield self._events.error(from_store(error, self._interest.view.info))
         except ApiError as error:
             yield self._events.error(error)
+        finally:
+            self.close()
 
-    async def _page(self, start: Continue | None) -> snapshots.Page:
-        return await self._context.store.read(
-            lambda tx: snapshots.page(
-                tx, self._view, self._namespace, self._selector, limit=PAGE, start=start
-            )
-        )
+    async def _initial(self) -> AsyncGenerator[bytes, None]:
+        """The state, in slices as of one revision."""
+        after: Key | None = None
+        revision, over = 0, False
+        interest, view = self._interest, self._interest.view
+        pinned = interest.matcher.name if interest.namespace or not view.info.namespaced else ""
+        scope = Scope(view.sources, interest.namespace, pinned)
 
-    async def _follow(self, revision: int, deadline: float) -> AsyncIterator[bytes]:
-        loop = asyncio.get_running_loop()
-        told, marked_at = revision, loop.time()
-        async with aclosing(follow(self._context.store, revision, self._wanted, idle=BOOKMARKS)) as batches:
-            async for batch in self._watches.until(batches, deadline):
-                now = self._context.clock()
-                lines = [line for change in batch.changes if (line := self._line(change, now))]
-                if lines:
-                    told = batch.changes[-1].revision
-                    yield b"".join(lines)
-                if self.bookmarks and batch.upto > told and loop.time() >= marked_at + BOOKMARKS:
-                    told, marked_at = batch.upto, loop.time()
-                    yield self._events.bookmark(batch.upto)
+        def piece(tx: Transaction) -> bytes:
+            nonlocal after, revision, over
+            revision = revision or tx.revision
+            found = snapshots.read(tx, scope, revision, after, PAGE)
+            after, over, now = found.upto, found.upto is None, self._context.clock()
+            shown = (Item(stored, view) for stored in found.items)
+            lines = [self._events.event("ADDED", i, now) for i in shown if interest.matcher.matches(i)]
+            return b"".join(lines)
 
-    def _wanted(self, change: Change) -> bool:
-        return change.kind in self._view.sources and self._namespace in ("", change.namespace)
+        while not over and not self._over:
+            part = await self._context.store.read(piece)
+            if part:
+                yield part
+        self._cursor = self._told = revision
+        if self._asked.marked and over:
+            yield self._events.bookmark(revision, initial_end=True)
 
-    def _line(self, change: Change, now: datetime) -> bytes:
-        """The event a change is for this watcher; empty when it is none."""
-        shown = self._view.shape(change.stored().raw)
-        matches = self._selector.matches(shown)
-        if self._selector.everything or change.type == "ADDED":
-            return self._events.event(change.type, shown, now) if matches else b""
-        former = self._former(change)
-        matched = self._selector.matches(former)
-        if change.type == "DELETED":
-            return self._events.event("DELETED", former, now) if matched else b""
-        if matches:
-            type: forms.EventType = "MODIFIED" if matched else "ADDED"
-            return self._events.event(type, shown, now)
-        return self._events.event("DELETED", former, now) if matched else b""
+    async def _catch_up(self) -> bytes:
+        """The next events of history, or none and a feed from the hub when there are no more."""
+        hub, store = self._watches.hub, self._context.store
+        hub.start(store, self._context.clock)
+        if self._cursor >= hub.revision:
+            self._feed = Feed(self._cursor, None if self._events.stateless else self._events)
+            hub.join(self._interest, self._feed)
+            return b""
+        batch, now = await store.changes(self._cursor), self._context.clock()
+        happenings = (self._interest.happening(Fresh(change)) for change in batch.changes)
+        lines = [self._events.event(h.type, h.item, now) for h in happenings if h]
+        self._cursor = batch.upto
+        if lines:
+            self._told = batch.upto
+        return b"".join(lines)
 
-    def _former(self, change: Change) -> Raw:
-        raw = change.before()
-        raw["metadata"]["resourceVersion"] = str(change.revision)
-        return self._view.shape(raw)
+    async def _fed(self, feed: Feed) -> bytes:
+        """What the hub has for this watcher, or a bookmark; waits for it."""
+        part = feed.take()
+        self._cursor = feed.cursor
+        if part:
+            self._told = feed.cursor
+        elif feed.behind:
+            self._part()
+        elif self._due:
+            part = self._bookmark()
+        elif not self._over:
+            await feed.wait()
+        return part
+
+    def _bookmark(self) -> bytes:
+        self._due = False
+        self._mark_later()
+        if self._cursor <= self._told:
+            return b""
+        self._told = self._cursor
+        return self._events.bookmark(self._cursor)
+
+    def _mark_later(self) -> None:
+        if self._asked.bookmarks:
+            self._timers["mark"] = asyncio.get_running_loop().call_later(BOOKMARKS, self._mark)
+
+    def _mark(self) -> None:
+        self._due = True
+        if self._feed is not None:
+            self._feed.wake()
+
+    def _part(self) -> None:
+        if self._feed is not None:
+            self._watches.hub.leave(self._interest, self._feed)
+            self._feed = None
