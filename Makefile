@@ -42,6 +42,7 @@ lint: install ## Types, style, layers.
 
 bench: install ## Measure; prints the table of docs/benchmarks.md.
 	@scripts/prepare demo
+	@scripts/prepare bench
 	@$(BIN)/python -m bench
 
 lock: ## Write requirements.lock anew from pyproject.toml, with hashes and without addresses.

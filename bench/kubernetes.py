@@ -253,7 +253,7 @@ def _opened(name: str, directory: Path, stack: contextlib.ExitStack) -> Server |
     try:
         server = stack.enter_context(SERVERS[name](home))
     except NotHere as error:
-        _tell(f"Kubernetes is not measured: {error}")
+        _tell(f"{name} is not measured: {error}")
         return None
     _tell(f"{server.name} is up")
     return server

@@ -20,11 +20,12 @@ from pathlib import Path
 
 import msgspec
 from tests.differential.definitions import definition
-from tests.support.kubernetes import kubernetes
+from tests.support import postgresql
+from tests.support.kubernetes import NotHere, kubernetes
 
 from bench import door
 from bench.client import Access, Client, access, is_ready
-from bench.process import free_port, memory, roost, running, wait_for
+from bench.process import family, free_port, memory, roost, running, wait_for
 from roost.model.codec import Raw
 from roost.model.firewall import FIREWALL_POLICY
 from roost.store.database import sqlite_url
@@ -43,14 +44,34 @@ class Server(msgspec.Struct, frozen=True, kw_only=True):
     started_in: float
 
     def memory(self) -> dict[str, float]:
-        """Resident memory of each process in MiB, without what PostgreSQL's processes share twice."""
-        return {name: memory(pid).resident for name, pid in self.processes.items()}
+        """MiB by process: resident memory, and for one with children the sum of all proportional shares."""
+        found = {}
+        for name, pid in self.processes.items():
+            sizes = [memory(member) for member in family(pid)]
+            found[name] = sizes[0].resident if len(sizes) == 1 else sum(s.proportional for s in sizes)
+        return found
 
 
 @contextlib.contextmanager
 def _sqlite(directory: Path) -> Iterator[Server]:
     with _door("SQLite", directory, sqlite_url(directory / "roost.db")) as server:
         yield server
+
+
+@contextlib.contextmanager
+def _postgresql(directory: Path) -> Iterator[Server]:
+    if postgresql.programs() is None:
+        raise NotHere("there is no PostgreSQL server: install Debian's postgresql")
+    with contextlib.closing(postgresql.Server({"shared_buffers": "128MB"})) as database:
+        database.stop()
+        began = time.monotonic()
+        database.start()
+        url = database.url(database.new_database())
+        with _door("PostgreSQL", directory, url) as found:
+            took = time.monotonic() - began
+            pid = int((database.directory / "data" / "postmaster.pid").read_text().split()[0])
+            processes = {**found.processes, "postgresql": pid}
+            yield msgspec.structs.replace(found, processes=processes, started_in=took)
 
 
 @contextlib.contextmanager
@@ -97,6 +118,7 @@ def _kubernetes(directory: Path) -> Iterator[Server]:
 KUBERNETES = "kubernetes"
 SERVERS: dict[str, Callable[[Path], contextlib.AbstractContextManager[Server]]] = {
     "sqlite": _sqlite,
+    "postgresql": _postgresql,
     "cloud": _cloud,
     KUBERNETES: _kubernetes,
 }
