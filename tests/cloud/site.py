@@ -38,7 +38,7 @@ class Site(World):
     def work(self, holder: str = "one") -> None:
         """Start the controllers, and the agents if they do not run."""
         presence = lambda name: self.presence(name)  # noqa: E731 - the book changes with a restart
-        self.start(controllers(CLOUD, "1", presence, PORTS, holder).values())
+        self.start(controllers(CLOUD, "1", presence, PORTS, holder, {}).values())
         if self._agents is None:
             self._agents = asyncio.ensure_future(self._obey())
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 
 from roost.cloud.configuration import ConfigurationController, PlatformPorts
 from roost.cloud.departure import HostDepartureController
 from roost.cloud.hosts import HostController
 from roost.cloud.overview import OverviewController
 from roost.cloud.procedures import procedures
+from roost.engine.admission import Rule
 from roost.engine.controller import Controller
+from roost.engine.events import EventController
+from roost.engine.garbage import GarbageController
 from roost.engine.presence import Presences
 from roost.engine.procedures import OperationController
 
@@ -20,12 +23,13 @@ def controllers(
     presence: Presences,
     platform: PlatformPorts,
     holder: str,
+    rules: Mapping[str, Sequence[Rule]],
     disconnect: Callable[[str], None] = lambda _: None,
 ) -> dict[str, Controller]:
     """Controllers by name.
 
     `holder` tells this process from others in leases of steps; `disconnect` ends the link of a host
-    that is gone.
+    that is gone; `rules` are the admission rules by kind.
     """
     made: tuple[Controller, ...] = (
         HostController(cloud, presence),
@@ -33,5 +37,7 @@ def controllers(
         OperationController(procedures(presence), holder),
         OverviewController(cloud, version),
         HostDepartureController(cloud, disconnect),
+        EventController(),
+        GarbageController(cloud, rules),
     )
     return {c.name: c for c in made}

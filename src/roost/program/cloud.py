@@ -28,6 +28,7 @@ from roost.cloud import admission as cloud_admission
 from roost.cloud.certificates import CertificateController
 from roost.cloud.configuration import PlatformPorts
 from roost.cloud.controllers import controllers as cloud_controllers
+from roost.engine.admission import Rule
 from roost.engine.controller import Runner
 from roost.engine.presence import PresenceBook
 from roost.fleet import admission as fleet_admission
@@ -158,21 +159,23 @@ class CloudRole:
         await self._store.read(lambda tx: check_enrolment(tx, node, self._name))
 
     def _context(self) -> ApiContext:
-        rules = {
-            **cloud_admission.rules(self._name, self._settings.host),
-            **fleet_admission.rules(self._name),
-        }
         return ApiContext(
             store=self._store,
             cloud=self._name,
             clock=self._clock,
-            rules=rules,
+            rules=self._rules(),
             call_cloud=self._call_cloud,
             subresources={
                 **enrolment_subresources(self._name, self._authority, self._endpoints),
                 **plan_subresource(self._platform()),
             },
         )
+
+    def _rules(self) -> dict[str, list[Rule]]:
+        return {
+            **cloud_admission.rules(self._name, self._settings.host),
+            **fleet_admission.rules(self._name),
+        }
 
     def _endpoints(self) -> list[str]:
         if not self._settings.link_address:
@@ -217,7 +220,10 @@ class CloudRole:
         # had in hand is this one's at once. Processes that share a database must tell each other apart.
         shared = bool(self._settings.database)
         holder = f"{socket.gethostname()}/{uuid.uuid4()}" if shared else self._store.identity
-        made = cloud_controllers(self._name, __version__, self._hosts, platform, holder, self._drop_host)
+        rules = self._rules()
+        made = cloud_controllers(
+            self._name, __version__, self._hosts, platform, holder, rules, self._drop_host
+        )
         made |= fleet_controllers(self._name, self._subclouds, self._drop_subcloud)
         certificates = CertificateController(self._name, self._certificate_ends)
         made[certificates.name] = certificates

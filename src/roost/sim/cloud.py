@@ -123,8 +123,9 @@ class SimulatedCloud:
     def start(self) -> None:
         """Set the controllers to work, and dial when there is somebody to dial."""
         ports = tuple(port for _, port in self._addresses if port)
+        platform, holder = PlatformPorts(links=ports), f"simulated/{next(_HOLDERS)}"
         made = cloud_controllers(
-            self.name, __version__, self.hosts, PlatformPorts(links=ports), f"simulated/{next(_HOLDERS)}"
+            self.name, __version__, self.hosts, platform, holder, cloud_admission.rules(self.name, "")
         )
         made |= fleet_controllers(self.name, self.subclouds, self._disconnect)
         self.controllers = list(made.values())
