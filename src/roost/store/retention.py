@@ -41,12 +41,23 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Kept(msgspec.Struct, frozen=True, kw_only=True):
-    """The history that is there: changes after a revision, their size in characters, and when the oldest
-    whose time is known was recorded, in seconds since the epoch (0: none is)."""
+    """The history that is there: changes after a revision, their number (a restore leaves a gap between
+    revisions), their size in characters, and when the oldest whose time is known was recorded, in seconds
+    since the epoch (0: none is)."""
 
     after: int
-    size: int
+    number: int = 0
+    size: int = 0
     oldest_at: float = 0.0
+
+    def grown(self, number: int, size: int, at: float) -> Kept:
+        """With so many more changes, recorded at a time."""
+        return Kept(
+            after=self.after,
+            number=self.number + number,
+            size=self.size + size,
+            oldest_at=self.oldest_at or at,
+        )
 
 
 class Old(msgspec.Struct, frozen=True):
@@ -57,35 +68,36 @@ class Old(msgspec.Struct, frozen=True):
     recorded_at: float
 
 
-def is_due(kept: Kept, revision: int, limits: Limits, now: float) -> bool:
+def is_due(kept: Kept, limits: Limits, now: float) -> bool:
     """Whether a step is to be taken."""
-    if revision - kept.after > limits.number + limits.slack:
+    if kept.number > limits.number + limits.slack:
         return True
     if kept.size > limits.size + limits.size // 16:
         return True
     return 0 < kept.oldest_at < now - limits.age - limits.age / 100
 
 
-def goes(oldest: Sequence[Old], kept: Kept, revision: int, limits: Limits, now: float) -> Kept:
+def goes(oldest: Sequence[Old], kept: Kept, limits: Limits, now: float) -> Kept:
     """What is kept once the first of these, the oldest in order, have gone as far as a bound is passed."""
     too_old = [n for n, old in enumerate(oldest) if 0 < old.recorded_at < now - limits.age]
     aged = too_old[-1] + 1 if too_old else 0
     after, size, count = kept.after, kept.size, 0
     for old in oldest:
-        if count >= aged and old.revision > revision - limits.number and size <= limits.size:
+        if count >= aged and kept.number - count <= limits.number and size <= limits.size:
             break
         after, size, count = old.revision, size - old.size, count + 1
     left = (old.recorded_at for old in oldest[count:] if old.recorded_at > 0)
-    return Kept(after=after, size=max(size, 0), oldest_at=next(left, 0.0))
+    return Kept(after=after, number=max(kept.number - count, 0), size=max(size, 0), oldest_at=next(left, 0.0))
 
 
 def look(connection: Connection, revision: int) -> Kept:
     """The history that is there, read from the table."""
-    first = select(func.min(changes.c.revision), func.sum(_SIZE))
-    oldest, size = connection.execute(first).one()
+    first = select(func.min(changes.c.revision), func.count(), func.sum(_SIZE))
+    oldest, number, size = connection.execute(first).one()
     dated = select(func.min(changes.c.recorded_at)).where(changes.c.recorded_at > 0)
     at = connection.execute(dated).scalar()
-    return Kept(after=oldest - 1 if oldest else revision, size=int(size or 0), oldest_at=at or 0.0)
+    after = oldest - 1 if oldest else revision
+    return Kept(after=after, number=number, size=int(size or 0), oldest_at=at or 0.0)
 
 
 def step(connection: Connection, kept: Kept, revision: int, limits: Limits, now: float) -> Kept:
@@ -97,15 +109,15 @@ def step(connection: Connection, kept: Kept, revision: int, limits: Limits, now:
         select(changes.c.revision, _SIZE, changes.c.recorded_at).order_by(changes.c.revision).limit(STEP + 1)
     )
     oldest = [Old(*row) for row in connection.execute(query)]
-    if oldest and oldest[0].revision != kept.after + 1:
-        # Another process has dropped some meanwhile: what is remembered of the size is too much.
+    if not oldest or oldest[0].revision != kept.after + 1:
+        # Another process has dropped some meanwhile: what is remembered is too much.
         kept = look(connection, revision)
-    # One more is read than may go: it tells the age of what stays.
-    left = goes(oldest[:STEP], kept, revision, limits, now)
+    left = goes(oldest[:STEP], kept, limits, now)
     if left.after > kept.after:
         connection.execute(delete(changes).where(changes.c.revision <= left.after))
+    # One more is read than may go: it tells the age of what stays.
     at = next((old.recorded_at for old in oldest if old.revision > left.after and old.recorded_at), 0.0)
-    return Kept(after=left.after, size=left.size, oldest_at=at)
+    return Kept(after=left.after, number=left.number, size=left.size, oldest_at=at)
 
 
 class Compacted(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
@@ -121,8 +133,8 @@ def compact(engine: Engine, limits: Limits, progress: Callable[[int], None]) -> 
 
     `progress` is told how many changes have gone. Raises SQLAlchemyError; steps done stay done.
     """
-    dropped, kept = 0, Kept(after=0, size=0)
-    # A due step begins past the slack; asked for by hand, everything over the bounds goes.
+    # A writer waits for the slack to fill; asked for by hand, everything over the bounds goes.
+    dropped, kept = 0, Kept(after=0)
     while True:
         with engine.connect().execution_options(roost_begin="IMMEDIATE") as connection, connection.begin():
             revision: int = connection.execute(_LATEST).scalar_one()
@@ -133,7 +145,7 @@ def compact(engine: Engine, limits: Limits, progress: Callable[[int], None]) -> 
         dropped, kept = dropped + left.after - kept.after, left
         progress(dropped)
     freed = _give_back_sqlite(engine) if engine.dialect.name == "sqlite" else _give_back_postgresql(engine)
-    return Compacted(dropped=dropped, kept=revision - kept.after, freed=freed)
+    return Compacted(dropped=dropped, kept=kept.number, freed=freed)
 
 
 def _give_back_sqlite(engine: Engine) -> int:

@@ -137,7 +137,7 @@ def _write(engine: Engine, file: IO[bytes], now: datetime, progress: Progress, p
 
             put(header)
             for table in (found.tables[name] for name in TABLES if name in found.tables):
-                put(Columns(table=table.name, columns=[c.name for c in table.columns]))
+                put(Columns(table=str(table.name), columns=[str(c.name) for c in table.columns]))
                 query = select(table).order_by(*table.primary_key.columns)
                 for page in connection.execute(query).partitions(_ROWS):
                     for row in page:
