@@ -1,43 +1,63 @@
-"""Who asks, and what they may do.
+"""The gate of the API: who asks, and whether he may.
 
-Known by: a client certificate of our authority (common name = user, organisations = groups), a bearer
-token, or the link a call came through (already authenticated at its upper end). A certificate
-counts only when it carries one of our user groups: the certificates of hosts and subclouds come
-from the same authority, and a host named like a user must not become that user.
+Known by: the link a call came through (authenticated at its upper end), a client certificate of our
+authority (common name = user, organisations = groups), a bearer token (of a User, a session, a service
+account), or a further way that `program` hands in. A certificate counts only when it carries one of our
+user groups: the certificates of hosts and subclouds come from the same authority, and a host named like a
+user must not become that user.
 
-Roles: administrators do everything that people may do; readers get, list and watch. A role comes from
-a group, or from the User of that name; here it becomes a group, so that it means the same when the
-call goes on through a link. There, the groups alone decide, and a local User of that name can only
-take the access away.
+The role of a User is a group (`roost:readers` and so on), so that it means the same when the call goes on
+through a link. There, the groups alone decide, and a local User of that name can only take the access
+away. What groups and names may do is RBAC as in Kubernetes (`identity.grants`). Nothing here reads the
+database: all comes from the `identity.directory`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
+import msgspec
 from starlette.types import Scope
 
 from roost.api.context import ApiContext
+from roost.api.identity import accounts, impersonation
+from roost.api.identity.directory import PRESENTED, Directory
+from roost.api.identity.grants import SUPERUSERS
+from roost.api.identity.rules import Attributes
+from roost.api.identity.shipped import AUTHENTICATED, GROUPS, ROLES
 from roost.api.status import ApiError
+from roost.api.target import Target
 from roost.engine import credentials
 from roost.link.exchange import Caller
-from roost.model.access import User
+from roost.model import access as users
 from roost.model.kind import KindInfo
-from roost.model.meta import GROUP, Owner
-from roost.store.transaction import Transaction
+from roost.model.meta import Owner
 
-ADMINISTRATORS = "roost:administrators"
-READERS = "roost:readers"
+ADMINISTRATORS = SUPERUSERS
+READERS = GROUPS["reader"]
 USERS = "roost:users"
-USER_GROUPS = frozenset({ADMINISTRATORS, READERS, USERS})
+USER_GROUPS = frozenset({*GROUPS.values(), USERS})
 
 CALLER = "roost.caller"
 """Key of an ASGI scope under which `through` puts the caller of a link. Sockets can't set it."""
 PEER = "roost.peer"
 """Key under which `server` puts the verified client certificate, as ssl.getpeercert gives it."""
+_MEANS: dict[users.Role, str] = {
+    "configurator": "its role is configurator, which changes configuration, not access",
+    "operator": "its role is operator, which acts on what exists",
+    "reader": "its role is reader, which only looks",
+}
 
-READING = frozenset({"get", "list", "watch"})
-SELF = frozenset({"selfsubjectaccessreviews", "selfsubjectrulesreviews", "selfsubjectreviews"})
+
+class Known(Caller, frozen=True):
+    """A caller, and how he would be known at another moment: for answers that last."""
+
+    anew: Callable[[], Caller] = lambda: _nobody()
+
+
+def _nobody() -> Caller:
+    raise unauthorized("no credential was given")
 
 
 def unauthorized(reason: str) -> ApiError:
@@ -49,27 +69,208 @@ def unauthorized(reason: str) -> ApiError:
     )
 
 
-async def authenticate(context: ApiContext, scope: Scope) -> Caller:
-    """Who asks, with the groups their role gives them; raises ApiError 401 or 403."""
-    linked = scope.get(CALLER)
-    if isinstance(linked, Caller):
-        return await context.store.read(lambda tx: _admit_linked(tx, linked))
-    known = await _otherwise(context, scope)
-    token = "" if known else _bearer(scope)
-    if token:
-        return await context.store.read(lambda tx: _by_token(tx, token))
-    caller = known or _of_certificate(scope.get(PEER))
-    if caller is None:
-        raise unauthorized("no credential was given")
-    return await context.store.read(lambda tx: _admit(tx, caller))
+class Gate:
+    """Knows callers and decides for one API."""
+
+    def __init__(self, context: ApiContext) -> None:
+        self._context = context
+        self.directory = Directory(context.store)
+
+    # -- who
+
+    async def authenticate(self, scope: Scope) -> Caller:
+        """Who asks, with the groups his role gives him; raises ApiError 401 or 403, StoreError."""
+        await self.directory.current()
+        known = await self._proof(scope)
+        asked = impersonation.asked(scope["headers"])
+
+        def anew() -> Caller:
+            caller = known()
+            return caller if asked is None else self._as_another(caller, asked)
+
+        caller = anew()
+        return Known(**msgspec.structs.asdict(caller), anew=anew)
+
+    async def _proof(self, scope: Scope) -> Callable[[], Caller]:
+        """How the caller is known, to be asked again while the answer lasts; raises ApiError 401."""
+        linked = scope.get(CALLER)
+        if isinstance(linked, Caller):
+            return lambda: self._linked(linked)
+        for authenticator in self._context.authenticate:
+            known = await authenticator(scope)
+            if known is not None:
+                return lambda: self._admitted(known)
+        token = _bearer(scope)
+        if token:
+            return await self._token_proof(token)
+        peer = _of_certificate(scope.get(PEER))
+        if peer is None:
+            raise unauthorized("no credential was given")
+        return lambda: self._admitted(peer)
+
+    async def _token_proof(self, token: str) -> Callable[[], Caller]:
+        if accounts.looks_like(token):
+            if accounts.key_id(token) not in self.directory.key_names():
+                await self.directory.look_again()
+            return lambda: self._account(token, ())
+        return lambda: self._credential(token)
+
+    async def review_token(self, token: str, audiences: tuple[str, ...]) -> Caller:
+        """Whom a bearer token stands for, for who asks in a TokenReview; raises ApiError 401 or 403."""
+        await self.directory.current()
+        headers = [(b"authorization", b"Bearer " + token.encode("utf-8", "replace"))]
+        for authenticator in self._context.authenticate:
+            known = await authenticator({"type": "http", "headers": headers})
+            if known is not None:
+                return self._admitted(known)
+        if accounts.looks_like(token):
+            return self._account(token, audiences)
+        return self._credential(token)
+
+    def _credential(self, token: str) -> Caller:
+        found = self.directory.credential(token.partition(".")[0])
+        try:
+            name = credentials.check(found, token, self._context.clock(), *PRESENTED).spec.subject
+        except credentials.BadCredential as error:
+            raise unauthorized(str(error)) from error
+        if self.directory.user(name) is None:
+            raise unauthorized("the token's user is no longer there")
+        return self._admitted(Caller(name, []))
+
+    def _account(self, token: str, audiences: tuple[str, ...]) -> Caller:
+        try:
+            caller = accounts.verify(
+                self.directory, self._context.issuer_url, token, audiences, self._context.clock()
+            )
+        except credentials.BadCredential as error:
+            raise unauthorized(str(error)) from error
+        return msgspec.structs.replace(caller, groups=[*caller.groups, AUTHENTICATED])
+
+    def _linked(self, caller: Caller) -> Caller:
+        self._refuse_disabled(caller)
+        groups = sorted({*caller.groups, AUTHENTICATED})
+        return msgspec.structs.replace(caller, groups=groups, linked=True)
+
+    def _admitted(self, caller: Caller) -> Caller:
+        self._refuse_disabled(caller)
+        groups = {*caller.groups, *self.role_groups(caller.name), USERS, AUTHENTICATED}
+        return msgspec.structs.replace(caller, groups=sorted(groups))
+
+    def _as_another(self, caller: Caller, asked: impersonation.Asked) -> Caller:
+        """The caller that is asked for, if the real one may act as him."""
+        for attributes in impersonation.needed(asked):
+            self.require(caller, attributes)
+        other = impersonation.becomes(asked, caller)
+        self._refuse_disabled(other)
+        groups = {*other.groups, AUTHENTICATED}
+        if not other.linked:
+            groups |= set(self.role_groups(other.name))
+        return msgspec.structs.replace(other, groups=sorted(groups))
+
+    def role_groups(self, name: str) -> list[str]:
+        """The group of the role of the User of this name."""
+        user = self.directory.user(name)
+        return [GROUPS[user.spec.role]] if user is not None else []
+
+    @property
+    def audience(self) -> str:
+        """Whom tokens for this API are for."""
+        return self._context.issuer_url
+
+    def is_disabled(self, name: str) -> bool:
+        """Whether the User of this name is disabled."""
+        user = self.directory.user(name)
+        return user is not None and user.spec.disabled
+
+    def _refuse_disabled(self, caller: Caller) -> None:
+        if self.is_disabled(caller.name):
+            raise ApiError(
+                403,
+                f'user "{caller.name}" is disabled here; an administrator of this cloud can set '
+                "spec.disabled of that user to false",
+            )
+
+    # -- may
+
+    def may(self, caller: Caller, asked: Attributes) -> bool:
+        """Whether a caller may do something, by what is known now."""
+        return self.directory.grants.allowed(caller, asked)
+
+    def require(self, caller: Caller, asked: Attributes) -> None:
+        """Raise 403 in Kubernetes' wording unless the caller may."""
+        if not self.may(caller, asked):
+            raise self._refusal(caller, asked)
+
+    def require_target(self, caller: Caller, target: Target) -> bool:
+        """Raise 403 unless the caller may do what a request asks; whether he may only operate (then
+        `guarding` holds him to the fields that are for that)."""
+        asked = attributes_of(target)
+        if self.may(caller, asked):
+            return False
+        changing = target.verb in ("update", "patch") and not target.subresource
+        if changing and target.info.operating:
+            operate = msgspec.structs.replace(asked, verb="operate")
+            if self.may(caller, operate):
+                return True
+        raise self._refusal(caller, asked)
+
+    def still_allowed(self, caller: Caller, target: Target) -> bool:
+        """Whether who began a request would be let in now; what can't be told is no."""
+        if not isinstance(caller, Known):
+            return False
+        try:
+            return self.may(caller.anew(), attributes_of(target))
+        except ApiError:
+            return False
+
+    def groups_below(self, caller: Caller, cloud: str) -> Caller:
+        """The caller as a subcloud is told of him: with the groups of the roles he is given here,
+        everywhere or in the subcloud's namespace."""
+        given = {g.role for g in self.directory.grants.grants(caller, cloud)}
+        groups = {GROUPS[role] for role, name in ROLES.items() if name in given}
+        fields = {f: getattr(caller, f) for f in Caller.__struct_fields__}
+        return Caller(**{**fields, "groups": sorted({*caller.groups, *groups} - {AUTHENTICATED})})
+
+    def _refusal(self, caller: Caller, asked: Attributes) -> ApiError:
+        reason = self._why_not(caller)
+        if asked.path:
+            return ApiError(
+                403,
+                f'forbidden: User "{caller.name}" cannot {asked.verb} path "{asked.path}": {reason}; '
+                "ask an administrator",
+                details={},
+            )
+        plural, group = asked.combined, asked.group
+        where = f' in the namespace "{asked.namespace}"' if asked.namespace else " at the cluster scope"
+        thing = f"{plural}.{group}" if group else plural
+        if asked.name:
+            thing = f'{thing} "{asked.name}"'
+        details = {"group": group, "kind": plural}
+        return ApiError(
+            403,
+            f'{thing} is forbidden: User "{caller.name}" cannot {asked.verb} resource "{plural}" '
+            f'in API group "{group}"{where}: {reason}; ask an administrator',
+            details={"name": asked.name, **details} if asked.name else details,
+        )
+
+    def _why_not(self, caller: Caller) -> str:
+        for role, means in _MEANS.items():
+            if GROUPS[role] in caller.groups:
+                return means
+        given = [g for g in self.directory.grants.grants(caller, "") if not g.role.startswith("system:")]
+        return "none of its roles allows it" if given else "it has no role here"
 
 
-async def _otherwise(context: ApiContext, scope: Scope) -> Caller | None:
-    for authenticator in context.authenticate:
-        caller = await authenticator(scope)
-        if caller is not None:
-            return caller
-    return None
+def attributes_of(target: Target) -> Attributes:
+    """What a request asks for, as rules speak of it."""
+    return Attributes(
+        verb=target.verb,
+        group=target.info.group,
+        resource=target.info.plural,
+        subresource=target.subresource,
+        namespace=target.namespace,
+        name=target.name,
+    )
 
 
 def _bearer(scope: Scope) -> str:
@@ -94,51 +295,6 @@ def _of_certificate(peer: dict[str, Any] | None) -> Caller | None:
     return Caller(names[0], groups)
 
 
-def _by_token(tx: Transaction, token: str) -> Caller:
-    try:
-        name = credentials.verify(tx, token, "bearer").spec.subject
-    except credentials.BadCredential as error:
-        raise unauthorized(str(error)) from error
-    if tx.seek(User, "", name) is None:
-        raise unauthorized("the token's user is no longer there")
-    return _admit(tx, Caller(name, []))
-
-
-def _admit(tx: Transaction, caller: Caller) -> Caller:
-    user = tx.seek(User, "", caller.name)
-    _refuse_disabled(user, caller)
-    groups = set(caller.groups) | {USERS}
-    if user is not None:
-        groups.add(ADMINISTRATORS if user.spec.role == "administrator" else READERS)
-    return Caller(caller.name, sorted(groups))
-
-
-def _admit_linked(tx: Transaction, caller: Caller) -> Caller:
-    _refuse_disabled(tx.seek(User, "", caller.name), caller)
-    return caller
-
-
-def _refuse_disabled(user: User | None, caller: Caller) -> None:
-    if user is not None and user.spec.disabled:
-        raise ApiError(
-            403,
-            f'user "{caller.name}" is disabled here; an administrator of this cloud can set '
-            "spec.disabled of that user to false",
-        )
-
-
-def may(caller: Caller, verb: str) -> bool:
-    """Whether the caller's role allows a verb on what this API serves."""
-    if ADMINISTRATORS in caller.groups:
-        return True
-    return READERS in caller.groups and verb in READING
-
-
-def allowed_verbs(info: KindInfo, caller: Caller) -> list[str]:
-    """Verbs on a kind that the caller can use with success, as reviews and discovery tell them."""
-    return [v for v in verbs(info) if may(caller, v)]
-
-
 def verbs(info: KindInfo) -> list[str]:
     """Verbs a kind has for people. What the platform alone writes is only read."""
     reading = ["get", "list", "watch"]
@@ -149,26 +305,3 @@ def verbs(info: KindInfo) -> list[str]:
     if info.kind == "Cloud":
         return [*reading, "update", "patch"]
     return [*reading, "create", "update", "patch", "delete", "deletecollection"]
-
-
-def require(
-    caller: Caller,
-    verb: str,
-    plural: str,
-    *,
-    group: str = GROUP,
-    namespace: str = "",
-    name: str = "",
-) -> None:
-    """Raise 403 in Kubernetes' wording unless the caller's role allows it."""
-    if may(caller, verb):
-        return
-    where = f' in the namespace "{namespace}"' if namespace else " at the cluster scope"
-    thing = f'{plural}.{group} "{name}"' if name else f"{plural}.{group}"
-    role = "its role is reader, which only looks" if READERS in caller.groups else "it has no role here"
-    raise ApiError(
-        403,
-        f'{thing.rstrip(".")} is forbidden: User "{caller.name}" cannot {verb} resource "{plural}" '
-        f'in API group "{group}"{where}: {role}; ask an administrator',
-        details={"name": name, "group": group, "kind": plural} if name else {"group": group, "kind": plural},
-    )

@@ -9,6 +9,7 @@ leaves as a 500 without its inside, which goes to the log. Writes and denied req
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import dataclasses
 from collections.abc import Sequence
 from urllib.parse import quote, unquote
@@ -27,18 +28,21 @@ from roost.api import (
     bodies,
     clouds,
     discovery,
+    documents,
+    events,
     namespaces,
     openapi,
     reading,
     reviews,
     status,
-    tables,
     tokens,
     writing,
 )
 from roost.api import target as targets
 from roost.api.context import ApiContext
 from roost.api.forms import View
+from roost.api.identity import accounts, guarding
+from roost.api.identity.rules import Attributes
 from roost.api.status import ApiError, no_such_path, not_allowed
 from roost.api.target import Target
 from roost.api.watching import Watches, watch
@@ -58,20 +62,31 @@ class Api:
     """One cloud's API. `end_watches` is for the server, when it stops."""
 
     def __init__(self, context: ApiContext) -> None:
-        extra = {("users", "token"): tokens.issue, **context.subresources}
+        self._gate = access.Gate(context)
+        extra = {
+            ("users", "token"): tokens.issue,
+            ("serviceaccounts", "token"): tokens.for_account(self._gate.directory),
+            **context.subresources,
+        }
         self._context = dataclasses.replace(context, subresources=extra)
         self._watches = Watches()
+        self._watches.still_allowed = self._gate.still_allowed
+        self._attending: asyncio.Task[None] | None = None
         self._gathered = auditing.Gathered(context.store, context.clock)
         self._views = {
             at: {plural: View.of(info) for plural, info in kinds.items()}
             for at, kinds in discovery.SERVED.items()
         }
         self._views[discovery.CORE]["namespaces"] = namespaces.VIEW
+        for at, view in events.VIEWS.items():
+            self._views[at][view.info.plural] = view
 
     def end_watches(self) -> None:
         """End all watches, now and from now on."""
         self._watches.end()
         self._gathered.ending = True
+        if self._attending is not None:
+            self._attending.cancel()
 
     async def close(self) -> None:
         """Write what is left of the audit. Before the store is closed."""
@@ -116,58 +131,50 @@ class Api:
             return await self._health(request, parts[0])
         if parts == ["version"]:
             return _json(discovery.version(self._context))
-        call.caller = caller = await access.authenticate(self._context, request.scope)
+        call.caller = caller = await self._gate.authenticate(request.scope)
         match parts:
             case ["apis", group, version, *rest] if (group, version) in discovery.SERVED and group and rest:
                 return await self._resource(request, call, caller, (group, version), rest)
             case ["api", version, *rest] if ("", version) in discovery.SERVED and rest:
-                return await self._core(request, call, caller, rest)
-            case ["apis", group, "v1", plural] if group in discovery.REVIEWS:
+                if rest[0] == "namespaces" and len(rest) < 3 and request.method not in ("GET", "HEAD"):
+                    raise not_allowed(request.method, request.url.path)
+                return await self._resource(request, call, caller, discovery.CORE, rest)
+            case ["apis", group, "v1", plural] | ["apis", group, "v1", "namespaces", _, plural] if (
+                group in discovery.REVIEWS
+            ):
                 if request.method != "POST":
                     raise not_allowed(request.method, request.url.path)
                 call.unwritten = True
-                return _json(reviews.answer(group, plural, await reviews.read(request), caller), 201)
+                asked = [group, *parts[4:]] if len(parts) > 4 else [group, plural]
+                return _json(
+                    await reviews.answer(self._gate, caller, asked, await reviews.read(request)), 201
+                )
             case ["clouds", name, *_] if name:
-                return await clouds.forward(self._context, request, call, caller, name)
+                below = self._gate.groups_below(caller, name)
+                return await clouds.forward(self._context, request, call, below, name)
             case ["audit"]:
                 return await audits.respond(self._context, request, call, caller, self._gathered)
         if request.method not in ("GET", "HEAD"):
             raise not_allowed(request.method, request.url.path)
+        if parts != [""]:
+            self._gate.require(caller, Attributes(verb="get", path="/" + "/".join(parts)))
         return self._document(request, parts)
 
     def _document(self, request: Request, parts: Sequence[str]) -> Response:
         """Discovery and schema."""
-        accept = request.headers.get("accept", "")
         match parts:
-            case ["api"]:
-                return self._aggregated(accept, [""]) or _json(discovery.core_versions())
-            case ["apis"]:
-                return self._aggregated(accept, discovery.ALL_GROUPS) or _json(discovery.groups())
-            case ["api", version] if ("", version) in discovery.SERVED:
-                return _json(discovery.resources(self._context, "", version))
-            case ["apis", group] if group in discovery.ALL_GROUPS:
-                return _json(discovery.group(group))
-            case ["apis", group, version] if group and discovery.serves(group, version):
-                return _json(discovery.resources(self._context, group, version))
+            case ["api" | "apis", *_]:
+                return documents.respond(self._context, request.headers, parts)
             case ["openapi", *rest]:
-                return openapi.respond(rest, accept)
+                return openapi.respond(rest, request.headers, request.url, self._context.clock())
+            case [".well-known", "openid-configuration"]:
+                base = str(request.base_url).rstrip("/")
+                return _json(accounts.discovery(self._context.issuer_url, self._context.issuer or base))
+            case ["openid", "v1", "jwks"]:
+                return _json(accounts.jwks(self._gate.directory.signing_keys()))
             case [""]:
                 return _json({"paths": discovery.paths()})
         raise no_such_path()
-
-    def _aggregated(self, accept: str, groups: Sequence[str]) -> Response | None:
-        """The aggregated form when the client would rather have it."""
-        for part in accept.replace(" ", "").split(","):
-            media, *parameters = part.split(";")
-            if "as=APIGroupDiscoveryList" in parameters and media == "application/json":
-                version = next((p[2:] for p in parameters if p.startswith("v=")), "")
-                if version in ("v2", "v2beta1"):
-                    form = f"{media};g=apidiscovery.k8s.io;v={version};as=APIGroupDiscoveryList"
-                    body = discovery.aggregated(self._context, groups, version)
-                    return Response(msgspec.json.encode(body), headers={"Content-Type": form})
-            elif media in ("application/json", "*/*"):
-                return None
-        return None
 
     async def _resource(
         self, request: Request, call: auditing.Call, caller: Caller, at: tuple[str, str], parts: list[str]
@@ -175,24 +182,41 @@ class Api:
         """Anything below the path of a group's version."""
         found = targets.parse(request.method, parts, request.query_params, discovery.SERVED[at])
         call.target = found
-        plural = f"{found.info.plural}/{found.subresource}" if found.subresource else found.info.plural
-        access.require(
-            caller, found.verb, plural, group=found.info.group, namespace=found.namespace, name=found.name
-        )
+        operating = self._gate.require_target(caller, found)
+        await events.not_of_the_log(self._context, found)
         view = self._views[at][found.info.plural]
         if found.subresource:
             return await self._subresource(request, caller, found, view)
-        return await self._verb(request, caller, found, view)
+        return await self._verb(
+            request, caller, found, view, self._guarded(caller, found, operating=operating)
+        )
 
-    async def _verb(self, request: Request, caller: Caller, found: Target, view: View) -> Response:
-        context = self._context
+    def _guarded(self, caller: Caller, found: Target, *, operating: bool) -> ApiContext:
+        """The context with what this caller's write is held to besides the rules of the kind."""
+        kind = found.info.kind
+        rules = guarding.rules(self._gate.directory.grants, caller, found.info, operating=operating)
+        if not rules:
+            return self._context
+        every = {**self._context.rules, kind: (*rules, *self._context.rules.get(kind, ()))}
+        return dataclasses.replace(self._context, rules=every)
+
+    def _attend(self) -> None:
+        """See to it that watches end when rights do."""
+        if self._attending is None or self._attending.done():
+            attending = self._gate.directory.follow(self._watches.review)
+            self._attending = asyncio.create_task(attending, context=contextvars.Context())
+
+    async def _verb(
+        self, request: Request, caller: Caller, found: Target, view: View, context: ApiContext
+    ) -> Response:
         match found.verb:
             case "get":
                 return await reading.get(context, request, found, view)
             case "list":
                 return await reading.list_(context, request, found, view)
             case "watch":
-                return await watch(context, request, found, view, self._watches)
+                self._attend()
+                return await watch(context, request, found, view, self._watches, caller)
             case "create":
                 return await writing.create(context, request, caller, found, view)
             case "update":
@@ -218,32 +242,6 @@ class Api:
         admitting.own_namespace(self._context, info, found.namespace, found.name)
         body = await bodies.json_object(request, required=False)
         return _json(await handler(self._context, caller, found.namespace, found.name, body), 201)
-
-    async def _core(
-        self, request: Request, call: auditing.Call, caller: Caller, parts: list[str]
-    ) -> Response:
-        """/api/v1: events (none, so that describe is silent), and what every group has."""
-        reading = request.method in ("GET", "HEAD")
-        if reading and (parts == ["events"] or (len(parts) == 3 and parts[::2] == ["namespaces", "events"])):
-            access.require(caller, "list", "events", group="")
-            return await self._events(request)
-        if parts[0] == "namespaces" and len(parts) < 3 and not reading:
-            raise not_allowed(request.method, request.url.path)
-        return await self._resource(request, call, caller, discovery.CORE, parts)
-
-    async def _events(self, request: Request) -> Response:
-        if targets.truth(request.query_params, "watch"):
-            return await self._no_events(request)
-        metadata = {"resourceVersion": str(self._context.store.revision)}
-        if "as=Table" in request.headers.get("accept", ""):
-            body: Raw = {"kind": "Table", "apiVersion": tables.META, "metadata": metadata}
-            return _json({**body, "columnDefinitions": [], "rows": []})
-        return _json({"kind": "EventList", "apiVersion": "v1", "metadata": metadata, "items": []})
-
-    async def _no_events(self, request: Request) -> Response:
-        view = View(info=namespaces.NAMESPACE, source="")
-        found = Target(verb="watch", info=namespaces.NAMESPACE)
-        return await watch(self._context, request, found, view, self._watches)
 
     async def _health(self, request: Request, name: str) -> Response:
         if request.method not in ("GET", "HEAD"):

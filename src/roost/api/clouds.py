@@ -37,7 +37,7 @@ _OURS = frozenset({THROUGH, ADDRESS, "audit-id"})
 
 def _goes_on(header: str) -> bool:
     """Who asks is told by the link, never by a header."""
-    return header not in _STAYS and not header.startswith("impersonate-")
+    return header not in _STAYS and header not in _OURS and not header.startswith("impersonate-")
 
 
 async def forward(
@@ -67,7 +67,7 @@ async def forward(
         method=request.method,
         path=path,
         headers=[
-            *((k, v) for k, v in request.headers.items() if k not in _STAYS and k not in _OURS),
+            *((k, v) for k, v in request.headers.items() if _goes_on(k)),
             *forwarded(call, context.cloud),
         ],
         body=await bodies.read(request),

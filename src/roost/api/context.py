@@ -10,6 +10,7 @@ from starlette.types import Scope
 
 from roost import __version__
 from roost.engine import admission
+from roost.engine.vault import Vault
 from roost.link import exchange
 from roost.model.codec import Raw
 from roost.store.store import Store
@@ -28,6 +29,7 @@ class ApiContext:
     before certificates and tokens. `call_cloud` forwards a request to a subcloud (None: there are
     no subclouds). `subresources` answer POST on `PLURAL/NAME/SUBRESOURCE`, called with this
     context, the caller, namespace, name and body; they raise admission.Refused or status.ApiError.
+    `vault` seals secret values; without it they are refused. `issuer` is the URL under which others verify tokens of service accounts.
     """
 
     store: Store
@@ -38,3 +40,10 @@ class ApiContext:
     authenticate: Sequence[Authenticator] = ()
     call_cloud: CallCloud | None = None
     subresources: Mapping[tuple[str, str], Subresource] = field(default_factory=dict)
+    vault: Vault | None = None
+    issuer: str = ""
+
+    @property
+    def issuer_url(self) -> str:
+        """Who issues tokens of service accounts; by default a name that no other cloud of the fleet has."""
+        return self.issuer or f"https://{self.cloud}.roost.internal"

@@ -24,8 +24,13 @@ for _info in registry.SERVED:
 AUTHORIZATION = "authorization.k8s.io"
 AUTHENTICATION = "authentication.k8s.io"
 REVIEWS = {
-    AUTHORIZATION: ("SelfSubjectAccessReview", "SelfSubjectRulesReview"),
-    AUTHENTICATION: ("SelfSubjectReview",),
+    AUTHORIZATION: (
+        "SelfSubjectAccessReview",
+        "SelfSubjectRulesReview",
+        "SubjectAccessReview",
+        "LocalSubjectAccessReview",
+    ),
+    AUTHENTICATION: ("SelfSubjectReview", "TokenReview"),
 }
 KUBERNETES = "1.33.0"
 """Version of the API conventions followed; clients choose their ways by it."""
@@ -117,7 +122,7 @@ def _resources(context: ApiContext, group: str, version: str) -> list[Raw]:
             {
                 "name": f"{kind.lower()}s",
                 "singularName": kind.lower(),
-                "namespaced": False,
+                "namespaced": kind.startswith("Local"),
                 "kind": kind,
                 "verbs": ["create"],
             }

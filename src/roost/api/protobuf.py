@@ -8,6 +8,7 @@ fields are kept.
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterator
 
 _VARINT, _FIXED64, _LENGTH = 0, 1, 2
 
@@ -18,27 +19,46 @@ class Malformed(ValueError):
 
 def fields(message: bytes) -> dict[int, bytes]:
     """Length-delimited fields of a message by number; of a repeated one the last. Raises Malformed."""
-    found: dict[int, bytes] = {}
+    return {number: values[-1] for number, values in repeated(message).items()}
+
+
+def repeated(message: bytes) -> dict[int, list[bytes]]:
+    """Length-delimited fields of a message by number, all of each. Raises Malformed."""
+    found: dict[int, list[bytes]] = {}
+    for number, value in _read(message):
+        if isinstance(value, bytes):
+            found.setdefault(number, []).append(value)
+    return found
+
+
+def numbers(message: bytes) -> dict[int, int]:
+    """Varint fields of a message by number; of a repeated one the last. Raises Malformed."""
+    return {number: value for number, value in _read(message) if isinstance(value, int)}
+
+
+def _read(message: bytes) -> Iterator[tuple[int, bytes | int]]:
     at = 0
     while at < len(message):
         tag, at = _read_varint(message, at)
         number, wire = tag >> 3, tag & 7
+        value: bytes | int = b""
         match wire:
             case 0:
-                _, at = _read_varint(message, at)
+                value, at = _read_varint(message, at)
             case 1:
                 at += 8
             case 5:
                 at += 4
             case 2:
                 size, at = _read_varint(message, at)
-                found[number] = message[at : at + size]
+                value = message[at : at + size]
                 at += size
             case _:
                 raise Malformed(f"wire type {wire}")
         if at > len(message):
             raise Malformed("a field ends after the message")
-    return found
+        if wire in (_VARINT, _LENGTH):
+            yield number, value
 
 
 def _read_varint(message: bytes, at: int) -> tuple[int, int]:

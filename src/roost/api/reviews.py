@@ -1,15 +1,25 @@
-"""Questions a caller may ask about itself: who am I, may I, what may I (kubectl auth)."""
+"""Questions about access (kubectl auth): who am I, may I, what may I, may he, whose token is this.
+
+Bodies come as JSON or as Kubernetes' protobuf, which some clients send for these kinds alone. What a
+review says is what the gate would do: RBAC, and for the kinds that are served here also whether they have
+the verb at all.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 from starlette.requests import Request
 
 from roost.api import bodies, protobuf
-from roost.api.access import SELF, allowed_verbs, may
-from roost.api.discovery import AUTHENTICATION, AUTHORIZATION, REVIEWS, SERVED
-from roost.api.status import bad_request, no_such_path
+from roost.api.access import Gate, verbs
+from roost.api.discovery import REVIEWS, SERVED
+from roost.api.identity.rules import ALL, Attributes
+from roost.api.status import ApiError, bad_request, no_such_path
 from roost.link.exchange import Caller
 from roost.model.codec import Raw
+from roost.model.kind import KindInfo
+from roost.model.rbac import PolicyRule
 
 PROTOBUF = "application/vnd.kubernetes.protobuf"
 _MAGIC = b"k8s\x00"
@@ -22,7 +32,7 @@ _RESOURCE_ATTRIBUTES = {
     "subresource": 6,
     "name": 7,
 }
-OPEN_PATHS = ["/api", "/api/*", "/apis", "/apis/*", "/healthz", "/livez", "/readyz", "/openapi/*", "/version"]
+_USUAL = frozenset({"get", "list", "watch", "create", "update", "patch", "delete", "deletecollection"})
 
 
 async def read(request: Request) -> Raw:
@@ -35,91 +45,221 @@ async def read(request: Request) -> Raw:
         raise bad_request(f"the body is not valid protobuf: {error}") from error
 
 
+async def answer(gate: Gate, caller: Caller, path: list[str], body: Raw) -> Raw:
+    """The review with its status; `path` is its group and plural, and the namespace of a local one.
+
+    Raises ApiError 400, 403, and 404 for a review that is not served.
+    """
+    group, plural, namespace = path[0], path[-1], path[1] if len(path) == 3 else ""
+    kind = next((k for k in REVIEWS.get(group, ()) if f"{k.lower()}s" == plural), "")
+    if not kind or (kind == "LocalSubjectAccessReview") != bool(namespace):
+        raise no_such_path()
+    gate.require(caller, Attributes(verb="create", group=group, resource=plural, namespace=namespace))
+    spec = body.get("spec") or {}
+    if not isinstance(spec, dict):
+        raise bad_request("spec must be an object")
+    if kind == "TokenReview":
+        status = await _token(gate, spec)
+        spec = {k: v for k, v in spec.items() if k != "token"}
+    else:
+        status = _ANSWERS[kind](gate, caller, spec, namespace)
+    metadata = {"namespace": namespace} if namespace else {}
+    return {"kind": kind, "apiVersion": f"{group}/v1", "metadata": metadata, "spec": spec, "status": status}
+
+
+def _myself(gate: Gate, caller: Caller, spec: Raw, namespace: str) -> Raw:
+    return {"userInfo": user_info(caller)}
+
+
+def user_info(caller: Caller) -> Raw:
+    """A caller as Kubernetes' UserInfo."""
+    user: Raw = {"username": caller.name, "groups": list(caller.groups)}
+    if caller.uid:
+        user["uid"] = caller.uid
+    if caller.extra:
+        user["extra"] = {key: list(values) for key, values in caller.extra.items()}
+    return user
+
+
+def _other(gate: Gate, caller: Caller, spec: Raw, namespace: str) -> Raw:
+    """Whether somebody else may: named by user, groups, uid, extra."""
+    user, groups = spec.get("user") or "", spec.get("groups") or []
+    if not isinstance(user, str) or not (user or groups):
+        raise bad_request("spec.user or spec.groups is required")
+    if not isinstance(groups, list) or not all(isinstance(g, str) for g in groups):
+        raise bad_request("spec.groups must be a list of texts")
+    known = [*groups, *(gate.role_groups(user) if user else [])]
+    asked = _attributes(spec)
+    if namespace and (asked.path or asked.namespace != namespace):
+        raise bad_request(f"spec.resourceAttributes.namespace must be {namespace}")
+    if user and gate.is_disabled(user):
+        return {"allowed": False, "reason": f'user "{user}" is disabled'}
+    return decision(gate, Caller(user, known), asked)
+
+
+def _mine(gate: Gate, caller: Caller, spec: Raw, namespace: str) -> Raw:
+    return decision(gate, caller, _attributes(spec))
+
+
+def _attributes(spec: Raw) -> Attributes:
+    path = spec.get("nonResourceAttributes")
+    if isinstance(path, dict):
+        return Attributes(verb=_text(path, "verb"), path=_text(path, "path") or "/")
+    asked = spec.get("resourceAttributes")
+    if not isinstance(asked, dict):
+        raise bad_request("spec.resourceAttributes or spec.nonResourceAttributes is required")
+    words = ("verb", "group", "resource", "subresource", "namespace", "name")
+    return Attributes(**{word: _text(asked, word) for word in words})
+
+
+def _text(raw: Raw, name: str) -> str:
+    value = raw.get(name) or ""
+    if not isinstance(value, str):
+        raise bad_request(f"{name} must be text")
+    return value
+
+
+def decision(gate: Gate, caller: Caller, asked: Attributes) -> Raw:
+    """`allowed`, and a reason where there is something to say."""
+    refused = "" if asked.path else _not_had(asked)
+    if refused:
+        return {"allowed": False, "reason": refused}
+    if not gate.may(caller, asked):
+        return {"allowed": False, "reason": "no role of this user allows it"}
+    why = gate.directory.grants.why(caller, asked)
+    return {"allowed": True, "reason": why} if why else {"allowed": True}
+
+
+def _not_had(asked: Attributes) -> str:
+    """Why nobody can do it, whatever his roles: the kind is not here, or does not have the verb."""
+    if ALL in (asked.verb, asked.group, asked.resource) or asked.verb not in _USUAL:
+        return ""
+    if asked.group in REVIEWS or (asked.group == "" and asked.resource == "events"):
+        return ""
+    info = _served(asked.group, asked.resource)
+    if info is None:
+        return f"{asked.resource}.{asked.group} is not served here".replace(". ", " ")
+    if asked.subresource == "status":
+        return "" if asked.verb == "get" else "status is written by the platform alone"
+    if asked.subresource:
+        return "" if asked.verb == "create" else "this subresource is only created"
+    if asked.verb not in verbs(info) and not info.operating:
+        return f"{asked.resource} are written by the platform, not with {asked.verb}"
+    return "" if asked.verb in verbs(info) else f"{asked.resource} don't have {asked.verb}"
+
+
+def _served(group: str, plural: str) -> KindInfo | None:
+    return next((kinds[plural] for (g, _), kinds in SERVED.items() if g == group and plural in kinds), None)
+
+
+def _what(gate: Gate, caller: Caller, spec: Raw, namespace: str) -> Raw:
+    """Everything the caller may: the kinds that are served with the verbs that work, then his rules."""
+    space = _text(spec, "namespace")
+    rules = gate.directory.grants.rules(caller, space)
+    found: list[Raw] = []
+    for (group, _), kinds in SERVED.items():
+        for plural, info in kinds.items():
+            allowed = [
+                verb
+                for verb in verbs(info)
+                if gate.may(caller, Attributes(verb=verb, group=group, resource=plural, namespace=space))
+            ]
+            if allowed:
+                found.append({"verbs": allowed, "apiGroups": [group], "resources": [plural]})
+    said = {(g, r) for row in found for g in row["apiGroups"] for r in row["resources"]}
+    for rule in rules:
+        if rule.resources and not _is_said(rule, said):
+            row: Raw = {"verbs": rule.verbs, "apiGroups": rule.api_groups, "resources": rule.resources}
+            if rule.resource_names:
+                row["resourceNames"] = rule.resource_names
+            if row not in found:
+                found.append(row)
+    paths = [
+        {"verbs": rule.verbs, "nonResourceURLs": rule.non_resource_urls}
+        for rule in rules
+        if rule.non_resource_urls
+    ]
+    return {"resourceRules": found, "nonResourceRules": paths, "incomplete": False}
+
+
+def _is_said(rule: PolicyRule, said: set[tuple[str, str]]) -> bool:
+    """Whether a rule says no more than the rows of the kinds do."""
+    if rule.resource_names or not set(rule.verbs) <= _USUAL:
+        return False
+    return all((g, r) in said for g in rule.api_groups for r in rule.resources)
+
+
+async def _token(gate: Gate, spec: Raw) -> Raw:
+    """Whose token it is; wrong ones get `authenticated: false` and no more."""
+    token, audiences = spec.get("token"), spec.get("audiences") or []
+    if not isinstance(token, str) or not token:
+        raise bad_request("spec.token is required")
+    if not isinstance(audiences, list) or not all(isinstance(a, str) for a in audiences):
+        raise bad_request("spec.audiences must be a list of texts")
+    try:
+        known = await gate.review_token(token, tuple(audiences))
+    except ApiError as error:
+        if error.code not in (401, 403):
+            raise
+        return {"authenticated": False, "error": "the token is not valid here"}
+    return {"authenticated": True, "user": user_info(known), "audiences": audiences or [gate.audience]}
+
+
+_ANSWERS: dict[str, Callable[[Gate, Caller, Raw, str], Raw]] = {
+    "SelfSubjectReview": _myself,
+    "SelfSubjectAccessReview": _mine,
+    "SelfSubjectRulesReview": _what,
+    "SubjectAccessReview": _other,
+    "LocalSubjectAccessReview": _other,
+}
+
+
+# -- protobuf
+
+
 def _from_protobuf(body: bytes) -> Raw:
     """A review as Kubernetes' envelope carries it: magic, then Unknown with kind (1) and message (2)."""
     if not body.startswith(_MAGIC):
         raise protobuf.Malformed("it does not begin with the magic of Kubernetes")
     unknown = protobuf.fields(body[len(_MAGIC) :])
     kind = protobuf.fields(unknown.get(1, b"")).get(2, b"").decode()
-    spec = protobuf.fields(protobuf.fields(unknown.get(2, b"")).get(2, b""))
-    if kind == "SelfSubjectRulesReview":
-        return {"spec": _texts(spec, {"namespace": 1})}
-    if kind != "SelfSubjectAccessReview":
-        return {}
+    content = protobuf.fields(unknown.get(2, b"")).get(2, b"")
+    spec, repeated = protobuf.fields(content), protobuf.repeated(content)
+    match kind:
+        case "SelfSubjectRulesReview":
+            return {"spec": _texts(spec, {"namespace": 1})}
+        case "SelfSubjectAccessReview":
+            return {"spec": _asked(spec)}
+        case "SubjectAccessReview" | "LocalSubjectAccessReview":
+            groups = [g.decode() for g in repeated.get(4, [])]
+            return {"spec": {**_asked(spec), **_texts(spec, {"user": 3, "uid": 6}), "groups": groups}}
+        case "TokenReview":
+            audiences = [a.decode() for a in repeated.get(2, [])]
+            return {"spec": {**_texts(spec, {"token": 1}), "audiences": audiences}}
+        case "TokenRequest":
+            return {"spec": _token_request(content, spec, repeated)}
+    return {}
+
+
+def _asked(spec: dict[int, bytes]) -> Raw:
     found: Raw = {}
     if 1 in spec:
         found["resourceAttributes"] = _texts(protobuf.fields(spec[1]), _RESOURCE_ATTRIBUTES)
     if 2 in spec:
         found["nonResourceAttributes"] = _texts(protobuf.fields(spec[2]), {"path": 1, "verb": 2})
-    return {"spec": found}
+    return found
+
+
+def _token_request(content: bytes, spec: dict[int, bytes], repeated: dict[int, list[bytes]]) -> Raw:
+    found: Raw = {"audiences": [a.decode() for a in repeated.get(1, [])]}
+    seconds = protobuf.numbers(content).get(4)
+    if seconds is not None:
+        found["expirationSeconds"] = seconds
+    if 3 in spec:
+        names = {"kind": 1, "apiVersion": 2, "name": 3, "uid": 4}
+        found["boundObjectRef"] = _texts(protobuf.fields(spec[3]), names)
+    return found
 
 
 def _texts(found: dict[int, bytes], names: dict[str, int]) -> Raw:
     return {name: found[number].decode() for name, number in names.items() if number in found}
-
-
-def answer(group: str, plural: str, body: Raw, caller: Caller) -> Raw:
-    """The review with its status; raises ApiError 404 for a review that is not served."""
-    spec = body.get("spec") or {}
-    if not isinstance(spec, dict):
-        raise bad_request("spec must be an object")
-    match group, plural:
-        case "authorization.k8s.io", "selfsubjectaccessreviews":
-            status, kind = _access(spec, caller), "SelfSubjectAccessReview"
-        case "authorization.k8s.io", "selfsubjectrulesreviews":
-            status, kind = _rules(caller), "SelfSubjectRulesReview"
-        case "authentication.k8s.io", "selfsubjectreviews":
-            user = {"username": caller.name, "groups": list(caller.groups)}
-            status, kind = {"userInfo": user}, "SelfSubjectReview"
-        case _:
-            raise no_such_path()
-    return {"kind": kind, "apiVersion": f"{group}/v1", "metadata": {}, "spec": spec, "status": status}
-
-
-def _access(spec: Raw, caller: Caller) -> Raw:
-    path = spec.get("nonResourceAttributes")
-    if isinstance(path, dict):
-        allowed = path.get("verb") == "get" or may(caller, str(path.get("verb", "")))
-        return {"allowed": allowed}
-    asked = spec.get("resourceAttributes")
-    if not isinstance(asked, dict):
-        raise bad_request("spec.resourceAttributes or spec.nonResourceAttributes is required")
-    group, verb = str(asked.get("group", "")), str(asked.get("verb", ""))
-    plural, subresource = str(asked.get("resource", "")), str(asked.get("subresource", ""))
-    if group == "*" or plural == "*" or verb == "*":
-        allowed = may(caller, "*")
-        return {"allowed": allowed, **({} if allowed else {"reason": "only administrators do everything"})}
-    if plural in SELF:
-        return {"allowed": verb == "create" and group in (AUTHORIZATION, AUTHENTICATION)}
-    if group == "" and plural in ("namespaces", "events"):
-        return {"allowed": verb in ("get", "list", "watch") and may(caller, verb)}
-    info = SERVED.get((group, "v1"), {}).get(plural)
-    if info is None:
-        return {"allowed": False, "reason": f"{plural}.{group} is not served here"}
-    if subresource == "status":
-        return {"allowed": verb == "get" and may(caller, verb)}
-    if subresource:
-        return {"allowed": verb == "create" and may(caller, verb)}
-    if not may(caller, verb):
-        return {"allowed": False, "reason": "the role of this user does not allow it"}
-    if verb not in allowed_verbs(info, caller):
-        return {"allowed": False, "reason": f"{plural} are written by the platform, not with {verb}"}
-    return {"allowed": True}
-
-
-def _rules(caller: Caller) -> Raw:
-    rules = [
-        {"verbs": verbs, "apiGroups": [info.group], "resources": [info.plural]}
-        for kinds in SERVED.values()
-        for info in kinds.values()
-        if (verbs := allowed_verbs(info, caller))
-    ]
-    if may(caller, "get"):
-        reading = ["get", "list", "watch"]
-        rules.append({"verbs": reading, "apiGroups": [""], "resources": ["namespaces", "events"]})
-    rules += [
-        {"verbs": ["create"], "apiGroups": [group], "resources": [f"{kind.lower()}s" for kind in kinds]}
-        for group, kinds in REVIEWS.items()
-    ]
-    paths = [{"verbs": ["get"], "nonResourceURLs": OPEN_PATHS}]
-    return {"resourceRules": rules, "nonResourceRules": paths, "incomplete": False}

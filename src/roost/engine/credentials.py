@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import secrets
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Literal
 
 import msgspec
@@ -62,17 +62,21 @@ def issue(tx: Transaction, purpose: Purpose, subject: str, lifetime: timedelta) 
 
 def verify(tx: Transaction, token: str, *purposes: Purpose) -> Credential:
     """The credential that `token` proves; raises BadCredential."""
+    return check(tx.seek(Credential, "", token.partition(".")[0]), token, tx.now, *purposes)
+
+
+def check(found: Credential | None, token: str, now: datetime, *purposes: Purpose) -> Credential:
+    """`found`, the credential that `token` names, if the token proves it; raises BadCredential."""
     name, _, secret = token.partition(".")
-    credential = tx.seek(Credential, "", name)
-    if credential is None:
+    if found is None:
         raise BadCredential(f"no credential {name[:16]!r}")
-    if not hmac.compare_digest(credential.spec.digest, _digest(secret)):
+    if not hmac.compare_digest(found.spec.digest, _digest(secret)):
         raise BadCredential(f"wrong secret for credential {name}")
-    if credential.spec.purpose not in purposes:
-        raise BadCredential(f"credential {name} is for {credential.spec.purpose}")
-    if _expired(tx, credential):
-        raise BadCredential(f"credential {name} expired at {credential.spec.expires_at}")
-    return credential
+    if found.spec.purpose not in purposes:
+        raise BadCredential(f"credential {name} is for {found.spec.purpose}")
+    if time.parse(found.spec.expires_at) <= now:
+        raise BadCredential(f"credential {name} expired at {found.spec.expires_at}")
+    return found
 
 
 def redeem(tx: Transaction, token: str, public_key: bytes, *purposes: Purpose) -> Credential:
