@@ -2,8 +2,11 @@
 
 What is added to uvicorn:
 - the verified client certificate of a connection goes into the ASGI scope (`access.PEER`);
-- limits: connections, bytes of URL, headers and trailers (also of one that never ends), time for the
-  headers of a request to arrive, time a client may leave its answer unread;
+- limits: connections, also of one address; bytes of URL, headers and trailers (also of one that never
+  ends), time for the headers of a request to arrive, time a client may leave its answer unread;
+- the head of an answer leaves together with the first of its body, when that is there at once: one TLS
+  record and one call of the kernel instead of two, which is most of what a small answer costs;
+- what clients can provoke at will is logged once a minute;
 - certificates are read again when their files change, for connections made from then on;
 - several listeners, also inherited ones; ending takes GRACE seconds at most: watches are ended
   by the application, what still runs after that is cancelled.
@@ -15,24 +18,29 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import socket
 import ssl
+import time
+from collections import Counter
 from collections.abc import Sequence
 from email.utils import formatdate
 from pathlib import Path
 from typing import Any, Protocol
 
 import structlog
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
+from uvicorn._types import ASGI3Application
 from uvicorn.config import Config
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
 from roost.api.access import PEER
 
 GRACE = 3.0
 CONNECTIONS = 2048
+CONNECTIONS_OF_ONE_ADDRESS = CONNECTIONS // 2
 HEADERS_WITHIN = 15.0
 HANDSHAKE_WITHIN = 10.0
 KEEP_ALIVE = 120
@@ -40,6 +48,7 @@ UNREAD_FOR = 60.0
 LONGEST_HEAD = 64 * 1024
 MOST_HEADERS = 128
 CERTIFICATES_EVERY = 30.0
+SAY_AGAIN_AFTER = 60.0
 
 _log = structlog.get_logger("roost.api.server")
 
@@ -74,6 +83,7 @@ async def serve(
     state = _State()
     config = Config(app=app, ws="none", lifespan="off", log_config=None, timeout_keep_alive=KEEP_ALIVE)
     config.load()
+    logging.getLogger("uvicorn.error").addFilter(_said)
     loop = asyncio.get_running_loop()
     servers = [
         await loop.create_server(
@@ -127,24 +137,115 @@ def tls(certificate: Path, key: Path, client_ca: Path) -> ssl.SSLContext:
     return context
 
 
+class OncePerMinute(logging.Filter):
+    """Passes each text once in SAY_AGAIN_AFTER seconds. Keeps MOST texts at most."""
+
+    MOST = 256
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._said: dict[str, float] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether a record of the logging library is passed; what tells of an exception always is."""
+        return record.exc_info is not None or self.first(record.getMessage())
+
+    def first(self, text: str) -> bool:
+        """Whether a text is to be said now."""
+        now = time.monotonic()
+        if now - self._said.get(text, -SAY_AGAIN_AFTER) < SAY_AGAIN_AFTER:
+            return False
+        if len(self._said) >= self.MOST:
+            self._said.clear()
+        self._said[text] = now
+        return True
+
+
+_said = OncePerMinute()
+
+
 class _State(ServerState):
-    """uvicorn's shared state; the Date header is made when it is needed."""
+    """uvicorn's shared state, and the connections per address. The Date header is made when it is needed,
+    once a second at most."""
 
     def __init__(self) -> None:
         self.total_requests = 0
         self.connections = set()
         self.tasks = set()
+        self.addresses = Counter[str]()
+        self._second = 0
+        self._date = b""
 
     @property
     def default_headers(self) -> list[tuple[bytes, bytes]]:  # type: ignore[override]
-        return [(b"date", formatdate(usegmt=True).encode())]
+        second = int(time.time())
+        if second != self._second:
+            self._second, self._date = second, formatdate(second, usegmt=True).encode()
+        return [(b"date", self._date)]
+
+
+class _Writer(asyncio.Transport):
+    """A transport that can hold what is written for a moment, to send it in one piece."""
+
+    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__()
+        self._transport, self._loop = transport, loop
+        self._held: list[bytes] | None = None
+
+    def hold(self) -> None:
+        """Keep what is written until `release`, or until all that runs now has run."""
+        if self._held is None:
+            self._held = []
+            self._loop.call_soon(self.release)
+
+    def release(self) -> None:
+        """Send what was held."""
+        held, self._held = self._held, None
+        if held and not self._transport.is_closing():
+            self._transport.write(held[0] if len(held) == 1 else b"".join(held))
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        """Send, or hold."""
+        if self._held is None:
+            self._transport.write(data)
+        else:
+            self._held.append(bytes(data))
+
+    def close(self) -> None:
+        """Send what was held and close."""
+        self.release()
+        self._transport.close()
+
+    def abort(self) -> None:
+        """Close without sending."""
+        self._held = None
+        self._transport.abort()
+
+    def is_closing(self) -> bool:
+        """Whether it is closing or closed."""
+        return self._transport.is_closing()
+
+    def pause_reading(self) -> None:
+        """Take nothing more in."""
+        self._transport.pause_reading()
+
+    def resume_reading(self) -> None:
+        """Take in again."""
+        self._transport.resume_reading()
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        """What is known of the connection."""
+        return self._transport.get_extra_info(name, default)
 
 
 class _Connection(HttpToolsProtocol):
     """One client."""
 
-    def __init__(self, config: Config, state: ServerState) -> None:
+    def __init__(self, config: Config, state: _State) -> None:
         super().__init__(config, state, {})
+        self._state = state
+        self._writer: _Writer
+        self._address = ""
         self._peer: dict[str, Any] | None = None
         self._waiting: asyncio.TimerHandle | None = None
         self._unread: asyncio.TimerHandle | None = None
@@ -153,9 +254,11 @@ class _Connection(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """A client has come: know it, or send it away when there are too many."""
-        super().connection_made(transport)
-        if len(self.connections) > CONNECTIONS:
-            _log.warning("too many connections", limit=CONNECTIONS)
+        self._writer = _Writer(transport, self.loop)
+        super().connection_made(self._writer)
+        self._address = self.client[0] if self.client else ""
+        self._state.addresses[self._address] += 1
+        if self._too_many():
             transport.abort()
             return
         secured = transport.get_extra_info("ssl_object")
@@ -165,9 +268,39 @@ class _Connection(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """A client has gone."""
+        self._state.addresses[self._address] -= 1
+        if self._state.addresses[self._address] <= 0:
+            del self._state.addresses[self._address]
         self._got_head()
         self.resume_writing()
         super().connection_lost(exc)
+
+    def _too_many(self) -> bool:
+        """Whether there are more connections than are served, of all or of this address."""
+        if len(self.connections) > CONNECTIONS:
+            if _said.first("too many connections"):
+                _log.warning("too many connections", limit=CONNECTIONS)
+            return True
+        if self._state.addresses[self._address] > CONNECTIONS_OF_ONE_ADDRESS:
+            if _said.first(f"too many connections of {self._address}"):
+                limit = CONNECTIONS_OF_ONE_ADDRESS
+                _log.warning("too many connections of one address", address=self._address, limit=limit)
+            return True
+        return False
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+        async def serve(scope: Any, receive: Any, send: Any) -> None:
+            async def sent(message: Message) -> None:
+                if message["type"] == "http.response.start":
+                    self._writer.hold()
+                    await send(message)
+                else:
+                    await send(message)
+                    self._writer.release()
+
+            await app(scope, receive, sent)  # type: ignore[arg-type]
+
+        super()._start_asgi_task(cycle, serve)
 
     def data_received(self, data: bytes) -> None:
         """Bytes: what the parser gathers of a header or trailer that does not end must stay bounded."""
