@@ -278,7 +278,7 @@ def _fill(server: Server) -> None:
 
 
 def _enough(server: Server, work: Work) -> Load:
-    """One connection for as long as several answers need: wrk tells nothing of one that it did not see end."""
+    """One connection for as long as several answers need: wrk tells nothing of one whose end it missed."""
 
     async def once() -> float:
         async with Client(server.access) as client:
