@@ -10,6 +10,8 @@ import re
 from collections.abc import Sequence
 
 from roost.api.access import verbs
+from roost.api.apply.comparing import duplicates
+from roost.api.apply.shapes import shape_of
 from roost.api.context import ApiContext
 from roost.api.status import ApiError, bad_request, forbidden, invalid
 from roost.model import codec
@@ -125,12 +127,43 @@ def unknown(info: KindInfo, body: Raw, stored: Raw | None) -> list[str]:
 def decode(info: KindInfo, body: Raw, name: str) -> Resource:
     """The user's object as a struct, with defaults and invariants; raises ApiError 422."""
     resource, problems = codec.check(info, body)
-    if resource is None:
+    known = tuple(p.field for p in problems)
+    twice = duplicates(body, shape_of(info.type))
+    problems += [p for p in twice if not known or not p.field.partition("[")[0].startswith(_lists(known))]
+    if resource is None or problems:
         raise invalid(info, name, problems)
     problems = metadata_problems(info, resource)
     if problems:
         raise invalid(info, name, problems)
     return resource
+
+
+def _lists(paths: tuple[str, ...]) -> tuple[str, ...]:
+    """The lists that paths lead into: what the kind's own invariants say of them is said once."""
+    return tuple(path.partition("[")[0] for path in paths)
+
+
+def update_problems(stored: Raw, given: Raw, immutable: Sequence[str]) -> list[Problem]:
+    """What is wrong with changed metadata, beside the stored one."""
+    problems = [
+        Problem(
+            f"metadata.{key}",
+            f"Invalid value: {str(given[key])[:100]!r}: field is immutable",
+            "leave it as it is stored",
+        )
+        for key in immutable
+        if given.get(key) and given[key] != stored.get(key)
+    ]
+    finalizers = given.get("finalizers")
+    if stored.get("deletionTimestamp") and isinstance(finalizers, list):
+        fresh = [str(f)[:100] for f in finalizers if f not in stored.get("finalizers", [])]
+        if fresh:
+            reason = (
+                "Forbidden: no new finalizers can be added if the object is being deleted, "
+                f"found new finalizers {fresh}"
+            )
+            problems.append(Problem("metadata.finalizers", reason, "let the deletion go its way"))
+    return problems
 
 
 def metadata_problems(info: KindInfo, resource: Resource) -> list[Problem]:

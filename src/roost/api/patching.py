@@ -9,22 +9,19 @@ import msgspec
 
 from roost.api import bodies
 from roost.api.status import ApiError, bad_request
+from roost.api.write_options import APPLY_PATCH
 from roost.model.codec import Raw
 from roost.model.kind import Problem
 
 MOST_STEPS = 1000
+_TAKEN = (bodies.MERGE_PATCH, bodies.JSON_PATCH, APPLY_PATCH)
 
 _REMEDIES = {
     "application/strategic-merge-patch+json": (
         "strategic merge patch is for built-in kinds of Kubernetes; "
         "send a merge patch (kubectl patch --type=merge)"
     ),
-    "application/apply-patch+yaml": (
-        "server-side apply is not in this version; use kubectl apply without --server-side"
-    ),
-    "application/apply-patch+cbor": (
-        "server-side apply is not in this version; use kubectl apply without --server-side"
-    ),
+    "application/apply-patch+cbor": f"send {APPLY_PATCH}, which takes YAML and JSON",
 }
 
 
@@ -42,8 +39,8 @@ class Unfit(Exception):
 
 def check_type(kind: str) -> None:
     """Raise ApiError 415 with the remedy unless patches of this type are taken."""
-    if kind not in (bodies.MERGE_PATCH, bodies.JSON_PATCH):
-        remedy = _REMEDIES.get(kind, f"send {bodies.MERGE_PATCH} or {bodies.JSON_PATCH}")
+    if kind not in _TAKEN:
+        remedy = _REMEDIES.get(kind, f"send one of {', '.join(_TAKEN)}")
         raise ApiError(415, f"a patch of type {kind[:100]!r} is not taken: {remedy}")
 
 

@@ -1,338 +1,408 @@
-"""Create, update, patch, delete: read, decide and write in one transaction of the store.
+"""Create, update, patch, apply: read, decide and write in one transaction of the store.
 
-A write in full: the caller's role (done before), the home of the resource, the body in its envelope,
-the patch, unknown fields (fieldValidation), types and invariants, metadata, the rules of the kind's
-domain, the store's own preconditions. Status in a body is left as stored: it is observation. Fields
-of the stored resource that this version does not know stay. With dryRun=All everything is done and
-then undone, by leaving the transaction with an exception.
+A write in full: the caller's role (done before), the home of the resource, the body in its envelope, the
+patch or the applied configuration, unknown and doubled fields (fieldValidation), types and invariants,
+metadata, the rules of the kind's domain, who owns which field, the store's own preconditions. Status in a
+body is left as stored: it is observation. Fields of the stored resource that this version does not know
+stay. With dryRun=All everything is done and then undone, by leaving the transaction with an exception.
+
+A kind may be served in another version than it is stored in. Bodies, patches and ownership are of the
+version that was asked for; admission and the store see the stored one.
 """
 
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
-from roost.api import admitting, bodies, forms, patching, tokens
+from roost.api import admitting, bodies, encoders, forms, patching, strict, write_options
+from roost.api.apply import comparing, fields, managers, merging, migration
+from roost.api.apply.managers import Writing
+from roost.api.apply.shapes import Shape, shape_of
 from roost.api.context import ApiContext
+from roost.api.deleting import delete as delete
+from roost.api.deleting import delete_collection as delete_collection
 from roost.api.forms import View
-from roost.api.reading import JSON, selector_of
-from roost.api.status import ApiError, bad_request, forbidden, invalid, not_found, refused, warning
+from roost.api.status import ApiError, bad_request, invalid, not_found, warning
+from roost.api.strict import Document
 from roost.api.target import Target
+from roost.api.transacting import Write
 from roost.engine import admission
 from roost.link.exchange import Caller
-from roost.model import codec
+from roost.model import codec, time
 from roost.model.codec import Raw
 from roost.model.kind import Problem
 from roost.model.meta import Resource
+from roost.model.registry import SERVED
 from roost.store.errors import AlreadyExists
 from roost.store.transaction import Stored, Transaction
 
-T = TypeVar("T")
 ALPHABET = "bcdfghjklmnpqrstvwxz2456789"
-TOGETHER = 200
+GENERATED = 5
+LONGEST_GENERATED = 63
+TRIES = 8
+FIXED = ("uid", "creationTimestamp", "deletionTimestamp", "generation", "generateName")
+IMMUTABLE = ("creationTimestamp", "deletionTimestamp")
 
 
-class Undo(Exception):
-    """Leaves the transaction of a dry run with its result."""
-
-    def __init__(self, result: Any) -> None:
-        super().__init__("dry run")
-        self.result = result
+def allowed() -> None:
+    """Nobody need be asked."""
 
 
-class Options(msgspec.Struct, frozen=True):
-    """Parameters that every write has."""
+class Changed(NamedTuple):
+    """What a changed body stands for: the stored struct, and the revision it was made from, if it says so."""
 
-    dry_run: bool
-    validation: str
-
-    @classmethod
-    def of(cls, query: Mapping[str, str]) -> Options:
-        """From the query; raises ApiError 400."""
-        dry = query.get("dryRun", "")
-        if dry not in ("", "All"):
-            raise bad_request(f"dryRun: {dry[:32]!r} is not All")
-        validation = query.get("fieldValidation", "") or "Warn"
-        if validation not in ("Strict", "Warn", "Ignore"):
-            raise bad_request(f"fieldValidation: {validation[:32]!r} is none of Strict, Warn, Ignore")
-        return cls(dry == "All", validation)
+    new: Resource
+    expected: str
 
 
-class Writer:
-    """One caller's write on one target."""
+class Writer(Write):
+    """One caller's create, update, patch or apply on one target."""
 
-    def __init__(self, context: ApiContext, caller: Caller, target: Target, options: Options) -> None:
-        self._context, self._caller, self._target = context, caller, target
-        self._info, self._options = target.info, options
-        self.warnings: list[str] = []
+    @property
+    def _shape(self) -> Shape:
+        return shape_of(self.info.type)
 
-    async def create(self, body: Raw) -> Raw:
-        """Add the resource in `body`."""
-        info, namespace = self._info, self._target.namespace
-        body = bodies.without_nulls(body)
+    def _writing(self, tx: Transaction) -> Writing:
+        return Writing(self.options.manager, self.info.api_version, time.seconds(tx.now))
+
+    # -- create
+
+    async def create(self, document: Document) -> Raw:
+        """Add the resource in `document`."""
+        info, namespace = self.info, self.target.namespace
+        body = bodies.without_nulls(document.raw)
         admitting.envelope(info, body, namespace, "")
         meta = dict(body.get("metadata") or {})
         if meta.get("resourceVersion"):
             raise bad_request("resourceVersion should not be set on objects to be created")
-        if not meta.get("name") and isinstance(meta.get("generateName"), str) and meta["generateName"]:
-            meta["name"] = meta["generateName"] + "".join(secrets.choice(ALPHABET) for _ in range(5))
-        name = str(meta.get("name", ""))
-        if not name:
+        prefix = ""
+        if not meta.get("name") and isinstance(meta.get("generateName"), str):
+            prefix = meta["generateName"]
+            meta["name"] = generated(prefix) if prefix else ""
+        if not meta.get("name"):
             raise invalid(info, "", [Problem("metadata.name", "name or generateName is required")])
-        admitting.writable(info, "create", name)
-        admitting.own_namespace(self._context, info, namespace, name)
-        meta["namespace"] = namespace
+        sent = managers.given(meta.pop("managedFields", None)) or []
+        self._check_written(document.duplicates, admitting.unknown(info, body, None))
+        new = self._created({**body, "metadata": meta}, "create")
+        return await self.transact(lambda tx: self._insert(tx, new, prefix, sent))
+
+    def _created(self, body: Raw, verb: str) -> Resource:
+        """The struct of a body that is to be created, as it is served."""
+        info, namespace = self.info, self.target.namespace
+        meta = {**body["metadata"], "namespace": namespace}
+        name = str(meta["name"])
+        admitting.writable(info, verb, name)
+        admitting.own_namespace(self.context, info, namespace, name)
         for given_by_server in ("uid", "generation", "creationTimestamp", "deletionTimestamp"):
             meta.pop(given_by_server, None)
         body = {**body, "metadata": meta}
         body.pop("status", None)
-        self._check_unknown(admitting.unknown(info, body, None))
-        new = admitting.decode(info, body, name)
+        return admitting.decode(info, body, name)
 
-        def work(tx: Transaction) -> Raw:
-            if tx.find(info.kind, namespace, name) is not None:
-                raise AlreadyExists(info.kind, namespace, name)
-            self._admit(tx, admission.Request(operation="create", info=info, user=self._caller.name, new=new))
-            raw = tx.create(codec.encode(new)).raw
-            if self._options.dry_run:
-                raw["metadata"].pop("resourceVersion")
-            return raw
+    def _insert(
+        self, tx: Transaction, served: Resource, prefix: str, sent: list[Raw], config: Raw | None = None
+    ) -> Raw:
+        """Write a new resource; `config` is the applied configuration that it comes from."""
+        kind, meta = self.stored.kind, served.metadata
+        name = meta.name
+        for _ in range(TRIES if prefix else 1):
+            if tx.find(kind, meta.namespace, name) is None:
+                break
+            name = generated(prefix) if prefix else name
+        else:
+            raise AlreadyExists(kind, meta.namespace, name)
+        if name != meta.name:
+            served = msgspec.structs.replace(served, metadata=msgspec.structs.replace(meta, name=name))
+        shown = codec.encode(served)
+        new, raw = served, shown
+        if self.info is not self.stored:
+            raw = self.view.take(shown)
+            new = admitting.decode(self.stored, raw, name)
+            raw = codec.encode(new)
+        request = admission.Request(operation="create", info=self.stored, user=self.caller.name, new=new)
+        self.admit(tx, request)
+        writing = self._writing(tx)
+        if config is None:
+            entries = managers.updated({}, shown, self._shape, sent, writing)
+        else:
+            entries = managers.first_applied(config, self._shape, writing)
+        if entries:
+            raw["metadata"]["managedFields"] = entries
+        made = tx.create(raw).raw
+        if self.options.dry_run:
+            made["metadata"].pop("resourceVersion")
+        return made
 
-        return await self._transact(work)
+    # -- update and patch
 
-    async def change(self, make: Callable[[Raw], Raw], verb: str) -> Raw:
+    async def change(self, make: Callable[[Raw], Raw], verb: str, duplicates: Sequence[str] = ()) -> Raw:
         """Replace the resource by what `make` gives for the stored one."""
-        info, target = self._info, self._target
+        info, target = self.info, self.target
         admitting.writable(info, verb, target.name)
 
         def work(tx: Transaction) -> Raw:
-            current = tx.find(info.kind, target.namespace, target.name)
+            current = self._current(tx)
             if current is None:
-                admitting.own_namespace(self._context, info, target.namespace, target.name)
                 raise not_found(info, target.name)
-            admitting.own_home(info, current)
-            admitting.own_namespace(self._context, info, target.namespace, target.name)
+            live = self.view.shape(current.raw)
             try:
-                changed = make(current.raw)
+                body = bodies.without_nulls(make(live))
             except patching.Unfit as unfit:
                 raise invalid(info, target.name, [unfit.problem]) from unfit
-            new, expected = self._changed(current, changed)
-            old = current.typed(info.type)
-            request = admission.Request(
-                operation="update", info=info, user=self._caller.name, old=old, new=new, origin=current.origin
-            )
-            self._admit(tx, request)
-            raw = tx.replace(codec.overlay(current.raw, new), expected=expected).raw
-            if self._options.dry_run:
-                raw["metadata"]["resourceVersion"] = str(current.revision)
-            return raw
+            self._check_written(duplicates, admitting.unknown(info, body, live))
+            entries = self._sent_entries(body, current)
+            new, expected = self._changed(current, live, body)
+            raw = codec.overlay(current.raw, new)
+            shown = raw if self.info is self.stored else self.view.shape(raw)
+            writing = self._writing(tx)
+            other = self._elsewhere(current.raw, raw)
+            entries = managers.updated(live, shown, self._shape, entries, writing, other)
+            return self._replace(tx, current, new, raw, entries, expected)
 
-        return await self._transact(work)
+        return await self.transact(work)
 
-    async def delete(self, preconditions: Raw) -> tuple[Stored, bool]:
-        """Delete the resource: what it was, and whether it is gone (else finalizers hold it)."""
-        target = self._target
-        admitting.writable(self._info, "delete", target.name)
-        uid, revision = preconditions.get("uid") or "", preconditions.get("resourceVersion") or ""
-        return await self._transact(
-            lambda tx: self._remove(tx, target.namespace, target.name, str(uid), str(revision))
-        )
+    def _current(self, tx: Transaction) -> Stored | None:
+        """The stored resource, when it may be written here; raises ApiError 403."""
+        target = self.target
+        current = tx.find(self.stored.kind, target.namespace, target.name)
+        if current is not None:
+            admitting.own_home(self.info, current)
+        admitting.own_namespace(self.context, self.info, target.namespace, target.name)
+        return current
 
-    async def delete_several(self, names: list[tuple[str, str]]) -> list[Stored]:
-        """Delete resources in batches; those that others deleted meanwhile are passed over."""
-        admitting.writable(self._info, "deletecollection", "")
-        gone: list[Stored] = []
-        for at in range(0, len(names), TOGETHER):
-            part = names[at : at + TOGETHER]
+    def _sent_entries(self, body: Raw, current: Stored) -> list[Raw]:
+        """Who owns which field by the body, if it says so, else as stored."""
+        stored: list[Raw] = current.raw["metadata"].get("managedFields", [])
+        meta = body.get("metadata")
+        sent = meta.get("managedFields") if isinstance(meta, dict) else None
+        if sent is None or sent == stored:
+            return stored
+        given = managers.given(sent)
+        return stored if given is None else given
 
-            def work(tx: Transaction, part: list[tuple[str, str]] = part) -> list[Stored]:
-                found = [(ns, n) for ns, n in part if tx.find(self._info.kind, ns, n)]
-                return [self._remove(tx, ns, n, "", "")[0] for ns, n in found]
-
-            gone += await self._transact(work)
-        return gone
-
-    # -- inside
-
-    def _changed(self, current: Stored, body: Raw) -> tuple[Resource, str]:
-        """The struct a changed body stands for, and the revision it was made from, if it says so."""
-        info, name = self._info, self._target.name
-        body = bodies.without_nulls(body)
-        admitting.envelope(info, body, self._target.namespace, name)
-        given = body.get("metadata") or {}
-        if given.get("name") and given["name"] != name:
-            raise bad_request(f"metadata.name can't change; it is {name}")
-        stored = current.raw
-        fixed = ("uid", "creationTimestamp", "deletionTimestamp", "generation", "generateName")
-        meta = {**given, "name": name, "namespace": self._target.namespace}
+    def _changed(self, current: Stored, live: Raw, body: Raw) -> Changed:
+        """The struct a changed body stands for; raises ApiError 400, 409 and 422."""
+        info, name = self.info, self.target.name
+        admitting.envelope(info, body, self.target.namespace, name)
+        given, stored = body.get("metadata") or {}, live["metadata"]
         if given.get("uid") not in (None, "", current.uid):
             raise ApiError(
                 409,
                 f'Operation cannot be fulfilled on {info.resource} "{name}": uid {given["uid"]!s} '
                 f"was asked for, the resource has {current.uid}: it was deleted and made anew",
             )
-        for key in fixed:
+        problems = admitting.update_problems(stored, given, IMMUTABLE)
+        if problems:
+            raise invalid(info, name, problems)
+        meta = {**given, "name": name, "namespace": self.target.namespace}
+        meta.pop("managedFields", None)
+        for key in FIXED:
             meta.pop(key, None)
-            if key in stored["metadata"]:
-                meta[key] = stored["metadata"][key]
+            if key in stored:
+                meta[key] = stored[key]
         body = {**body, "metadata": meta}
         body.pop("status", None)
-        self._check_unknown(admitting.unknown(info, body, stored))
-        if "status" in stored:
-            body["status"] = stored["status"]
-        return admitting.decode(info, body, name), str(given.get("resourceVersion") or "")
+        if "status" in live:
+            body["status"] = live["status"]
+        served = admitting.decode(info, body, name)
+        if info is self.stored:
+            return Changed(served, str(given.get("resourceVersion") or ""))
+        new = admitting.decode(self.stored, self.view.take(codec.encode(served)), name)
+        return Changed(new, str(given.get("resourceVersion") or ""))
 
-    def _remove(
-        self, tx: Transaction, namespace: str, name: str, uid: str, revision: str
-    ) -> tuple[Stored, bool]:
-        info = self._info
-        current = tx.find(info.kind, namespace, name)
-        if current is None:
-            raise not_found(info, name)
-        admitting.own_home(info, current)
-        admitting.own_namespace(self._context, info, namespace, name)
-        old = current.typed(info.type)
+    def _replace(
+        self, tx: Transaction, current: Stored, new: Resource, raw: Raw, entries: list[Raw], expected: str
+    ) -> Raw:
         request = admission.Request(
-            operation="delete", info=info, user=self._caller.name, old=old, origin=current.origin
+            operation="update",
+            info=self.stored,
+            user=self.caller.name,
+            old=current.typed(self.stored.type),
+            new=new,
+            origin=current.origin,
         )
-        self._admit(tx, request)
-        removed = tx.remove(info.kind, namespace, name, expected_uid=uid, expected=revision)
-        return removed, tx.find(info.kind, namespace, name) is None
+        self.admit(tx, request)
+        if entries:
+            raw["metadata"]["managedFields"] = entries
+        written = tx.replace(raw, expected=expected).raw
+        if self.options.dry_run:
+            written["metadata"]["resourceVersion"] = str(current.revision)
+        return written
 
-    def _check_unknown(self, paths: list[str]) -> None:
-        """Refuse unknown fields, or note them as warnings."""
-        if not paths or self._options.validation == "Ignore":
+    def _elsewhere(self, live: Raw, new: Raw) -> managers.Elsewhere:
+        """What changes between two stored objects, as another version of the kind has it."""
+
+        def compare(api_version: str) -> comparing.Difference | None:
+            for info in SERVED:
+                if info.kind == self.stored.kind and info.api_version == api_version:
+                    shape = View.of(info).shape
+                    return comparing.compare(shape(live), shape(new), shape_of(info.type))
+            return None
+
+        return compare
+
+    # -- apply
+
+    async def apply(self, document: Document, may_create: Callable[[], None]) -> tuple[Raw, bool]:
+        """Apply a configuration: the resource, and whether it is new; raises ApiError 409 on conflicts."""
+        info, target = self.info, self.target
+        admitting.writable(info, "patch", target.name)
+        body = bodies.without_nulls(document.raw)
+        for key in ("apiVersion", "kind"):
+            if not isinstance(body.get(key), str):
+                raise bad_request(f"{key} must be set in an applied configuration")
+        admitting.envelope(info, body, target.namespace, target.name)
+        meta = dict(body.get("metadata") or {})
+        if "managedFields" in (document.raw.get("metadata") or {}):
+            raise bad_request("metadata.managedFields must be nil")
+        config = {**body, "metadata": {**meta, "name": target.name}}
+
+        def work(tx: Transaction) -> tuple[Raw, bool]:
+            current = self._current(tx)
+            live = self.view.shape(current.raw) if current else None
+            self._check_written(document.duplicates, admitting.unknown(info, config, live))
+            known = merging.known(config, self._shape)
+            if current is None or live is None:
+                may_create()
+                return self._apply_anew(tx, known), True
+            return self._apply_to(tx, current, live, known), False
+
+        return await self.transact(work)
+
+    def _apply_anew(self, tx: Transaction, config: Raw) -> Raw:
+        meta, name = config["metadata"], self.target.name
+        for key in ("uid", "resourceVersion"):
+            if meta.get(key):
+                raise ApiError(
+                    409,
+                    f'Operation cannot be fulfilled on {self.info.resource} "{name}": {key} mismatch: '
+                    f"the provided object specified {key} {str(meta[key])[:100]}, "
+                    "and no existing object was found",
+                )
+        return self._insert(tx, self._created(config, "create"), "", [], config)
+
+    def _apply_to(self, tx: Transaction, current: Stored, live: Raw, config: Raw) -> Raw:
+        shape, writing = self._shape, self._writing(tx)
+        entries: list[Raw] = current.raw["metadata"].get("managedFields", [])
+
+        def attempt(*, force: bool) -> managers.Applied:
+            return managers.apply(
+                live, config, shape, entries, writing, force=force, elsewhere=self._would_be(current)
+            )
+
+        try:
+            body, after = attempt(force=self.options.force)
+        except managers.Conflicts as conflicts:
+            theirs = fields.difference(conflicts.fields, self._of_client_side(live))
+            if theirs:
+                raise ApiError(409, conflicts.message, causes=conflicts.causes()) from conflicts
+            body, after = attempt(force=True)
+        if writing.manager == migration.MANAGER:
+            body = migration.followed(body, config)
+        given = config["metadata"]
+        body["metadata"] = {
+            **body["metadata"],
+            **{key: given[key] for key in ("uid", "resourceVersion") if given.get(key)},
+        }
+        if not given.get("resourceVersion"):
+            body["metadata"].pop("resourceVersion", None)
+        new, expected = self._changed(current, live, body)
+        return self._replace(tx, current, new, codec.overlay(current.raw, new), after, expected)
+
+    def _of_client_side(self, live: Raw) -> fields.Fields:
+        """What kubectl may take over from its own client-side apply."""
+        if self.options.manager != migration.MANAGER:
+            return fields.NONE
+        return migration.own(live, self._shape)
+
+    def _would_be(self, current: Stored) -> Callable[[Raw], managers.Elsewhere]:
+        def elsewhere(body: Raw) -> managers.Elsewhere:
+            return self._elsewhere(current.raw, self.view.take(body))
+
+        return elsewhere
+
+    # -- both
+
+    def _check_written(self, duplicates: Sequence[str], paths: list[str]) -> None:
+        """Refuse what was written twice and unknown fields, or note them as warnings."""
+        if not (paths or duplicates) or self.options.validation == "Ignore":
             return
-        named = [f'unknown field "{p[:200]}"' for p in paths[:20]]
-        if self._options.validation == "Strict":
+        named = [*duplicates, *(f'unknown field "{p[:200]}"' for p in paths[:20])]
+        if self.options.validation == "Strict":
             causes: list[Raw] = [
-                {"reason": "FieldValueInvalid", "message": m, "field": p}
-                for p, m in zip(paths, named, strict=False)
+                {"reason": "FieldValueInvalid", "message": f'unknown field "{p[:200]}"', "field": p}
+                for p in paths[:20]
             ]
             raise bad_request(
-                f"{self._info.kind} in version v1 cannot be handled: strict decoding error: "
-                f"{', '.join(named)}; see kubectl explain {self._info.plural}",
+                f"{self.info.kind} in version {self.info.version!r} cannot be handled as a "
+                f"{self.info.kind}: strict decoding error: {', '.join(named)}; "
+                f"see kubectl explain {self.info.plural}",
                 causes,
             )
         self.warnings = named
 
-    def _admit(self, tx: Transaction, request: admission.Request) -> None:
-        subject = request.new or request.old
-        name = subject.metadata.name if subject else ""
-        try:
-            for rule in (
-                *tokens.RULES.get(self._info.kind, ()),
-                *self._context.rules.get(self._info.kind, ()),
-            ):
-                rule(tx, request)
-        except admission.Refused as refusal:
-            raise refused(self._info, name, refusal) from refusal
 
-    async def _transact(self, work: Callable[[Transaction], T]) -> T:
-        if not self._options.dry_run:
-            return await self._context.store.transact(work)
-
-        def undone(tx: Transaction) -> T:
-            raise Undo(work(tx))
-
-        try:
-            return await self._context.store.transact(undone)
-        except Undo as undo:
-            result: T = undo.result
-            return result
+def generated(prefix: str) -> str:
+    """A name that begins with `prefix`, as far as there is room, and is likely new."""
+    ending = "".join(secrets.choice(ALPHABET) for _ in range(GENERATED))
+    return prefix[: LONGEST_GENERATED - GENERATED] + ending
 
 
 async def create(
     context: ApiContext, request: Request, caller: Caller, target: Target, view: View
 ) -> Response:
     """POST on a list."""
-    writer = Writer(context, caller, target, Options.of(request.query_params))
-    raw = await writer.create(await bodies.json_object(request))
-    return _answer(context, request, view, raw, writer, 201)
+    writer = Writer(context, caller, target, view, write_options.of_create(request))
+    raw = await writer.create(await strict.document(request))
+    return _answer(request, writer, raw, 201)
 
 
 async def update(
     context: ApiContext, request: Request, caller: Caller, target: Target, view: View
 ) -> Response:
     """PUT of one resource."""
-    writer = Writer(context, caller, target, Options.of(request.query_params))
-    body = await bodies.json_object(request)
-    raw = await writer.change(lambda _: body, "update")
-    return _answer(context, request, view, raw, writer, 200)
+    writer = Writer(context, caller, target, view, write_options.of_update(request))
+    body, duplicates = await strict.document(request)
+    raw = await writer.change(lambda _: body, "update", duplicates)
+    return _answer(request, writer, raw, 200)
 
 
 async def patch(
-    context: ApiContext, request: Request, caller: Caller, target: Target, view: View
+    context: ApiContext,
+    request: Request,
+    caller: Caller,
+    target: Target,
+    view: View,
+    may_create: Callable[[], None] = allowed,
 ) -> Response:
-    """PATCH of one resource."""
+    """PATCH of one resource. `may_create` raises ApiError 403 when an applied one may not be created."""
     kind = bodies.media_type(request)
     patching.check_type(kind)
-    writer = Writer(context, caller, target, Options.of(request.query_params))
-    steps = bodies.parse(await bodies.read(request))
-    raw = await writer.change(lambda current: patching.apply(kind, current, steps), "patch")
-    return _answer(context, request, view, raw, writer, 200)
+    writer = Writer(context, caller, target, view, write_options.of_patch(request, kind))
+    content = await bodies.read(request)
+    if kind == write_options.APPLY_PATCH:
+        raw, created = await writer.apply(strict.from_yaml(content), may_create)
+        return _answer(request, writer, raw, 201 if created else 200)
+    steps = bodies.parse(content)
+    duplicates = strict.duplicates_of(content, steps)
+    raw = await writer.change(lambda current: patching.apply(kind, current, steps), "patch", duplicates)
+    return _answer(request, writer, raw, 200)
 
 
-async def delete(
-    context: ApiContext, request: Request, caller: Caller, target: Target, view: View
-) -> Response:
-    """DELETE of one resource."""
-    options, given = await _delete_options(request)
-    writer = Writer(context, caller, target, options)
-    preconditions = given.get("preconditions") or {}
-    if not isinstance(preconditions, dict):
-        raise bad_request("preconditions must be an object")
-    for field in ("uid", "resourceVersion"):
-        if not isinstance(preconditions.get(field, ""), str | None):
-            raise bad_request(f"preconditions.{field} must be text")
-    stored, gone = await writer.delete(preconditions)
-    if not gone:
-        return _answer(context, request, view, stored.raw, writer, 200)
-    details = {"name": target.name, "group": target.info.group, "kind": target.info.plural, "uid": stored.uid}
-    status = {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "details": details}
-    return Response(msgspec.json.encode(status), media_type=JSON)
-
-
-async def delete_collection(
-    context: ApiContext, request: Request, caller: Caller, target: Target, view: View
-) -> Response:
-    """DELETE on a list: everything the selectors choose."""
-    options, _ = await _delete_options(request)
-    selector = selector_of(target.info, request.query_params)
-    if target.info.namespaced and not target.namespace:
-        raise forbidden(target.info, "", "a namespace must be given to delete several", "use -n")
-    writer = Writer(context, caller, target, options)
-
-    def chosen(tx: Transaction) -> list[tuple[str, str]]:
-        everything = tx.select(target.info.kind, target.namespace or None, origin="")
-        return [(s.namespace, s.name) for s in everything if selector.matches(s.raw)]
-
-    gone = await writer.delete_several(await context.store.read(chosen))
-    metadata = {"resourceVersion": str(max((s.revision for s in gone), default=context.store.revision))}
-    body = forms.several(view, [s.raw for s in gone], forms.Form(), context.clock(), metadata)
-    return Response(msgspec.json.encode(body), media_type=JSON)
-
-
-async def _delete_options(request: Request) -> tuple[Options, Raw]:
-    given = await bodies.json_object(request, required=False)
-    dry = given.get("dryRun") or []
-    if dry not in ([], ["All"]):
-        raise bad_request('dryRun in DeleteOptions must be ["All"]')
-    options = Options.of(request.query_params)
-    return Options(options.dry_run or bool(dry), options.validation), given
-
-
-def _answer(
-    context: ApiContext, request: Request, view: View, raw: Raw, writer: Writer, code: int
-) -> Response:
+def _answer(request: Request, writer: Writer, raw: Raw, code: int) -> Response:
+    view, now = writer.view, writer.context.clock()
     form = forms.negotiate(request.headers.get("accept", ""), request.query_params)
-    body = msgspec.json.encode(forms.one(view, view.shape(raw), form, context.clock()))
-    response = Response(body, code, media_type=JSON)
+    body = forms.one(view, view.shape(raw), form, now)
+    if form.media == forms.YAML:
+        response = Response(encoders.in_yaml(body), code, media_type=form.media)
+    else:
+        response = Response(msgspec.json.encode(body), code, media_type=form.media)
     for text in writer.warnings:
         response.headers.append("Warning", warning(text))
     return response

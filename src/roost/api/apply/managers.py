@@ -14,7 +14,7 @@ Entries are raw objects as in metadata, sorted; they are never changed in place.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from roost.api.apply import comparing, fields, merging
@@ -27,6 +27,10 @@ MOST_UPDATERS = 10
 ANCIENT = "ancient-changes"
 BEFORE = "before-first-apply"
 FORM = "FieldsV1"
+
+
+Elsewhere = Callable[[str], comparing.Difference | None]
+"""What a write changes as another version of the resource has it; None for a version that is not known."""
 
 
 class Writing(NamedTuple):
@@ -99,7 +103,19 @@ def given(raw: Any) -> list[Raw] | None:
     return _sorted(list(made.values()))
 
 
-def updated(live: Raw, new: Raw, shape: Shape, entries: list[Raw], writing: Writing) -> list[Raw]:
+def nowhere(api_version: str) -> comparing.Difference | None:
+    """There is no other version."""
+    return None
+
+
+def updated(
+    live: Raw,
+    new: Raw,
+    shape: Shape,
+    entries: list[Raw],
+    writing: Writing,
+    elsewhere: Elsewhere = nowhere,
+) -> list[Raw]:
     """Entries after a plain write that made `new` of `live`; an empty `live` is a creation."""
     if live and not entries:
         return entries
@@ -113,12 +129,14 @@ def updated(live: Raw, new: Raw, shape: Shape, entries: list[Raw], writing: Writ
     mine: Fields = NONE
     left: list[Raw] = []
     for entry in entries:
-        owned = _owned(entry)
-        kept = fields.without(fields.difference(owned, found.changed), found.removed)
+        owned, seen = _owned(entry), _seen(entry, writing, found, elsewhere)
+        if seen is None:
+            continue
+        kept = fields.without(fields.difference(owned, seen.changed), seen.removed)
         if _key(entry) == own:
-            mine, before = kept, entry
+            mine = kept
             if not found.changed and kept:
-                left.append({**before, "fieldsV1": kept})
+                left.append({**entry, "fieldsV1": kept})
         elif kept:
             left.append(entry if kept is owned or kept == owned else {**entry, "fieldsV1": kept})
     if found.changed:
@@ -127,7 +145,14 @@ def updated(live: Raw, new: Raw, shape: Shape, entries: list[Raw], writing: Writ
 
 
 def apply(
-    live: Raw, config: Raw, shape: Shape, entries: list[Raw], writing: Writing, *, force: bool
+    live: Raw,
+    config: Raw,
+    shape: Shape,
+    entries: list[Raw],
+    writing: Writing,
+    *,
+    force: bool,
+    elsewhere: Callable[[Raw], Elsewhere] = lambda body: nowhere,
 ) -> Applied:
     """The configuration applied to a stored object; raises Conflicts unless forced."""
     if not entries:
@@ -143,7 +168,8 @@ def apply(
         owned = fields.union(owned, _owned(entry))
     body = merging.prune(merging.merge(live, config, shape), shape, last, owned)
     found = comparing.compare(live, body, shape)
-    left = _yielded(others, found, force=force)
+    seen = [(entry, _seen(entry, writing, found, elsewhere(body))) for entry in others]
+    left = _yielded(seen, force=force)
     if mine:
         still = former is not None and not found.changed and not found.removed and last == mine
         same_version = former is not None and former.get("apiVersion") == writing.api_version
@@ -157,12 +183,22 @@ def first_applied(config: Raw, shape: Shape, writing: Writing) -> list[Raw]:
     return [_entry(writing, APPLY, mine)] if mine else []
 
 
-def _yielded(others: list[Raw], found: comparing.Difference, *, force: bool) -> list[Raw]:
+def _seen(
+    entry: Raw, writing: Writing, found: comparing.Difference, elsewhere: Elsewhere
+) -> comparing.Difference | None:
+    """What a write changes in the version that an entry speaks of."""
+    version = str(entry.get("apiVersion", ""))
+    return found if version == writing.api_version else elsewhere(version)
+
+
+def _yielded(others: Sequence[tuple[Raw, comparing.Difference | None]], *, force: bool) -> list[Raw]:
     """Entries of other managers without what the configuration takes; raises Conflicts unless forced."""
     conflicts: list[Conflict] = []
     wanted: Fields = NONE
     left: list[Raw] = []
-    for entry in others:
+    for entry, found in others:
+        if found is None:
+            continue
         owned = _owned(entry)
         taken = fields.intersection(owned, found.changed)
         if taken:

@@ -22,6 +22,22 @@ from roost.model.codec import Raw
 _KEYED = (Sharing.ITEMS, Sharing.SET)
 
 
+def known(config: Any, shape: Shape) -> Any:
+    """A configuration without the fields that this version does not know: nobody could own those."""
+    if isinstance(config, dict):
+        if shape.sharing is Sharing.STRUCT:
+            return {
+                key: known(value, shape.child(key)) if isinstance(value, dict | list) else value
+                for key, value in config.items()
+                if key in shape.fields or key in shape.untracked
+            }
+        if shape.sharing is Sharing.MAP:
+            return {key: known(value, shape.item) for key, value in config.items()}
+    if isinstance(config, list) and shape.sharing is Sharing.ITEMS:
+        return [known(item, shape.item) for item in config]
+    return config
+
+
 def merge(live: Any, config: Any, shape: Shape) -> Any:
     """The live value with the applied one over it. What is not tracked stays as it lives."""
     sharing = shape.sharing
