@@ -146,4 +146,5 @@ class ApiServer:
     async def _end(self) -> None:
         self._stop.set()
         await self._serving
+        await self.app.close()
         await self.store.close()

@@ -29,7 +29,8 @@ class ApiContext:
     before certificates and tokens. `call_cloud` forwards a request to a subcloud (None: there are
     no subclouds). `subresources` answer POST on `PLURAL/NAME/SUBRESOURCE`, called with this
     context, the caller, namespace, name and body; they raise admission.Refused or status.ApiError.
-    `vault` seals secret values; without it they are refused. `issuer` is the URL under which others verify tokens of service accounts.
+    `vault` seals secret values; without it they are refused. `issuer` is the URL under which others
+    verify tokens of service accounts.
     """
 
     store: Store

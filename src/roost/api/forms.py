@@ -16,6 +16,7 @@ from roost.api import tables
 from roost.api.status import ApiError, bad_request
 from roost.model.codec import Raw
 from roost.model.kind import KindInfo
+from roost.model.secrecy import has_secrets, masked
 
 JSON = "application/json"
 YAML = "application/yaml"
@@ -49,7 +50,7 @@ class View(msgspec.Struct, frozen=True):
     def of(cls, info: KindInfo) -> View:
         """The plain view of a kind, converted when it is served in another version than stored."""
         if info.conversion is None:
-            return cls(info, info.kind)
+            return cls(info, info.kind, masked(info) if has_secrets(info) else same)
         return cls(info, info.kind, info.conversion.from_stored, info.conversion.to_stored)
 
     @property

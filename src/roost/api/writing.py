@@ -20,7 +20,7 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
-from roost.api import admitting, bodies, encoders, forms, patching, strict, write_options
+from roost.api import admitting, bodies, encoders, forms, patching, sealing, strict, write_options
 from roost.api.apply import comparing, fields, managers, merging, migration
 from roost.api.apply.managers import Writing
 from roost.api.apply.shapes import Shape, shape_of
@@ -76,7 +76,7 @@ class Writer(Write):
     async def create(self, document: Document) -> Raw:
         """Add the resource in `document`."""
         info, namespace = self.info, self.target.namespace
-        body = bodies.without_nulls(document.raw)
+        body = info.prepare(bodies.without_nulls(document.raw))
         admitting.envelope(info, body, namespace, "")
         meta = dict(body.get("metadata") or {})
         if meta.get("resourceVersion"):
@@ -134,7 +134,7 @@ class Writer(Write):
             entries = managers.first_applied(config, self._shape, writing)
         if entries:
             raw["metadata"]["managedFields"] = entries
-        made = tx.create(raw).raw
+        made = tx.create(sealing.sealed(self.context.vault, self.stored, raw, {})).raw
         if self.options.dry_run:
             made["metadata"].pop("resourceVersion")
         return made
@@ -152,9 +152,10 @@ class Writer(Write):
                 raise not_found(info, target.name)
             live = self.view.shape(current.raw)
             try:
-                body = bodies.without_nulls(make(live))
+                body = info.prepare(bodies.without_nulls(make(live)))
             except patching.Unfit as unfit:
                 raise invalid(info, target.name, [unfit.problem]) from unfit
+            body = sealing.compared(self.context.vault, info, body, current.raw)
             self._check_written(duplicates, admitting.unknown(info, body, live))
             entries = self._sent_entries(body, current)
             new, expected = self._changed(current, live, body)
@@ -230,6 +231,10 @@ class Writer(Write):
         self.admit(tx, request)
         if entries:
             raw["metadata"]["managedFields"] = entries
+        raw = sealing.sealed(self.context.vault, self.stored, raw, current.raw)
+        problems = self.stored.transition(current.raw, raw)
+        if problems:
+            raise invalid(self.info, self.target.name, problems)
         written = tx.replace(raw, expected=expected).raw
         if self.options.dry_run:
             written["metadata"]["resourceVersion"] = str(current.revision)
@@ -253,7 +258,7 @@ class Writer(Write):
         """Apply a configuration: the resource, and whether it is new; raises ApiError 409 on conflicts."""
         info, target = self.info, self.target
         admitting.writable(info, "patch", target.name)
-        body = bodies.without_nulls(document.raw)
+        body = info.prepare(bodies.without_nulls(document.raw))
         for key in ("apiVersion", "kind"):
             if not isinstance(body.get(key), str):
                 raise bad_request(f"{key} must be set in an applied configuration")
@@ -268,6 +273,8 @@ class Writer(Write):
             live = self.view.shape(current.raw) if current else None
             self._check_written(document.duplicates, admitting.unknown(info, config, live))
             known = merging.known(config, self._shape)
+            if current is not None:
+                known = sealing.compared(self.context.vault, info, known, current.raw)
             if current is None or live is None:
                 may_create()
                 return self._apply_anew(tx, known), True

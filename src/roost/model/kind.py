@@ -86,7 +86,11 @@ class KindInfo(msgspec.Struct, frozen=True, kw_only=True):
     spec_owner: Owner = Owner.OPERATOR
     status_owner: Owner = Owner.CLOUD
     name_pattern: str = DNS_LABEL
+    prepare: Callable[[dict[str, Any]], dict[str, Any]] = lambda raw: raw
+    """What is made of a user's whole object before it is checked; it does not change what it is given."""
     invariants: Callable[[Any], list[Problem]] = lambda _: []
+    transition: Callable[[dict[str, Any], dict[str, Any]], list[Problem]] = lambda _old, _new: []
+    """What is wrong with a change from one stored object to another, as two invariants can't say."""
     selectable: tuple[str, ...] = ()
     """Field selectors besides metadata.name and metadata.namespace, as dotted wire paths."""
     operating: tuple[str, ...] = ()

@@ -43,6 +43,7 @@ def doc(
     list_type: Literal["atomic", "set", "map"] | None = None,
     list_keys: tuple[str, ...] = (),
     map_type: Literal["atomic"] | None = None,
+    secret: bool = False,
     **constraints: Any,
 ) -> msgspec.Meta:
     """Document one field. `constraints` are msgspec's own: ge, le, pattern, min_length, max_length.
@@ -51,6 +52,9 @@ def doc(
     x-kubernetes-list-type, x-kubernetes-list-map-keys and x-kubernetes-map-type do: a list is atomic (has
     one owner as a whole) unless it is a set of scalars or a map of items by their keys. At a list,
     `map_type` speaks of its items.
+
+    A `secret` field, or each value of one that is an object of texts, is written and never shown: see
+    `model.secrecy`.
     """
     schema: dict[str, Any] = {}
     text = f"{description} Unit: {unit}." if unit else description
@@ -66,6 +70,9 @@ def doc(
         schema["x-kubernetes-list-map-keys"] = list(list_keys)
     if map_type is not None:
         schema["x-kubernetes-map-type"] = extra["map_type"] = map_type
+    if secret:
+        schema["writeOnly"] = schema["x-roost-write-only"] = extra["secret"] = True
+        schema.setdefault("format", "password")
     return msgspec.Meta(description=text, extra_json_schema=schema or None, extra=extra, **constraints)
 
 

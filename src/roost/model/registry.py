@@ -19,6 +19,7 @@ from roost.model.meta import Resource
 from roost.model.network import PLATFORM_NETWORK
 from roost.model.operation import OPERATION
 from roost.model.rbac import CLUSTER_ROLE, CLUSTER_ROLE_BINDING, ROLE, ROLE_BINDING
+from roost.model.secret import CONFIG_MAP, SECRET
 
 KINDS: tuple[KindInfo, ...] = (
     CLOUD,
@@ -41,6 +42,8 @@ KINDS: tuple[KindInfo, ...] = (
     PASSWORD,
     EVENT,
     LEASE,
+    SECRET,
+    CONFIG_MAP,
 )
 
 VERSIONS: tuple[KindInfo, ...] = (EVENT_V1,)

@@ -1,7 +1,10 @@
 """Which fields of a kind are secret: declared at the type (`doc(..., secret=True)`), asked for here.
 
 A secret field holds text, or an object of texts whose keys are no secret. Patterns of paths have `*` for any
-key of an object and any item of a list.
+key of an object. A secret field can't stand inside a list: items move, a sealed value belongs to one place.
+
+Outside the store a value is shown as `MARK`, which says that there is one and no more. MARK written back
+means: keep it. kubectl's note of what was last applied is masked in the same way before it is stored.
 """
 
 from __future__ import annotations
@@ -16,6 +19,11 @@ from roost.model.kind import KindInfo
 from roost.model.registry import BY_KIND
 
 Path = tuple[str, ...]
+Raw = dict[str, Any]
+Change = Callable[[Path, str], str]
+
+MARK = "value/is/set/not/shown++"
+"""Stands for a value that is not shown. It is base64 too, for programs that decode what they read."""
 
 
 @cache
@@ -62,7 +70,10 @@ def _fields(struct: type, at: Path, above: frozenset[type]) -> Iterator[Path]:
             yield (*at, wire, "*") if _origin(hint) is dict else (*at, wire)
         else:
             for steps, inner in _inner(hint):
-                yield from _fields(inner, (*at, wire, *steps), above | {struct})
+                for found in _fields(inner, (*at, wire, *steps), above | {struct}):
+                    if "[]" in steps:
+                        raise TypeError(f"{struct.__name__}.{name}: a secret field can't stand in a list")
+                    yield found
 
 
 def _declared(hint: Any) -> bool:
@@ -80,10 +91,48 @@ def _inner(hint: Any) -> Iterator[tuple[Path, type]]:
     if isinstance(hint, type) and issubclass(hint, msgspec.Struct):
         yield (), hint
     elif get_origin(hint) in (list, dict):
+        step = "*" if get_origin(hint) is dict else "[]"
         for steps, found in _inner(get_args(hint)[-1]):
-            yield ("*", *steps), found
+            yield (step, *steps), found
     elif get_origin(hint) is Annotated:
         yield from _inner(get_args(hint)[0])
     else:
         for argument in get_args(hint):
             yield from _inner(argument)
+
+
+# -- the values of an object
+
+
+def with_values(raw: Raw, info: KindInfo, change: Change) -> Raw:
+    """A copy of an object in which each secret value is what `change` makes of it, given its path."""
+    for pattern in secret_fields(info.type):
+        raw = _changed(raw, pattern, (), change)
+    return raw
+
+
+def values(raw: Raw, info: KindInfo) -> dict[Path, str]:
+    """The secret values of an object by their paths."""
+    found: dict[Path, str] = {}
+
+    def note(path: Path, value: str) -> str:
+        found[path] = value
+        return value
+
+    with_values(raw, info, note)
+    return found
+
+
+def masked(info: KindInfo) -> Callable[[Raw], Raw]:
+    """How objects of a kind are shown: without secret values."""
+    return lambda raw: with_values(raw, info, lambda _path, _value: MARK)
+
+
+def _changed(value: Any, pattern: Path, at: Path, change: Change) -> Any:
+    if not pattern:
+        return change(at, value) if isinstance(value, str) else value
+    if not isinstance(value, dict):
+        return value
+    step, *rest = pattern
+    keys = list(value) if step == "*" else [step] if step in value else []
+    return {**value, **{k: _changed(value[k], tuple(rest), (*at, k), change) for k in keys}}
