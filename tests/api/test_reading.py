@@ -17,7 +17,7 @@ from roost.api.forms import Form, Shape, negotiate
 from roost.api.openapi import version2, version3
 from roost.api.openapi_protobuf import document
 from roost.api.protobuf import Malformed, fields, part, text
-from roost.api.reviews import PROTOBUF
+from roost.api.protobuf_kinds import MEDIA_TYPE as PROTOBUF
 from roost.api.snapshots import Continue
 from roost.api.status import ApiError
 from roost.model.codec import Raw

@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 from starlette.requests import ClientDisconnect, Request
 
+from roost.api import protobuf, protobuf_kinds
 from roost.api.status import ApiError, bad_request
 from roost.model.codec import Raw
 
@@ -47,17 +48,29 @@ def media_type(request: Request) -> str:
 
 
 async def json_object(request: Request, *, required: bool = True) -> Raw:
-    """The body as a JSON object; raises ApiError 400, 413 and 415."""
+    """The body as a JSON object, also of one that came as protobuf; raises ApiError 400, 413 and 415."""
     kind = media_type(request)
     body = await read(request)
     if not body and not required:
         return {}
+    if kind == protobuf_kinds.MEDIA_TYPE:
+        return from_protobuf(body)
     if kind != "application/json":
         raise ApiError(415, f"Content-Type {kind!r} is not read here; send application/json")
     raw = parse(body)
     if not isinstance(raw, dict):
         raise bad_request("the body must be a JSON object")
     return raw
+
+
+def from_protobuf(body: bytes) -> Raw:
+    """The object of a body in Kubernetes' protobuf; raises ApiError 400 and 415."""
+    try:
+        return protobuf_kinds.decode(body)
+    except protobuf_kinds.UnknownKind as error:
+        raise ApiError(415, str(error)) from error
+    except protobuf.Malformed as error:
+        raise bad_request(f"the body is not valid protobuf: {error}") from error
 
 
 def parse(body: bytes) -> Any:

@@ -1,17 +1,13 @@
 """Questions about access (kubectl auth): who am I, may I, what may I, may he, whose token is this.
 
-Bodies come as JSON or as Kubernetes' protobuf, which some clients send for these kinds alone. What a
-review says is what the gate would do: RBAC, and for the kinds that are served here also whether they have
-the verb at all.
+What a review says is what the gate would do: RBAC, and for the kinds that are served here also whether
+they have the verb at all.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
-from starlette.requests import Request
-
-from roost.api import bodies, protobuf
 from roost.api.access import Gate, verbs
 from roost.api.discovery import REVIEWS, SERVED
 from roost.api.identity.rules import ALL, Attributes
@@ -21,28 +17,7 @@ from roost.model.codec import Raw
 from roost.model.kind import KindInfo
 from roost.model.rbac import PolicyRule
 
-PROTOBUF = "application/vnd.kubernetes.protobuf"
-_MAGIC = b"k8s\x00"
-_RESOURCE_ATTRIBUTES = {
-    "namespace": 1,
-    "verb": 2,
-    "group": 3,
-    "version": 4,
-    "resource": 5,
-    "subresource": 6,
-    "name": 7,
-}
 _USUAL = frozenset({"get", "list", "watch", "create", "update", "patch", "delete", "deletecollection"})
-
-
-async def read(request: Request) -> Raw:
-    """The review in a request's body, JSON or protobuf; raises ApiError 400, 413 and 415."""
-    if bodies.media_type(request) != PROTOBUF:
-        return await bodies.json_object(request)
-    try:
-        return _from_protobuf(await bodies.read(request))
-    except (protobuf.Malformed, UnicodeDecodeError) as error:
-        raise bad_request(f"the body is not valid protobuf: {error}") from error
 
 
 async def answer(gate: Gate, caller: Caller, path: list[str], body: Raw) -> Raw:
@@ -212,54 +187,3 @@ _ANSWERS: dict[str, Callable[[Gate, Caller, Raw, str], Raw]] = {
     "SubjectAccessReview": _other,
     "LocalSubjectAccessReview": _other,
 }
-
-
-# -- protobuf
-
-
-def _from_protobuf(body: bytes) -> Raw:
-    """A review as Kubernetes' envelope carries it: magic, then Unknown with kind (1) and message (2)."""
-    if not body.startswith(_MAGIC):
-        raise protobuf.Malformed("it does not begin with the magic of Kubernetes")
-    unknown = protobuf.fields(body[len(_MAGIC) :])
-    kind = protobuf.fields(unknown.get(1, b"")).get(2, b"").decode()
-    content = protobuf.fields(unknown.get(2, b"")).get(2, b"")
-    spec, repeated = protobuf.fields(content), protobuf.repeated(content)
-    match kind:
-        case "SelfSubjectRulesReview":
-            return {"spec": _texts(spec, {"namespace": 1})}
-        case "SelfSubjectAccessReview":
-            return {"spec": _asked(spec)}
-        case "SubjectAccessReview" | "LocalSubjectAccessReview":
-            groups = [g.decode() for g in repeated.get(4, [])]
-            return {"spec": {**_asked(spec), **_texts(spec, {"user": 3, "uid": 6}), "groups": groups}}
-        case "TokenReview":
-            audiences = [a.decode() for a in repeated.get(2, [])]
-            return {"spec": {**_texts(spec, {"token": 1}), "audiences": audiences}}
-        case "TokenRequest":
-            return {"spec": _token_request(content, spec, repeated)}
-    return {}
-
-
-def _asked(spec: dict[int, bytes]) -> Raw:
-    found: Raw = {}
-    if 1 in spec:
-        found["resourceAttributes"] = _texts(protobuf.fields(spec[1]), _RESOURCE_ATTRIBUTES)
-    if 2 in spec:
-        found["nonResourceAttributes"] = _texts(protobuf.fields(spec[2]), {"path": 1, "verb": 2})
-    return found
-
-
-def _token_request(content: bytes, spec: dict[int, bytes], repeated: dict[int, list[bytes]]) -> Raw:
-    found: Raw = {"audiences": [a.decode() for a in repeated.get(1, [])]}
-    seconds = protobuf.numbers(content).get(4)
-    if seconds is not None:
-        found["expirationSeconds"] = seconds
-    if 3 in spec:
-        names = {"kind": 1, "apiVersion": 2, "name": 3, "uid": 4}
-        found["boundObjectRef"] = _texts(protobuf.fields(spec[3]), names)
-    return found
-
-
-def _texts(found: dict[int, bytes], names: dict[str, int]) -> Raw:
-    return {name: found[number].decode() for name, number in names.items() if number in found}

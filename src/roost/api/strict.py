@@ -20,6 +20,7 @@ import yaml
 from starlette.requests import Request
 
 from roost.api import bodies
+from roost.api.protobuf_kinds import MEDIA_TYPE
 from roost.api.status import ApiError, bad_request
 from roost.model.codec import Raw
 
@@ -46,6 +47,8 @@ async def document(request: Request) -> Document:
         return from_json(body)
     if kind in YAML_TYPES:
         return from_yaml(body)
+    if kind == MEDIA_TYPE:
+        return Document(bodies.from_protobuf(body))
     raise ApiError(415, f"Content-Type {kind!r} is not read here; send application/json or application/yaml")
 
 
