@@ -30,6 +30,7 @@ from roost.api import (
     discovery,
     documents,
     events,
+    history,
     namespaces,
     openapi,
     reading,
@@ -180,11 +181,14 @@ class Api:
         self, request: Request, call: auditing.Call, caller: Caller, at: tuple[str, str], parts: list[str]
     ) -> Response:
         """Anything below the path of a group's version."""
+        parts, when = history.split(parts)
         found = targets.parse(request.method, parts, request.query_params, discovery.SERVED[at])
         call.target = found
         operating = self._gate.require_target(caller, found)
         await events.not_of_the_log(self._context, found)
         view = self._views[at][found.info.plural]
+        if found.subresource == history.SUBRESOURCE:
+            return await history.respond(self._context, request, found, view, when)
         if found.subresource:
             return await self._subresource(request, caller, found, view)
         return await self._verb(

@@ -154,6 +154,16 @@ def _entries(context: ApiContext, info: KindInfo) -> list[Raw]:
                 "verbs": ["get"],
             }
         )
+    if info.kind != "Namespace":
+        entries.append(
+            {
+                "name": f"{info.plural}/history",
+                "singularName": "",
+                "namespaced": info.namespaced,
+                "kind": "ChangeList",
+                "verbs": ["get"],
+            }
+        )
     for plural, subresource in sorted(context.subresources):
         if plural == info.plural:
             entries.append(
