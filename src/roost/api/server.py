@@ -37,6 +37,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 from uvicorn.server import ServerState
 
 from roost.api.access import PEER
+from roost.api.gates import Gates
 
 GRACE = 3.0
 CONNECTIONS = 2048
@@ -81,7 +82,8 @@ async def serve(
     context = tls(certificate, key, client_ca)
     listeners = list(sockets) or bind(host, port)
     state = _State()
-    config = Config(app=app, ws="none", lifespan="off", log_config=None, timeout_keep_alive=KEEP_ALIVE)
+    gates = Gates(app)
+    config = Config(app=gates, ws="none", lifespan="off", log_config=None, timeout_keep_alive=KEEP_ALIVE)
     config.load()
     logging.getLogger("uvicorn.error").addFilter(_said)
     loop = asyncio.get_running_loop()
@@ -105,6 +107,7 @@ async def serve(
         reloading.cancel()
         for server in servers:
             server.close()
+        gates.stopping = True
         app.end_watches()
         await _finish(state)
 
