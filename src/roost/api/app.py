@@ -43,6 +43,7 @@ from roost.api import target as targets
 from roost.api.context import ApiContext
 from roost.api.forms import View
 from roost.api.identity import accounts, guarding
+from roost.api.identity.login import Login
 from roost.api.identity.rules import Attributes
 from roost.api.status import ApiError, no_such_path, not_allowed
 from roost.api.target import Target
@@ -64,8 +65,10 @@ class Api:
 
     def __init__(self, context: ApiContext) -> None:
         self._gate = access.Gate(context)
+        self._login = Login(context, self._gate.directory)
         extra = {
             ("users", "token"): tokens.issue,
+            ("users", "password"): self._login.set_password,
             ("serviceaccounts", "token"): tokens.for_account(self._gate.directory),
             **context.subresources,
         }
@@ -86,6 +89,7 @@ class Api:
         """End all watches, now and from now on."""
         self._watches.end()
         self._gathered.ending = True
+        self._login.close()
         if self._attending is not None:
             self._attending.cancel()
 
@@ -132,6 +136,8 @@ class Api:
             return await self._health(request, parts[0])
         if parts == ["version"]:
             return _json(discovery.version(self._context))
+        if parts == ["login"] and request.method == "POST":
+            return _json(await self._login.login(request, call.is_by))
         call.caller = caller = await self._gate.authenticate(request.scope)
         match parts:
             case ["apis", group, version, *rest] if (group, version) in discovery.SERVED and group and rest:
@@ -148,11 +154,13 @@ class Api:
                 call.unwritten = True
                 asked = [group, *parts[4:]] if len(parts) > 4 else [group, plural]
                 return _json(
-                    await reviews.answer(self._gate, caller, asked, await reviews.read(request)), 201
+                    await reviews.answer(self._gate, caller, asked, await bodies.json_object(request)), 201
                 )
             case ["clouds", name, *_] if name:
                 below = self._gate.groups_below(caller, name)
                 return await clouds.forward(self._context, request, call, below, name)
+            case ["logout"] if request.method == "POST":
+                return _json(await self._login.logout(request))
             case ["audit"]:
                 return await audits.respond(self._context, request, call, caller, self._gathered)
         if request.method not in ("GET", "HEAD"):

@@ -76,6 +76,10 @@ class Call:
         given = _plain(request.headers.get("audit-id", ""), 64) if linked else ""
         self.audit_id = given or str(uuid.uuid4())
 
+    def is_by(self, caller: Caller) -> None:
+        """Who asks, once that is known."""
+        self.caller = caller
+
     # -- as the author of what is written
 
     @contextmanager

@@ -42,17 +42,23 @@ class TooManyCredentials(Exception):
 
 
 def issue(tx: Transaction, purpose: Purpose, subject: str, lifetime: timedelta) -> str:
-    """Make a token for `subject`; the answer is the only time it is seen. Raises TooManyCredentials."""
-    in_force = 0
+    """Make a token for `subject`; the answer is the only time it is seen. Raises TooManyCredentials.
+
+    Of sessions the oldest ends instead: nobody can be kept from logging in by his own forgotten ones.
+    """
+    in_force = []
     for credential in tx.every(Credential):
         if credential.spec.subject != subject or credential.spec.purpose != purpose:
             continue
         if _expired(tx, credential):
             tx.remove(CREDENTIAL.kind, "", credential.metadata.name)
         else:
-            in_force += 1
-    if in_force >= PER_SUBJECT:
+            in_force.append(credential)
+    if len(in_force) >= PER_SUBJECT and purpose != "session":
         raise TooManyCredentials(subject)
+    in_force.sort(key=lambda c: c.spec.expires_at)
+    for oldest in in_force[: max(0, len(in_force) + 1 - PER_SUBJECT)]:
+        tx.remove(CREDENTIAL.kind, "", oldest.metadata.name)
     name, secret = secrets.token_hex(8), secrets.token_urlsafe(32)
     expires = time.seconds(tx.now + lifetime)
     spec = CredentialSpec(purpose=purpose, subject=subject, digest=_digest(secret), expires_at=expires)

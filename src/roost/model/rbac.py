@@ -97,7 +97,7 @@ class AggregationRule(Part, frozen=True, kw_only=True):
     ] = []
 
 
-class RoleRef(Part, frozen=True, kw_only=True):
+class RoleRef(Part, frozen=True, kw_only=True, omit_defaults=False):
     """The role that a binding gives."""
 
     api_group: Annotated[
@@ -227,7 +227,7 @@ def _binding_problems(binding: RoleBinding | ClusterRoleBinding) -> list[Problem
 
 
 _AGE = Column("Age", "metadata.creationTimestamp", "Time since creation.", "date")
-_CREATED = Column("Created At", "metadata.creationTimestamp", "When it was created.", "date")
+_CREATED = Column("Created At", "metadata.creationTimestamp", "When it was created.")
 _REFERENCE = Column("Role", "roleRef.name", "Role that is given.")
 
 ROLE = KindInfo(
