@@ -7,17 +7,21 @@ those parameters at the PATCH operation of the kind).
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from functools import cache
+from urllib.parse import parse_qs
 
 import msgspec
-from starlette.responses import Response
+from starlette.datastructures import URL
+from starlette.responses import RedirectResponse, Response
 
 from roost import __version__
 from roost.api import openapi_protobuf
 from roost.api.access import verbs
 from roost.api.bodies import JSON_PATCH, MERGE_PATCH
+from roost.api.documents import answer, tag
 from roost.api.status import ApiError, no_such_path
 from roost.model.codec import Raw
 from roost.model.kind import KindInfo
@@ -32,6 +36,8 @@ PROTOBUF_ASKED = (
 PROTOBUF = PROTOBUF_ASKED[1]
 """How the answer is called: the first name, by which old clients ask, is no valid media type."""
 JSON = "application/json"
+KEEP = timedelta(days=365)
+"""How long a document asked for by its hash may be kept; RFC 2616 allows no more."""
 VERSIONS = tuple(dict.fromkeys((info.group, info.version) for info in SERVED))
 """What is served, as (group, version)."""
 _INFO = {"title": "Roost", "version": __version__}
@@ -70,19 +76,20 @@ _SINGLE = (
 )
 
 
-def respond(parts: Sequence[str], accept: str) -> Response:
+def respond(parts: Sequence[str], headers: Mapping[str, str], url: URL, now: datetime) -> Response:
     """Answer a path below /openapi; raises ApiError 404 and 406."""
+    accept = headers.get("accept", "")
     match list(parts):
         case ["v2"]:
             if any(name in accept for name in PROTOBUF_ASKED):
-                return _document(_version2_protobuf(), PROTOBUF)
-            return _document(_version2_json(), JSON)
+                return answer(_version2_protobuf(), PROTOBUF, headers)
+            return answer(_version2_json(), JSON, headers)
         case ["v3"]:
-            return Response(_version3_index(), media_type=JSON)
+            return answer(_version3_index(), JSON, headers)
         case ["v3", "apis", group, version] if (group, version) in VERSIONS and group:
-            return _version3_document(group, version, accept)
+            return _version3_document(group, version, headers, url, now)
         case ["v3", "api", version] if ("", version) in VERSIONS:
-            return _version3_document("", version, accept)
+            return _version3_document("", version, headers, url, now)
     raise no_such_path()
 
 
@@ -91,19 +98,31 @@ def path_of(group: str, version: str) -> str:
     return f"apis/{group}/{version}" if group else f"api/{version}"
 
 
-def _version3_document(group: str, version: str, accept: str) -> Response:
+def _version3_document(
+    group: str, version: str, headers: Mapping[str, str], url: URL, now: datetime
+) -> Response:
+    """A document asked for by its hash may be kept for ever; by one of the past, it is somewhere else now."""
+    accept = headers.get("accept", "")
     if accept and JSON not in accept and "*/*" not in accept:
         raise ApiError(406, "OpenAPI v3 is served as application/json only")
-    return _document(_version3_json(group, version), JSON)
+    body = _version3_json(group, version)
+    asked = parse_qs(url.query).get("hash", [""])[0]
+    if not asked:
+        return answer(body, JSON, headers)
+    if asked.upper() != tag(body):
+        return RedirectResponse(_version3_url(group, version), 301)
+    expires = format_datetime(now.astimezone(UTC) + KEEP, usegmt=True)
+    return answer(body, JSON, headers, Cache_Control="public, immutable", Expires=expires)
+
+
+def _version3_url(group: str, version: str) -> str:
+    return f"/openapi/v3/{path_of(group, version)}?hash={tag(_version3_json(group, version))}"
 
 
 @cache
 def _version3_index() -> bytes:
     """Where the document of each group's version is; the hash lets clients keep it."""
-    paths = {
-        path_of(*at): {"serverRelativeURL": f"/openapi/v3/{path_of(*at)}?hash={_tag(_version3_json(*at))}"}
-        for at in VERSIONS
-    }
+    paths = {path_of(*at): {"serverRelativeURL": _version3_url(*at)} for at in VERSIONS}
     return msgspec.json.encode({"paths": paths})
 
 
@@ -141,15 +160,6 @@ def _version2_protobuf() -> bytes:
 @cache
 def _version3_json(group: str, version: str) -> bytes:
     return msgspec.json.encode(version3(group, version))
-
-
-def _tag(body: bytes) -> str:
-    return hashlib.sha256(body).hexdigest()[:32].upper()
-
-
-def _document(body: bytes, media: str) -> Response:
-    headers = {"ETag": f'"{_tag(body)}"', "Content-Type": media, "Cache-Control": "no-cache, private"}
-    return Response(body, headers=headers)
 
 
 def _text(rest: Raw) -> Raw:
