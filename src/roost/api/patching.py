@@ -1,4 +1,4 @@
-"""Patches as pure functions: JSON merge patch (RFC 7386) and JSON patch (RFC 6902)."""
+"""Patches as pure functions: JSON merge patch (RFC 7386), JSON patch (RFC 6902), strategic merge patch."""
 
 from __future__ import annotations
 
@@ -7,17 +7,18 @@ from typing import Any
 
 import msgspec
 
-from roost.api import bodies
+from roost.api import bodies, strategic
 from roost.api.status import ApiError, bad_request
 from roost.api.write_options import APPLY_PATCH
 from roost.model.codec import Raw
-from roost.model.kind import Problem
+from roost.model.kind import KindInfo, Problem
+from roost.model.meta import GROUP
 
 MOST_STEPS = 1000
 _TAKEN = (bodies.MERGE_PATCH, bodies.JSON_PATCH, APPLY_PATCH)
 
 _REMEDIES = {
-    "application/strategic-merge-patch+json": (
+    strategic.MEDIA_TYPE: (
         "strategic merge patch is for built-in kinds of Kubernetes; "
         "send a merge patch (kubectl patch --type=merge)"
     ),
@@ -37,19 +38,19 @@ class Unfit(Exception):
         )
 
 
-def check_type(kind: str) -> None:
-    """Raise ApiError 415 with the remedy unless patches of this type are taken."""
-    if kind not in _TAKEN:
+def check_type(kind: str, info: KindInfo) -> None:
+    """Raise ApiError 415 with the remedy unless patches of this type are taken for a kind."""
+    if kind not in _TAKEN and not (kind == strategic.MEDIA_TYPE and info.group != GROUP):
         remedy = _REMEDIES.get(kind, f"send one of {', '.join(_TAKEN)}")
         raise ApiError(415, f"a patch of type {kind[:100]!r} is not taken: {remedy}")
 
 
 def apply(kind: str, current: Raw, patch: Any) -> Raw:
     """The patched object; raises Unfit, ApiError 400 and 413. `current` stays as it is."""
-    if kind == bodies.MERGE_PATCH:
+    if kind in (bodies.MERGE_PATCH, strategic.MEDIA_TYPE):
         if not isinstance(patch, dict):
             raise bad_request("a merge patch must be a JSON object")
-        patched = merge(current, patch)
+        patched = merge(current, patch) if kind == bodies.MERGE_PATCH else strategic.merge(current, patch)
     else:
         patched = _json_patch(current, patch)
     if not isinstance(patched, dict) or not isinstance(patched.get("metadata"), dict):

@@ -390,7 +390,7 @@ async def patch(
 ) -> Response:
     """PATCH of one resource. `may_create` raises ApiError 403 when an applied one may not be created."""
     kind = bodies.media_type(request)
-    patching.check_type(kind)
+    patching.check_type(kind, target.info)
     writer = Writer(context, caller, target, view, write_options.of_patch(request, kind))
     content = await bodies.read(request)
     if kind == write_options.APPLY_PATCH:
