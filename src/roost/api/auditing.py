@@ -323,9 +323,12 @@ def forwarded(call: Call, cloud: str) -> list[tuple[str, str]]:
     return [(THROUGH, through), (ADDRESS, record.address), ("audit-id", call.audit_id)]
 
 
+EVERYBODYS = frozenset({"roost:users", "system:authenticated"})
+
+
 def _short(groups: list[str]) -> list[str]:
     """Groups of a caller without what all have, and without what is ours in each."""
-    return [cut(g.removeprefix("roost:"), 64) for g in groups if g != "roost:users"][:8]
+    return [cut(g.removeprefix("roost:"), 64) for g in groups if g not in EVERYBODYS][:8]
 
 
 def _plain(text: str, longest: int) -> str:
