@@ -15,7 +15,7 @@ import msgspec
 from roost.cloud.states import Contact, Health, Work, state
 from roost.model import time
 from roost.model.host import Host, HostStatus
-from roost.model.meta import Condition, Metadata, OwnerReference, set_condition
+from roost.model.meta import Condition, Metadata, set_condition
 from roost.model.operation import Operation, OperationAction, OperationSpec
 
 FIRST_PAUSE = 30.0
@@ -60,9 +60,9 @@ def operation_for(host: Host, action: OperationAction, attempt: int) -> Operatio
     """The operation that brings a host to its administrative state."""
     meta = host.metadata
     name = f"{action}-{meta.name}-{meta.generation}-{attempt}"
-    owner = OwnerReference(kind="Host", name=meta.name, uid=meta.uid)
+    # Without an owner reference: what was done to a host is still told when the host is gone.
     return Operation(
-        metadata=Metadata(name=name, namespace=meta.namespace, owner_references=[owner]),
+        metadata=Metadata(name=name, namespace=meta.namespace),
         spec=OperationSpec(action=action, host=meta.name),
     )
 
