@@ -177,7 +177,27 @@ def _compare(old: Any, new: Any, shape: Shape) -> Difference:
             before = dict(zip(tokens(old, shape), old, strict=True))
             after = dict(zip(tokens(new, shape), new, strict=True))
             return _compare_named(before, after, shape.item)
+    if sharing is Sharing.LEAF and shape.item is not shape and same(old, new, shape):
+        return NOTHING
     return Difference(MEMBER, NONE)
+
+
+def same(old: Any, new: Any, shape: Shape) -> bool:
+    """Whether two values differ at most in defaults that one leaves out; lists keep their order."""
+    if old == new:
+        return True
+    if isinstance(old, list) and isinstance(new, list):
+        return len(old) == len(new) and all(same(a, b, shape.item) for a, b in zip(old, new, strict=True))
+    if not (isinstance(old, dict) and isinstance(new, dict)):
+        return False
+    inner = shape.item if shape.sharing is Sharing.LEAF else shape
+    for key in old.keys() | new.keys():
+        field = inner.fields.get(key)
+        default = ABSENT if field is None else field.default
+        before, after = old.get(key, default), new.get(key, default)
+        if before is ABSENT or after is ABSENT or not same(before, after, inner.child(key)):
+            return False
+    return True
 
 
 def _compare_named(old: Raw, new: Raw, item: Shape) -> Difference:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from roost.api.apply.comparing import tokens
+from roost.api.apply.comparing import same, tokens
 from roost.api.apply.fields import NONE, Fields, is_member
 from roost.api.apply.shapes import ABSENT, Shape, Sharing
 from roost.model.codec import Raw
@@ -129,7 +129,9 @@ def _prune_map(value: Raw, shape: Shape, last: Fields, owned: Fields, above: _St
             continue
         child = shape.child(key)
         rest = _prune(inner, child, was, now or NONE, state)
-        if rest is not inner and not has_owner and key != "metadata" and _bare(rest, child):
+        default = ABSENT if field is None else field.default
+        bare = rest is not inner and (_bare(rest, child) or same(rest, default, child))
+        if bare and not has_owner and key != "metadata":
             continue
         if rest is not inner and not rest and not is_member(now):
             continue

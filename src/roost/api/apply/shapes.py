@@ -1,7 +1,8 @@
 """How each value of a kind is shared between managers: the tree that field sets, comparison and merge follow.
 
 A shape is made once per type from the structs and their `doc(list_type=, list_keys=, map_type=)`:
-- LEAF has one owner as a whole: scalars, and lists and maps that are atomic;
+- LEAF has one owner as a whole: scalars, and lists and maps that are atomic (then `item` says what is in
+  them, for two values are the same when they differ but in defaults that are left out);
 - STRUCT and MAP are owned field by field, key by key;
 - ITEMS is a list whose items are told apart by keys, SET one whose scalars are;
 - ANY is a field this version does not know: maps by key, everything else as a whole.
@@ -60,7 +61,7 @@ class Field:
 
 
 class Shape:
-    """How one value is shared. `item` is what a MAP or ITEMS holds; `keys` tell items apart."""
+    """How one value is shared. `item` is what a MAP, ITEMS or atomic list holds; `keys` tell items apart."""
 
     __slots__ = ("fields", "item", "keys", "sharing", "untracked")
 
@@ -131,13 +132,13 @@ def _hinted(hint: Any, known: dict[type, Shape]) -> Shape:
     origin = get_origin(inner)
     if origin is list:
         return _list(get_args(inner)[0], declared, known)
-    if declared.get("map_type") == "atomic":
-        return LEAF
     if origin is dict:
-        return Shape(Sharing.MAP, item=_hinted(get_args(inner)[1], known))
-    if isinstance(inner, type) and issubclass(inner, msgspec.Struct):
-        return _struct(inner, known)
-    return ANY if inner is dict or inner is Any else LEAF
+        shape = Shape(Sharing.MAP, item=_hinted(get_args(inner)[1], known))
+    elif isinstance(inner, type) and issubclass(inner, msgspec.Struct):
+        shape = _struct(inner, known)
+    else:
+        return ANY if inner is dict or inner is Any else LEAF
+    return Shape(Sharing.LEAF, item=shape) if declared.get("map_type") == "atomic" else shape
 
 
 def _list(item: Any, declared: dict[str, Any], known: dict[type, Shape]) -> Shape:
@@ -147,9 +148,9 @@ def _list(item: Any, declared: dict[str, Any], known: dict[type, Shape]) -> Shap
         case "map":
             each = _hinted(item, known)
             keys = tuple((key, each.fields[key].default) for key in declared["list_keys"])
-            shared = LEAF if declared.get("map_type") == "atomic" else each
+            shared = Shape(Sharing.LEAF, item=each) if declared.get("map_type") == "atomic" else each
             return Shape(Sharing.ITEMS, item=shared, keys=keys)
-    return LEAF
+    return Shape(Sharing.LEAF, item=_hinted(item, known))
 
 
 def _present(hint: Any) -> Any:
