@@ -12,7 +12,7 @@ import structlog
 from roost.engine import controller as controller_module
 from roost.engine.controller import Key, Runner, StoreController
 from roost.engine.queue import WorkQueue
-from roost.store import store as store_module
+from roost.store import recent
 from roost.store.errors import Unavailable
 from roost.store.store import Store
 from roost.store.transaction import Change, Transaction
@@ -212,7 +212,7 @@ async def test_a_closed_store_ends_nothing_but_the_watch() -> None:
 
 async def test_nothing_is_lost_with_real_threads(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """Writers, runner and the store's own threads, with a ring that overflows all the time."""
-    monkeypatch.setattr(store_module, "RECENT_BYTES", 500)
+    monkeypatch.setattr(recent, "RECENT_BYTES", 500)
     task = asyncio.create_task(Runner(store, Copier()).run())
 
     async def writer(name: str) -> None:

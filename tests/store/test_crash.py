@@ -9,7 +9,6 @@ import sys
 from pathlib import Path
 
 import pytest
-from sqlalchemy import event
 
 from roost.store import database
 from roost.store.errors import Unavailable
@@ -160,13 +159,18 @@ async def test_a_database_that_becomes_read_only_refuses_writes_and_serves_reads
     async with opened(url) as store:
         await store.transact(lambda tx: tx.create(raw("Host", "h")))
 
-        def forbid(connection: object, record: object, _proxy: object) -> None:
-            connection.execute("PRAGMA query_only=ON")  # type: ignore[attr-defined]
-
-        event.listen(store._engine, "checkout", forbid)
+        await store._in(store._writing_thread, lambda: _forbid(store, "ON"))
         with pytest.raises(Unavailable, match=r"readonly|read-only"):
             await store.transact(lambda tx: tx.create(raw("Host", "g")))
         assert await store.read(lambda tx: tx.count("Host")) == 1
+        await store._in(store._writing_thread, lambda: _forbid(store, "OFF"))
+        await store.transact(lambda tx: tx.create(raw("Host", "g")))
+
+
+def _forbid(store: Store, setting: str) -> None:
+    session = store._writer._sessions.take()
+    session.command(f"PRAGMA query_only={setting}")
+    store._writer._sessions.give(session)
 
 
 async def test_a_place_where_no_file_can_be_is_unavailable(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import given, settings
 
-from roost.store import store as store_module
+from roost.store import recent
 from roost.store.errors import Compacted, FutureRevision, Unavailable
 from roost.store.store import Store
 from roost.store.transaction import Change, Transaction
@@ -44,7 +44,7 @@ async def test_every_watcher_sees_each_change_once_under_concurrent_writers(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Fast and slow watchers from several revisions, with a ring so small that all must read the table."""
-    monkeypatch.setattr(store_module, "RECENT_BYTES", 2_000)
+    monkeypatch.setattr(recent, "RECENT_BYTES", 2_000)
     writers, each = 8, 60
     await fill(store, 20)
     total = 20 + writers * each
@@ -59,8 +59,9 @@ async def test_every_watcher_sees_each_change_once_under_concurrent_writers(
     assert sorted(r for revisions in acknowledged for r in revisions) == list(range(21, total + 1))
     for after, changes in zip((0, 0, 7, 7, 20, 20), seen, strict=True):
         assert [c.revision for c in changes] == list(range(after + 1, total + 1))
-    assert len(store._recent) < total, "the ring was meant to overflow"
-    assert store._recent_bytes == sum(len(c.data) + len(c.previous) for c in store._recent)
+    kept = store._recent.kept
+    assert len(kept) < total, "the ring was meant to overflow"
+    assert store._recent.bytes == sum(len(c.data) + len(c.previous) for c in kept)
 
 
 async def test_late_watchers_start_from_snapshots_while_writers_write(store: Store) -> None:
@@ -87,7 +88,7 @@ async def test_late_watchers_start_from_snapshots_while_writers_write(store: Sto
 async def test_a_snapshot_ahead_of_the_loop_is_no_future(store: Store) -> None:
     """The writer has committed and the loop does not know yet: watching from there waits for it."""
     await fill(store, 3)
-    store.revision = 2  # As between the commit and its word to the loop.
+    store._recent.revision = 2  # As between the commit and its word to the loop.
     assert (await store.changes(3)).changes == []
     with pytest.raises(FutureRevision) as caught:
         await store.changes(4)
@@ -99,7 +100,7 @@ async def test_a_snapshot_ahead_of_the_loop_is_no_future(store: Store) -> None:
 def test_from_any_revision_all_or_compacted(seed: int, history_kept: int, ring: int) -> None:
     async def main() -> None:
         with new_database() as url, pytest.MonkeyPatch.context() as patch:
-            patch.setattr(store_module, "RECENT_BYTES", ring)
+            patch.setattr(recent, "RECENT_BYTES", ring)
             async with opened(url, inline=True, history=history_kept) as store:
                 source = random.Random(seed)
                 await fill(store, source.randrange(1, 150))
@@ -192,7 +193,7 @@ async def test_changes_made_by_another_process_leave_no_gap(store_url: str) -> N
 
 async def test_history_is_bounded_by_bytes_too(store_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Large objects that change often must not fill the disk with what they were."""
-    monkeypatch.setattr("roost.store.store.HISTORY_BYTES", 20_000)
+    monkeypatch.setattr("roost.store.writer.HISTORY_BYTES", 20_000)
     async with opened(store_url) as store:
         for n in range(60):
             annotations = {"padding": f"{n:04d}" * 250}

@@ -94,7 +94,7 @@ class CloudRole:
         monotonic = asyncio.get_running_loop().time
         self._hosts, self._subclouds = PresenceBook(monotonic), PresenceBook(monotonic)
         url = self._settings.database or sqlite_url(self._home.path / "cloud.db")
-        self._store = await Store.open(url, clock=self._clock)
+        self._store = await Store.open(url)
         try:
             await self._store.transact(self._declare)
             certificate = self._certificates()

@@ -2,17 +2,33 @@
 
 An empty database gets today's tables at once; an older one is migrated by Alembic, which is only
 imported then. A database of a newer version is refused and left untouched.
+On PostgreSQL a process that starts waits for another that is making tables.
 SQLite runs in WAL mode with full sync: what was answered is on disk. Simulations, whose stores nobody
 needs after a power cut, may ask for a URL without sync (`sqlite_url`).
 """
 
 from __future__ import annotations
 
+import contextlib
+import sqlite3
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
-from sqlalchemy import Connection, Dialect, Engine, create_engine, event, inspect, text
+from sqlalchemy import (
+    URL,
+    Connection,
+    Dialect,
+    Engine,
+    NullPool,
+    create_engine,
+    event,
+    inspect,
+    make_url,
+    text,
+)
 from sqlalchemy.util import LRUCache
 
 from roost.store.errors import NewerSchema
@@ -21,6 +37,16 @@ from roost.store.schema import SCHEMA_VERSION, metadata
 VERSIONS = Path(__file__).parent / "migrations" / "versions"
 
 
+_POSTGRESQL = {
+    "connect_timeout": 10,
+    # A peer that is gone without a word is found out; a writer that is stuck lets go of the lock.
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 20_000,
+    "options": "-c lock_timeout=10s -c idle_in_transaction_session_timeout=60s -c statement_timeout=120s",
+}
+_START_LOCK = 0x726F6F7374
 _COMPILED = LRUCache[Any, Any](500)
 _UNSYNCED = "?synchronous=OFF"
 
@@ -30,26 +56,40 @@ def sqlite_url(path: Path, *, synced: bool = True) -> str:
     return f"sqlite:///{path}" + ("" if synced else _UNSYNCED)
 
 
-def open_engine(url: str, *, pool_size: int = 3) -> Engine:
-    """An engine for `url`. SQLite files are made with mode 0600, for they hold hashes of secrets."""
+def open_engine(url: str) -> Engine:
+    """An engine for `url`. SQLite files are made with mode 0600, for they hold hashes of secrets.
+
+    Connections are kept by who uses them (`session`), not by a pool.
+    """
     if not url.startswith("sqlite"):
-        return create_engine(url, pool_size=pool_size, pool_pre_ping=True)
+        return create_engine(url, poolclass=NullPool, connect_args=_settings(make_url(url)))
     synced = not url.endswith(_UNSYNCED)
     url = url.removesuffix(_UNSYNCED)
     path = url.removeprefix("sqlite:///")
-    if path and path != url:
-        Path(path).parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        Path(path).touch(mode=0o600)
+    Path(path).parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    Path(path).touch(mode=0o600)
+    # Connecting makes no file: a database that was moved away is missed, not replaced by an empty one.
+    target = f"file:{quote(path)}?mode=rw"
+
+    def connect() -> sqlite3.Connection:
+        return sqlite3.connect(target, uri=True, timeout=10, check_same_thread=False)
+
     engine = create_engine(
-        url,
-        pool_size=pool_size,
-        connect_args={"timeout": 10, "check_same_thread": False},
-        execution_options={"compiled_cache": _COMPILED},
+        url, poolclass=NullPool, creator=connect, execution_options={"compiled_cache": _COMPILED}
     )
     engine.dialect = _sqlite_dialect()
     event.listen(engine, "connect", _prepare_sqlite if synced else _prepare_unsynced)
     event.listen(engine, "begin", _begin_sqlite)
     return engine
+
+
+def _settings(url: URL) -> dict[str, Any]:
+    return {name: value for name, value in _POSTGRESQL.items() if name not in url.query}
+
+
+def parameters(engine: Engine) -> dict[str, Any]:
+    """How psycopg itself reaches the database of an engine."""
+    return {**_settings(engine.url), **engine.dialect.create_connect_args(engine.url)[1]}
 
 
 def file_of(engine: Engine) -> tuple[int, int] | None:
@@ -91,8 +131,35 @@ def _prepare_unsynced(connection: Any, record: Any) -> None:
 
 
 def _begin_sqlite(connection: Connection) -> None:
-    mode = connection.get_execution_options().get("roost_begin", "DEFERRED")
-    connection.exec_driver_sql(f"BEGIN {mode}")
+    driver: Any = connection.connection.driver_connection
+    if not driver.in_transaction:
+        connection.exec_driver_sql("BEGIN")
+
+
+def reading(engine: Engine) -> dict[str, Any]:
+    """What a connection is set to so that one transaction reads one state of the database."""
+    if engine.dialect.name == "sqlite":
+        return {}
+    from psycopg import IsolationLevel
+
+    return {"isolation_level": IsolationLevel.REPEATABLE_READ, "read_only": True}
+
+
+def finding(engine: Engine) -> dict[str, Any]:
+    """What a connection is set to on which each look-up stands by itself, and waits for nobody."""
+    return {} if engine.dialect.name == "sqlite" else {"autocommit": True}
+
+
+@contextlib.contextmanager
+def starting(engine: Engine) -> Iterator[None]:
+    """Keeps other processes that start on the same PostgreSQL waiting, for tables are made once."""
+    if engine.dialect.name == "sqlite":
+        yield
+        return
+    with engine.begin() as connection:
+        connection.execute(text("SET LOCAL lock_timeout = '120s'"))
+        connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _START_LOCK})
+        yield
 
 
 def migrate(engine: Engine) -> None:

@@ -54,19 +54,25 @@ class FutureRevision(StoreError):
 
 
 class Overloaded(StoreError):
-    """More writes wait than the store takes; try again later."""
+    """More writes wait than the store takes, by number or by bytes; try again later."""
 
-    def __init__(self, waiting: int) -> None:
-        super().__init__(f"{waiting} writes are waiting; try again in a second")
-        self.waiting = waiting
+    def __init__(self, waiting: int, bytes: int = 0) -> None:
+        much = f" with {bytes} bytes" if bytes else ""
+        super().__init__(f"{waiting} writes{much} are waiting; try again in a second")
+        self.waiting, self.bytes = waiting, bytes
 
 
 class Unavailable(StoreError):
-    """The database failed: disk full, read-only, connection lost. Nothing of the write was kept."""
+    """The database failed: disk full, read-only, connection lost. Nothing of the write was kept.
 
-    def __init__(self, cause: str) -> None:
-        super().__init__(f"the database failed: {cause}; nothing was written")
-        self.cause = cause
+    Unless `known` is false: then the connection or the disk failed in the middle of the commit, and the write
+    is there wholly or not at all.
+    """
+
+    def __init__(self, cause: str, *, known: bool = True) -> None:
+        outcome = "nothing was written" if known else "whether this was written is not known: read it"
+        super().__init__(f"the database failed: {cause}; {outcome}")
+        self.cause, self.known = cause, known
 
 
 class NewerSchema(StoreError):

@@ -10,7 +10,21 @@ from __future__ import annotations
 from functools import cache
 from typing import Any
 
-from sqlalchemy import Select, bindparam, delete, insert, select, tuple_, update
+from sqlalchemy import (
+    Float,
+    Select,
+    Text,
+    bindparam,
+    cast,
+    delete,
+    extract,
+    func,
+    insert,
+    select,
+    tuple_,
+    update,
+)
+from sqlalchemy.types import UserDefinedType
 
 from roost.store.schema import changes, counters, cursors, properties, resources
 
@@ -32,10 +46,35 @@ UPDATE = (
 DELETE = delete(resources).where(_KEY)
 RECORD = insert(changes)
 
-LOCK_REVISION = select(counters.c.value).where(counters.c.name == "revision").with_for_update()
-"""Puts writers in order: SQLite has locked the database by then, PostgreSQL locks the row."""
+
+class _TransactionNumber(UserDefinedType[str]):
+    """PostgreSQL's xid8."""
+
+    cache_ok = True
+
+    def get_col_spec(self, **_: Any) -> str:
+        return "xid8"
+
+
+_CLOCK = cast(extract("epoch", func.clock_timestamp()), Float)
+
 READ_REVISION = select(counters.c.value).where(counters.c.name == "revision")
 SET_REVISION = update(counters).where(counters.c.name == "revision").values(value=bindparam("to"))
+"""The database is locked by then: SQLite puts writers in order when they begin."""
+
+CHANNEL = "roost_changes"
+LOCK_REVISION = (
+    select(counters.c.value, _CLOCK, cast(func.pg_current_xact_id(), Text))
+    .where(counters.c.name == "revision")
+    .with_for_update()
+)
+"""PostgreSQL: puts writers in order by the row's lock; tells the time there, and the transaction's number."""
+TELL_REVISION = SET_REVISION.returning(func.pg_notify(CHANNEL, cast(bindparam("to"), Text)))
+"""PostgreSQL: the same as SET_REVISION, and wakes all who listen once it is committed."""
+READ_REVISION_AND_CLOCK = select(counters.c.value, _CLOCK).where(counters.c.name == "revision")
+OUTCOME = select(func.pg_xact_status(cast(bindparam("transaction", type_=Text), _TransactionNumber)))
+"""PostgreSQL: what became of a transaction, by its number."""
+ADD_COUNTER = insert(counters)
 COUNT_UP = (
     update(counters)
     .where(counters.c.name == bindparam("counter"))
@@ -51,6 +90,8 @@ MOVE_CURSOR = (
 )
 ADD_CURSOR = insert(cursors)
 PROPERTY = select(properties.c.value).where(properties.c.name == bindparam("of"))
+CHANGE_PROPERTY = update(properties).where(properties.c.name == bindparam("of")).values(value=bindparam("to"))
+ADD_PROPERTY = insert(properties)
 HISTORY = (
     select(*(column for column in changes.c if column is not changes.c.recorded_at))
     .where(changes.c.revision > bindparam("after"))

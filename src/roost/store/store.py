@@ -1,49 +1,58 @@
 """The door to the store: group-committed transactions, snapshot reads, gap-free resumable watch.
 
-Writes: `transact(work)` queues a function; one writer thread takes all that wait (up to
-BATCH), runs each under a savepoint inside one database transaction, and commits once. Who waits is
+Writes: `transact(work)` queues a function; one writer thread (`writer`) takes all that wait (up to
+BATCH), runs them one after the other inside one database transaction, and commits once. Who waits is
 answered only after the commit, so what was answered is on disk. A failing unit of work undoes only
-itself. The queue is bounded: past it, `Overloaded`.
+itself; when the database refuses a row, the batch is run again to find whose it is, so work must not mind
+being run twice. The queue is bounded by number and by bytes: past it, `Overloaded`.
 
-Reads run in a small pool of threads on their own connections.
+Reads run in a small pool of threads on their own connections. `find` looks up one resource in the loop
+itself on SQLite, where that takes a few microseconds and never waits for the writer.
 
-Watch: the recent changes are kept in memory, bounded by bytes; older ones are read from the table,
-where history is bounded by number and by bytes.
+Watch: the recent changes are kept in memory, bounded by bytes (`recent`); older ones are read from the
+table, where history is bounded by number and by bytes.
 A notification only wakes; the revision is the truth, so a watcher that was slow or away misses
 nothing until history is compacted, and then is told so (`Compacted`). A snapshot may be a little
 ahead of what this loop has been told of: watching from there waits.
+
+Several processes may share one PostgreSQL: each hears of the others' writes (`following`), and all tell
+the time by its clock, unless they are given another. On SQLite, another process's writes are noticed with
+the next write of one's own.
 """
 
 from __future__ import annotations
 
 import asyncio
-import uuid
+import contextlib
 from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
-from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 import msgspec
-from sqlalchemy import Connection, Engine, delete, func, insert, select
-from sqlalchemy.exc import DataError, IntegrityError, SQLAlchemyError
+from sqlalchemy import Engine, func, select
 
-from roost.model.audit import Record
 from roost.model.meta import Resource
 from roost.store import audit, database, statements
 from roost.store.errors import Compacted, FutureRevision, Overloaded, Unavailable
-from roost.store.schema import changes, counters, properties
-from roost.store.transaction import Change, Stored, Transaction, read_changes
+from roost.store.following import follow
+from roost.store.recent import Recent, Subscriber
+from roost.store.schema import changes
+from roost.store.session import Session, Sessions, failures
+from roost.store.transaction import Batch as Together
+from roost.store.transaction import Change, Stored, Transaction
+from roost.store.writer import Clock, Unit, Writer, cause_of, moment, unavailable
 
 T = TypeVar("T")
 R = TypeVar("R", bound=Resource)
 Work = Callable[[Transaction], T]
 
 BATCH = 256
+BATCH_BYTES = 8 * 1024 * 1024
 WAITING = 10_000
-RECENT_BYTES = 4 * 1024 * 1024
+WAITING_BYTES = 128 * 1024 * 1024
 HISTORY = 20_000
-HISTORY_BYTES = 64 * 1024 * 1024
+READ_AT_ONCE = 500
 
 
 class Batch(msgspec.Struct, frozen=True):
@@ -65,25 +74,6 @@ class InlineExecutor(Executor):
         return future
 
 
-_SIZE = func.length(changes.c.data) + func.length(changes.c.previous)
-
-
-class _Kept(msgspec.Struct, frozen=True):
-    """The history that is kept: changes after a revision, and their size in characters."""
-
-    after: int
-    bytes: int
-
-
-class _Waiting:
-    """A unit of work that waits for its commit."""
-
-    def __init__(self, work: Work[Any], future: asyncio.Future[Any]) -> None:
-        self.work, self.future = work, future
-        self.result: Any = None
-        self.error: BaseException | None = None
-
-
 class Store:
     """One cloud's or host's memory. Open with `Store.open`, close with `close`."""
 
@@ -91,52 +81,73 @@ class Store:
         self,
         engine: Engine,
         *,
-        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+        clock: Clock | None = None,
         inline: bool = False,
         history: int = HISTORY,
     ) -> None:
         self._engine = engine
         self._clock = clock
-        self._history = history
-        self._writer: Executor = InlineExecutor() if inline else ThreadPoolExecutor(1, "store-writer")
-        self._readers: Executor = InlineExecutor() if inline else ThreadPoolExecutor(2, "store-reader")
-        self._waiting: deque[_Waiting] = deque()
+        self._inline = inline
+        self._writer = Writer(engine, clock=clock, history=history)
+        self._writing_thread: Executor = InlineExecutor() if inline else ThreadPoolExecutor(1, "store-writer")
+        self._reading_threads: Executor = (
+            InlineExecutor() if inline else ThreadPoolExecutor(2, "store-reader")
+        )
+        self._snapshots = Sessions(engine, **database.reading(engine))
+        self._finders = Sessions(engine, **database.finding(engine))
+        self._failures = failures(engine.dialect)
+        self._waiting: deque[Unit] = deque()
+        self._waiting_bytes = 0
         self._writing = False
-        self._recent: deque[Change] = deque()
-        self._recent_bytes = 0
-        self._woken = asyncio.Event()
-        self._trail = audit.Trail()
+        self._recent = Recent()
+        self._following: asyncio.Task[None] | None = None
+        self._heard = 0
+        self._compacted = 0
         self._closed = False
         self.identity = ""
-        self.revision = 0
-        self._compacted = 0
-        self._history_bytes = 0
-        self._file: tuple[int, int] | None = None
+
+    @property
+    def revision(self) -> int:
+        """The revision up to which this process has been told of changes."""
+        return self._recent.revision
 
     @classmethod
     async def open(
         cls,
         url: str,
         *,
-        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+        clock: Clock | None = None,
         inline: bool = False,
         history: int = HISTORY,
     ) -> Store:
-        """Open the database at `url`, migrated to this version. Raises NewerSchema, Unavailable."""
+        """Open the database at `url`, migrated to this version. Raises NewerSchema, Unavailable.
+
+        `clock` tells the time of transactions; without it PostgreSQL does, or this machine.
+        """
         try:
             engine = database.open_engine(url)
         except OSError as error:
             raise Unavailable(str(error)) from error
         store = cls(engine, clock=clock, inline=inline, history=history)
         try:
-            await store._in(store._writer, store._start)
+            await store._start()
         except BaseException as error:
             await store.close()
-            if isinstance(error, SQLAlchemyError):
+            if isinstance(error, store._failures.any):
                 where = engine.url.render_as_string(hide_password=True)
-                raise Unavailable(f"{where}: {_unavailable(error).cause}") from error
+                raise Unavailable(f"{where}: {cause_of(error)}") from error
             raise
         return store
+
+    async def _start(self) -> None:
+        started = await self._in(self._writing_thread, self._writer.start)
+        self.identity, self._recent.revision = started.identity, started.revision
+        self._compacted = self._writer.compacted
+        for sessions in (self._snapshots, self._finders):
+            # There when the first reader comes, and on this very file whatever becomes of its name.
+            sessions.give(await self._in(self._reading_threads, sessions.take))
+        if self._engine.dialect.name == "postgresql" and not self._inline:
+            self._following = asyncio.ensure_future(follow(self._engine, self._hear, self._catch_up))
 
     async def close(self) -> None:
         """Finish what is being written, refuse what waits, end watches. Closing twice does nothing more."""
@@ -144,28 +155,38 @@ class Store:
             return
         self._closed = True
         while self._waiting:
-            waiting = self._waiting.popleft()
-            if not waiting.future.done():
-                waiting.future.set_exception(Unavailable("the store is closing"))
-        self._woken.set()
-        await self._in(self._writer, lambda: None)
-        self._writer.shutdown()
-        self._readers.shutdown()
+            unit = self._waiting.popleft()
+            if not unit.future.done():
+                unit.future.set_exception(Unavailable("the store is closing"))
+        self._recent.wake()
+        if self._following is not None:
+            self._following.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._following
+        await self._in(self._writing_thread, self._writer.close)
+        self._writing_thread.shutdown()
+        self._reading_threads.shutdown()
+        self._snapshots.close()
+        self._finders.close()
         self._engine.dispose()
 
     # -- writing
 
-    async def transact(self, work: Work[T]) -> T:
+    async def transact(self, work: Work[T], *, size: int = 0) -> T:
         """Run `work` in a transaction and return its result once it is on disk.
 
-        What `work` raises is raised here and undoes its writes. Raises Overloaded, Unavailable.
+        `size` is about how many bytes it holds while it waits. What `work` raises is raised here and undoes
+        its writes. Raises Overloaded, Unavailable.
         """
         if self._closed:
             raise Unavailable("the store is closed")
         if len(self._waiting) >= WAITING:
             raise Overloaded(len(self._waiting))
+        if self._waiting and self._waiting_bytes + size > WAITING_BYTES:
+            raise Overloaded(len(self._waiting), self._waiting_bytes)
         future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-        self._waiting.append(_Waiting(audit.signed(work), future))
+        self._waiting.append(Unit(audit.signed(work), future, size))
+        self._waiting_bytes += size
         self._pump()
         return await future
 
@@ -178,132 +199,62 @@ class Store:
         if self._writing or not self._waiting:
             return
         self._writing = True
-        batch = [self._waiting.popleft() for _ in range(min(BATCH, len(self._waiting)))]
-        running = asyncio.get_running_loop().run_in_executor(self._writer, self._commit, batch)
+        batch, size = [self._waiting.popleft()], 0
+        while self._waiting and len(batch) < BATCH and size + batch[-1].size <= BATCH_BYTES:
+            size += batch[-1].size
+            batch.append(self._waiting.popleft())
+        self._waiting_bytes -= sum(unit.size for unit in batch)
+        running = asyncio.get_running_loop().run_in_executor(self._writing_thread, self._writer.commit, batch)
         running.add_done_callback(lambda done: self._committed(batch, done))
 
-    def _committed(self, batch: list[_Waiting], done: asyncio.Future[list[Change]]) -> None:
+    def _committed(self, batch: Sequence[Unit], done: asyncio.Future[list[Change]]) -> None:
         self._writing = False
         failure = done.exception() if not done.cancelled() else Unavailable("cancelled")
         if failure is None:
-            self._remember(done.result())
-        for waiting in batch:
-            if waiting.future.done():
+            self._recent.add(done.result())
+            self._compacted = max(self._compacted, self._writer.compacted)
+        for unit in batch:
+            if unit.future.done():
                 continue
-            error = failure or waiting.error
+            error = failure or unit.error
             if error is not None:
-                waiting.future.set_exception(error)
+                unit.future.set_exception(error)
             else:
-                waiting.future.set_result(waiting.result)
+                unit.future.set_result(unit.result)
         if not self._closed:
             self._pump()
 
-    def _remember(self, fresh: list[Change]) -> None:
-        if not fresh:
-            return
-        if self._recent and self._recent[-1].revision + 1 != fresh[0].revision:
-            # Somebody else has written in between: what is kept must be without gaps.
-            self._recent.clear()
-            self._recent_bytes = 0
-        for change in fresh:
-            self._recent.append(change)
-            self._recent_bytes += len(change.data) + len(change.previous)
-        while self._recent_bytes > RECENT_BYTES and len(self._recent) > 1:
-            gone = self._recent.popleft()
-            self._recent_bytes -= len(gone.data) + len(gone.previous)
-        self.revision = fresh[-1].revision
-        self._woken.set()
-        self._woken = asyncio.Event()
+    # -- what other processes write
 
-    # -- in the writer thread
+    def subscribe(self, subscriber: Subscriber) -> Callable[[], None]:
+        """Have `subscriber` called in the loop with all changes, in order, before their writers are answered.
 
-    def _start(self) -> None:
-        database.migrate(self._engine)
-        self._file = database.file_of(self._engine)
-        with self._engine.begin() as connection:
-            if (
-                connection.execute(select(counters.c.value).where(counters.c.name == "revision")).first()
-                is None
-            ):
-                connection.execute(insert(counters).values(name="revision", value=0))
-                connection.execute(insert(properties).values(name="store-id", value=str(uuid.uuid4())))
-            row = connection.execute(select(counters.c.value).where(counters.c.name == "revision"))
-            self.revision = row.scalar_one()
-            query = select(properties.c.value).where(properties.c.name == "store-id")
-            self.identity = connection.execute(query).scalar_one()
-            oldest = connection.execute(select(func.min(changes.c.revision))).scalar()
-            self._compacted = (oldest - 1) if oldest else self.revision
-            self._history_bytes = connection.execute(select(func.sum(_SIZE))).scalar() or 0
+        An empty list says that changes were missed: what is kept of them must be read anew. Subscribe first,
+        then read, and pass over changes up to the revision that was read. Returns what ends it.
+        """
+        return self._recent.subscribe(subscriber)
 
-    def _commit(self, batch: list[_Waiting]) -> list[Change]:
-        """Run a batch in one database transaction; returns its changes once they are on disk."""
-        options = {"roost_begin": "IMMEDIATE"}
-        try:
-            with self._engine.connect().execution_options(**options) as connection, connection.begin():
-                done = self._run(batch, connection)
-                grown = self._history_bytes + sum(len(c.data) + len(c.previous) for c in done)
-                kept = self._compact(connection, done[-1].revision, grown) if done else _Kept(0, grown)
-                self._check_file()
-        except SQLAlchemyError as error:
-            raise _unavailable(error) from error
-        self._compacted = max(self._compacted, kept.after)
-        self._history_bytes = kept.bytes
-        return done
+    def _hear(self, revision: int) -> bool:
+        """A process, perhaps this one, has committed; says whether that must be read.
 
-    def _check_file(self) -> None:
-        """A database whose file is gone still takes writes, which nobody would ever find again."""
-        if database.file_of(self._engine) != self._file:
-            raise Unavailable(
-                f"{self._engine.url.database} was deleted or replaced while it was in use; "
-                "bring it back, and start Roost again"
-            )
+        What this one is just writing comes with its commit, and all before it.
+        """
+        self._heard = max(self._heard, revision)
+        return self._heard > self.revision
 
-    def _run(self, batch: list[_Waiting], connection: Connection) -> list[Change]:
-        # Reading with a lock, not writing: a transaction that changes nothing costs no sync to disk.
-        start: int = connection.execute(statements.LOCK_REVISION).scalar_one()
-        revision, done, now = start, list[Change](), self._clock()
-        records: list[Record] = []
-        for waiting in batch:
-            transaction = Transaction(connection, revision, now)
-            connection.exec_driver_sql("SAVEPOINT unit")
-            try:
-                waiting.result = waiting.work(transaction)
-            except (DataError, IntegrityError) as error:
-                _undo(connection)
-                waiting.error = _unavailable(error)
-            except SQLAlchemyError:
-                raise
-            except StopIteration as error:
-                # A future takes any exception but this one.
-                _undo(connection)
-                waiting.error = RuntimeError(repr(error))
-            except Exception as error:
-                _undo(connection)
-                waiting.error = error
-            else:
-                connection.exec_driver_sql("RELEASE SAVEPOINT unit")
-                revision = transaction.revision
-                done += transaction.changes
-                records += transaction.records
-        if revision != start:
-            connection.execute(statements.SET_REVISION, {"to": revision})
-        if records:
-            self._trail.write(connection, records, now)
-        return done
-
-    def _compact(self, connection: Connection, revision: int, size: int) -> _Kept:
-        """Drop old history now and then, a quarter of what may be kept at a time."""
-        if revision - self._compacted <= self._history * 5 // 4 and size <= HISTORY_BYTES * 5 // 4:
-            return _Kept(self._compacted, size)
-        after = self._compacted
-        for number, bytes in connection.execute(
-            select(changes.c.revision, _SIZE).order_by(changes.c.revision)
-        ):
-            if number > revision - self._history and size <= HISTORY_BYTES:
-                break
-            after, size = number, size - bytes
-        connection.execute(delete(changes).where(changes.c.revision <= after))
-        return _Kept(after, size)
+    async def _catch_up(self) -> None:
+        """Read what others have written since."""
+        with contextlib.suppress(Unavailable):
+            while not self._closed:
+                after = self.revision
+                found, oldest, revision = await self.read(lambda tx: _since(tx, after))  # noqa: B023
+                self._compacted = max(self._compacted, oldest - 1)
+                if revision <= max(after, self.revision):
+                    return
+                if found:
+                    self._recent.add(found)
+                else:
+                    self._recent.skip(revision)
 
     # -- reading
 
@@ -311,7 +262,7 @@ class Store:
         """Run `work` on one consistent snapshot; it must not write. Raises Unavailable."""
         if self._closed:
             raise Unavailable("the store is closed")
-        return await self._in(self._readers, lambda: self._snapshot(work))
+        return await self._in(self._reading_threads, lambda: self._snapshot(work))
 
     async def get(self, kind: str, namespace: str, name: str) -> Stored:
         """One resource; raises NotFound."""
@@ -325,18 +276,61 @@ class Store:
         """All resources of a kind as structs."""
         return await self.read(lambda tx: tx.every(kind, namespace))
 
-    def _snapshot(self, work: Work[T]) -> T:
+    async def find(self, kind: str, namespace: str, name: str) -> Stored | None:
+        """One resource, or None when it is not there: the quickest read, with all that was acknowledged."""
+        if self._closed:
+            raise Unavailable("the store is closed")
+        values = {"k": kind, "ns": namespace, "n": name}
+        if self._engine.dialect.name == "sqlite":
+            with contextlib.suppress(*self._failures.any):
+                return self._look_up(values)
+            # The file is being recovered, or worse: that is waited for elsewhere.
+            return await self.read(lambda tx: tx.find(kind, namespace, name))
+        return await self._in(self._reading_threads, lambda: self._retried(self._finders, _look(values)))
+
+    def _look_up(self, values: dict[str, str]) -> Stored | None:
+        session = self._finders.take()
         try:
-            with self._engine.connect() as connection, connection.begin():
-                revision: int = connection.execute(statements.READ_REVISION).scalar_one()
-                transaction = Transaction(connection, revision, self._clock())
-                result = work(transaction)
-                if transaction.wrote:
-                    connection.rollback()
-                    raise RuntimeError("work handed to Store.read must not write; use Store.transact")
-                return result
-        except SQLAlchemyError as error:
-            raise _unavailable(error) from error
+            found = _look(values)(session)
+        except BaseException:
+            session.close()
+            raise
+        self._finders.give(session)
+        return found
+
+    def _snapshot(self, work: Work[T]) -> T:
+        return self._retried(self._snapshots, lambda session: self._read(session, work))
+
+    def _read(self, session: Session, work: Work[T]) -> T:
+        transaction = _begin(session, self._clock)
+        try:
+            result = work(transaction)
+        except self._failures.any:
+            _only_reads(transaction)
+            raise
+        _only_reads(transaction)
+        return result
+
+    def _retried(self, sessions: Sessions, work: Callable[[Session], T]) -> T:
+        """Run what only reads; once more on a new connection when an idle one was found lost."""
+        try:
+            session = sessions.take()
+            try:
+                return work(session)
+            except self._failures.any:
+                if session.is_sqlite or not session.lost:
+                    raise
+            finally:
+                if session.rollback():
+                    sessions.give(session)
+            session = sessions.fresh()
+            try:
+                return work(session)
+            finally:
+                if session.rollback():
+                    sessions.give(session)
+        except self._failures.any as error:
+            raise unavailable(error) from error
 
     async def _in(self, executor: Executor, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(executor, work)
@@ -353,11 +347,10 @@ class Store:
             raise Compacted(after, self._compacted)
         if after >= self.revision:
             return Batch([], after)
-        if self._recent and self._recent[0].revision <= after + 1:
-            skip = after + 1 - self._recent[0].revision
-            found = [self._recent[n] for n in range(skip, min(skip + limit, len(self._recent)))]
-        else:
-            found = await self.read(lambda tx: list(read_changes(tx.connection, after, limit)))
+        found = self._recent.after(after, limit)
+        if found is None:
+            found, oldest, _ = await self.read(lambda tx: _since(tx, after, limit))
+            self._compacted = max(self._compacted, oldest - 1)
             if not found or found[0].revision != after + 1:
                 raise Compacted(after, self._compacted)
         return Batch(found, found[-1].revision)
@@ -373,7 +366,7 @@ class Store:
         """
         cursor = after
         while not self._closed:
-            woken = self._woken
+            woken = self._recent.woken
             batch = await self.changes(cursor)
             if batch.upto > cursor:
                 cursor = batch.upto
@@ -386,12 +379,31 @@ class Store:
                 yield Batch([], cursor)
 
 
-def _undo(connection: Connection) -> None:
-    """Take back what the unit of work has written, and its savepoint."""
-    connection.exec_driver_sql("ROLLBACK TO SAVEPOINT unit")
-    connection.exec_driver_sql("RELEASE SAVEPOINT unit")
+def _begin(session: Session, clock: Clock | None) -> Transaction:
+    """A transaction that sees one state of the database."""
+    session.begin(writing=False)
+    read = statements.READ_REVISION if session.is_sqlite else statements.READ_REVISION_AND_CLOCK
+    revision, *epoch = session.one(read)
+    return Transaction(Together(session), revision, moment(clock, *epoch))
 
 
-def _unavailable(error: SQLAlchemyError) -> Unavailable:
-    """The database's own words for what failed, without the statement and its values."""
-    return Unavailable(str(getattr(error, "orig", None) or error))
+def _only_reads(transaction: Transaction) -> None:
+    if transaction.wrote:
+        raise RuntimeError("work handed to Store.read must not write; use Store.transact")
+
+
+def _look(values: dict[str, str]) -> Callable[[Session], Stored | None]:
+    def work(session: Session) -> Stored | None:
+        row = session.first(statements.FIND, values)
+        return Stored(*row) if row else None
+
+    return work
+
+
+def _since(tx: Transaction, after: int, limit: int = READ_AT_ONCE) -> tuple[list[Change], int, int]:
+    """Changes after a revision, the oldest that is kept, and the latest revision."""
+    found = tx.history(after, limit)
+    if found and found[0].revision == after + 1:
+        return found, 0, tx.revision
+    oldest = tx.connection.execute(select(func.min(changes.c.revision))).scalar()
+    return [], oldest or tx.revision + 1, tx.revision

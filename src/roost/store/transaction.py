@@ -9,19 +9,21 @@ Invariants kept here, whoever writes:
 - uid and creationTimestamp never change; generation counts changes of spec;
 - a resource with finalizers is marked for deletion, and goes when the last finalizer does.
 
+Writes are held back and sent together (`pending`); a transaction sees its own all the same. A savepoint is
+only made for a unit that shares its database transaction with others and has something to undo there.
+
 `origin` says where a resource's home is: "" here, "up" at the upper cloud, "down:NODE" below.
 """
 
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator
 from datetime import datetime
 from functools import cached_property
 from typing import Any, Literal, TypeVar
 
 import msgspec
-from sqlalchemy import Connection, delete, func, insert, select, update
+from sqlalchemy import Connection, delete, func, select
 
 from roost.model import time
 from roost.model.audit import Record
@@ -30,7 +32,9 @@ from roost.model.meta import Resource
 from roost.model.registry import BY_TYPE
 from roost.store import encoding, statements
 from roost.store.errors import AlreadyExists, Conflict, NotFound
-from roost.store.schema import counters, cursors, properties, resources
+from roost.store.pending import Key, Pending
+from roost.store.schema import cursors, properties, resources
+from roost.store.session import Session, failures
 
 HERE = ""
 UP = "up"
@@ -102,19 +106,66 @@ class Change(msgspec.Struct, frozen=True):
 class Transaction:
     """What a unit of work sees. Made by the store only."""
 
-    def __init__(self, connection: Connection, revision: int, now: datetime) -> None:
-        self.connection = connection
+    def __init__(self, batch: Batch, revision: int, now: datetime) -> None:
         self.revision = revision
         self.now = now
         self.changes: list[Change] = []
         self.records: list[Record] = []
         self.wrote = False
+        self._batch = batch
+        self._session = batch.session
+        self._pending = Pending()
+        self._marked = False
+
+    # -- the unit among others
+
+    def keep(self) -> None:
+        """The work is done: its writes are the batch's."""
+        if self._marked:
+            self._session.command("RELEASE SAVEPOINT unit")
+        self._batch.pending.merge(self._pending)
+        self._batch.wrote = self._batch.wrote or self.wrote
+
+    def undo(self) -> None:
+        """The work failed: it has not happened."""
+        self._pending.clear()
+        if self._marked:
+            self._session.command("ROLLBACK TO SAVEPOINT unit")
+            self._session.command("RELEASE SAVEPOINT unit")
+        elif self._batch.alone:
+            self._batch.spoilt = True
+
+    def _mark(self) -> None:
+        """Make a savepoint before the unit's first own statement, so that it alone can be undone."""
+        if self._batch.alone or self._marked:
+            return
+        # What others have written before must not be undone with this unit.
+        self._batch.send()
+        self._session.command("SAVEPOINT unit")
+        self._marked = True
+
+    def settle(self) -> None:
+        """Have the database know all that was written so far."""
+        self._mark()
+        self._batch.send()
+        self._pending.send(self._session)
+
+    @property
+    def connection(self) -> Connection:
+        """A SQLAlchemy connection in this transaction, for statements of others."""
+        self.settle()
+        return self._session.alchemy
 
     # -- reading
 
     def find(self, kind: str, namespace: str, name: str) -> Stored | None:
         """The resource, or None when it is not there."""
-        row = self.connection.execute(statements.FIND, {"k": kind, "ns": namespace, "n": name}).first()
+        key = (kind, namespace, name)
+        for pending in (self._pending, self._batch.pending):
+            if key in pending.rows:
+                waits = pending.rows[key]
+                return Stored(**waits) if waits else None
+        row = self._session.first(statements.FIND, {"k": kind, "ns": namespace, "n": name})
         return Stored(*row) if row else None
 
     def get(self, kind: str, namespace: str, name: str) -> Stored:
@@ -157,7 +208,13 @@ class Transaction:
         if limit is not None:
             values["most"] = limit
         query = statements.selection(frozenset(values))
-        return [Stored(*row) for row in self.connection.execute(query, values)]
+        self.settle()
+        return [Stored(*row) for row in self._session.all(query, values)]
+
+    def history(self, after: int, limit: int) -> list[Change]:
+        """Changes after a revision, in order."""
+        self.settle()
+        return read_changes(self._session, after, limit)
 
     def count(self, kind: str, namespace: str | None = None) -> int:
         """How many resources of a kind there are."""
@@ -268,16 +325,18 @@ class Transaction:
 
     def cursor(self, peer: str) -> tuple[str, int]:
         """Store identity and revision up to which `peer`'s stream was taken in; ("", 0) when never."""
-        row = self.connection.execute(statements.CURSOR, {"of": peer}).first()
+        row = self._session.first(statements.CURSOR, {"of": peer})
         return (row[0], row[1]) if row else ("", 0)
 
     def set_cursor(self, peer: str, store_id: str, revision: int) -> None:
         """Remember how far `peer`'s stream was taken in, in the transaction that takes it in."""
         self.wrote = True
+        self._mark()
         values = {"of": peer, "to_store": store_id, "to_revision": revision}
-        if self.connection.execute(statements.MOVE_CURSOR, values).rowcount == 0:
-            added = {"peer": peer, "store_id": store_id, "revision": revision}
-            self.connection.execute(statements.ADD_CURSOR, added)
+        if self._session.run(statements.MOVE_CURSOR, values) == 0:
+            self._session.run(
+                statements.ADD_CURSOR, {"peer": peer, "store_id": store_id, "revision": revision}
+            )
 
     def drop_cursor(self, peer: str) -> None:
         """Forget a peer's stream."""
@@ -286,16 +345,15 @@ class Transaction:
 
     def property(self, name: str) -> str:
         """A remembered word; empty when there is none."""
-        return self.connection.execute(statements.PROPERTY, {"of": name}).scalar() or ""
+        row = self._session.first(statements.PROPERTY, {"of": name})
+        return row[0] if row else ""
 
     def set_property(self, name: str, value: str) -> None:
         """Remember a word."""
         self.wrote = True
-        done = self.connection.execute(
-            update(properties).where(properties.c.name == name).values(value=value)
-        )
-        if done.rowcount == 0:
-            self.connection.execute(insert(properties).values(name=name, value=value))
+        self._mark()
+        if self._session.run(statements.CHANGE_PROPERTY, {"of": name, "to": value}) == 0:
+            self._session.run(statements.ADD_PROPERTY, {"name": name, "value": value})
 
     def drop_property(self, name: str) -> None:
         """Forget a word."""
@@ -305,10 +363,11 @@ class Transaction:
     def next_number(self, counter: str) -> int:
         """The next number of a named counter, from 1."""
         self.wrote = True
-        row = self.connection.execute(statements.COUNT_UP, {"counter": counter}).first()
+        self._mark()
+        row = self._session.first(statements.COUNT_UP, {"counter": counter})
         if row:
             return int(row[0])
-        self.connection.execute(insert(counters).values(name=counter, value=1))
+        self._session.run(statements.ADD_COUNTER, {"name": counter, "value": 1})
         return 1
 
     # -- audit
@@ -327,40 +386,65 @@ class Transaction:
         if current is not None and current.origin == origin and (current.data == data or _same(current, new)):
             return current
         uid = str(new["metadata"].get("uid", ""))
-        revision = self._record(type, kind, namespace, name, origin, data, current.data if current else "")
-        values = {"uid": uid, "revision": revision, "origin": origin, "data": data}
-        if current is None:
-            key = {"kind": kind, "namespace": namespace, "name": name}
-            self.connection.execute(statements.INSERT, {**key, **values})
-        else:
-            key = {"k": kind, "ns": namespace, "n": name}
-            self.connection.execute(statements.UPDATE, {**key, **values})
-        return Stored(kind, namespace, name, uid, revision, origin, data)
+        previous = current.data if current else ""
+        change = self._change(type, (kind, namespace, name), origin, data, previous)
+        row = {"kind": kind, "namespace": namespace, "name": name, "uid": uid, "revision": change.revision}
+        row |= {"origin": origin, "data": data}
+        self._record(change, row)
+        return Stored(kind, namespace, name, uid, change.revision, origin, data)
 
     def _remove(self, current: Stored) -> Stored:
         key = (current.kind, current.namespace, current.name)
-        revision = self._record("DELETED", *key, current.origin, current.data, current.data)
-        self.connection.execute(statements.DELETE, {"k": key[0], "ns": key[1], "n": key[2]})
-        return Stored(*key, current.uid, revision, current.origin, current.data)
+        change = self._change("DELETED", key, current.origin, current.data, current.data)
+        self._record(change, None)
+        return Stored(*key, current.uid, change.revision, current.origin, current.data)
 
-    def _record(
-        self, type: ChangeType, kind: str, namespace: str, name: str, origin: str, data: str, previous: str
-    ) -> int:
+    def _change(self, type: ChangeType, key: Key, origin: str, data: str, previous: str) -> Change:
         self.wrote = True
         self.revision += 1
-        change = Change(self.revision, type, kind, namespace, name, origin, data, previous)
-        self.connection.execute(statements.RECORD, msgspec.structs.asdict(change))
+        change = Change(self.revision, type, *key, origin, data, previous)
         self.changes.append(change)
-        return self.revision
+        return change
+
+    def _record(self, change: Change, row: dict[str, Any] | None) -> None:
+        values = {name: getattr(change, name) for name in Change.__struct_fields__}
+        values["recorded_at"] = self.now.timestamp()
+        key = (change.kind, change.namespace, change.name)
+        self._pending.put(key, row, values, there=change.type != "ADDED")
+        if self._pending.full:
+            self.settle()
 
 
-def read_changes(connection: Connection, after: int, limit: int) -> Iterator[Change]:
+class Batch:
+    """The database transaction that units of work share.
+
+    `alone`: it has but one unit, which is undone by undoing all; `spoilt`: that is to be done.
+    """
+
+    def __init__(self, session: Session, *, units: int = 1) -> None:
+        self.session = session
+        self.pending = Pending()
+        self.alone = units == 1
+        self.spoilt = self.wrote = False
+
+    def send(self) -> None:
+        """Have the database write what waits; raises Refused when it will not have a row of it."""
+        try:
+            self.pending.send(self.session)
+        except failures(self.session.alchemy.dialect).refused as error:
+            raise Refused from error
+
+
+class Refused(Exception):
+    """The database will not have a row of a batch, and it is not known which unit's it is."""
+
+
+def read_changes(session: Session, after: int, limit: int) -> list[Change]:
     """Changes after a revision, in order."""
-    rows = connection.execute(statements.HISTORY, {"after": after, "most": limit})
-    return (Change(*row) for row in rows)
+    return [Change(*row) for row in session.all(statements.HISTORY, {"after": after, "most": limit})]
 
 
-def _key(raw: Raw) -> tuple[str, str, str]:
+def _key(raw: Raw) -> Key:
     meta: dict[str, Any] = raw["metadata"]
     return raw["kind"], meta.get("namespace", ""), meta["name"]
 

@@ -1,0 +1,338 @@
+"""What happens in the writer's thread: batches of units of work, each batch one database transaction.
+
+The lock on the revision puts writers of all processes in order. Whoever gets it learns what others have
+written since, so a commit tells everything up to its own revision, in order, without a gap.
+
+Who waits is answered after the commit. When the connection is lost while PostgreSQL commits, the
+transaction's number tells afterwards whether it was; when that can't be asked in time, the error says that
+it is not known.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+import time
+import uuid
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+from sqlalchemy import Engine, delete, func, insert, select
+
+from roost.model.audit import Record
+from roost.store import audit, database, statements
+from roost.store.errors import Unavailable
+from roost.store.schema import changes, counters, properties
+from roost.store.session import Session, Sessions, failures
+from roost.store.transaction import Batch, Change, Refused, Transaction, read_changes
+
+HISTORY_BYTES = 64 * 1024 * 1024
+MISSED = 2000
+"""At most so many changes of others are told with a commit."""
+RESOLVE_WITHIN = 10.0
+
+_SIZE = func.length(changes.c.data) + func.length(changes.c.previous)
+
+
+Clock = Callable[[], datetime]
+
+
+def moment(clock: Clock | None, epoch: float = 0.0) -> datetime:
+    """The time of a transaction: by the clock given, else by the database's seconds, else by this machine."""
+    if clock is not None:
+        return clock()
+    return datetime.fromtimestamp(epoch, UTC) if epoch else datetime.now(UTC)
+
+
+class Unit:
+    """A unit of work that waits for its commit."""
+
+    def __init__(self, work: Callable[[Transaction], Any], future: asyncio.Future[Any], size: int) -> None:
+        self.work, self.future, self.size = work, future, size
+        self.result: Any = None
+        self.error: BaseException | None = None
+
+
+class Started(msgspec.Struct, frozen=True):
+    """What is in a database that was opened."""
+
+    identity: str
+    revision: int
+
+
+class _Begun(msgspec.Struct, frozen=True):
+    """A transaction that has the lock. `number` is PostgreSQL's, to ask for its outcome."""
+
+    session: Session
+    revision: int
+    now: datetime
+    number: str = ""
+
+
+class _Kept(msgspec.Struct, frozen=True):
+    """The history that is kept: changes after a revision, and their size in characters."""
+
+    after: int
+    bytes: int
+
+
+class Writer:
+    """The one who writes, in a thread of its own.
+
+    Without `clock` PostgreSQL tells the time, or this machine.
+    """
+
+    def __init__(self, engine: Engine, *, clock: Clock | None, history: int) -> None:
+        self.compacted = 0
+        self._engine = engine
+        self._clock = clock
+        self._history = history
+        self._sessions = Sessions(engine)
+        self._failures = failures(engine.dialect)
+        self.trail = audit.Trail()
+        self._file: tuple[int, int] | None = None
+        self._known = 0
+        self._kept_bytes = 0
+
+    def start(self) -> Started:
+        """Bring the schema to this version and look what is there."""
+        with database.starting(self._engine):
+            database.migrate(self._engine)
+            identity = self._identify()
+        self._file = database.file_of(self._engine)
+        session = self._sessions.take()
+        session.begin(writing=False)
+        self._measure(session)
+        session.rollback()
+        self._sessions.give(session)
+        return Started(identity, self._known)
+
+    def _identify(self) -> str:
+        with self._engine.begin() as connection:
+            if connection.execute(statements.READ_REVISION).first() is None:
+                connection.execute(insert(counters).values(name="revision", value=0))
+                connection.execute(insert(properties).values(name="store-id", value=str(uuid.uuid4())))
+            self._known = connection.execute(statements.READ_REVISION).scalar_one()
+            query = select(properties.c.value).where(properties.c.name == "store-id")
+            identity: str = connection.execute(query).scalar_one()
+            return identity
+
+    def close(self) -> None:
+        """Give up the connection."""
+        self._sessions.close()
+
+    # -- a batch
+
+    def commit(self, batch: Sequence[Unit]) -> list[Change]:
+        """Run a batch in one database transaction; returns all changes since the last, now on disk.
+
+        They end with the batch's own; they begin later than where the last ended when others have written
+        more than is told. Raises Unavailable.
+        """
+        try:
+            try:
+                return self._attempt(batch, careful=False)
+            except Refused:
+                return self._attempt(batch, careful=True)
+        except self._failures.any as error:
+            raise unavailable(error) from error
+
+    def _attempt(self, batch: Sequence[Unit], *, careful: bool) -> list[Change]:
+        begun = self._begin()
+        session = begun.session
+        try:
+            missed = self._missed(session, begun.revision)
+            shared = Batch(session, units=len(batch))
+            done, records = self._run(batch, shared, begun, careful=careful)
+            size = self._kept_bytes + sum(len(c.data) + len(c.previous) for c in (*missed, *done))
+            kept = _Kept(self.compacted, size)
+            if not shared.spoilt:
+                kept = self._finish(shared, begun, done, records, kept)
+        except BaseException as error:
+            self._undo(session)
+            if isinstance(error, self._failures.refused) and not careful:
+                raise Refused from error
+            raise
+        if shared.spoilt:
+            self._undo(session)
+        else:
+            self._commit(begun, wrote=shared.wrote)
+        self._known = done[-1].revision if done else begun.revision
+        self.compacted, self._kept_bytes = max(self.compacted, kept.after), kept.bytes
+        return [*missed, *done]
+
+    def _undo(self, session: Session) -> None:
+        if session.rollback():
+            self._sessions.give(session)
+
+    def _begin(self) -> _Begun:
+        """Begin, with the lock. A connection that was lost while it was idle is replaced by a new one."""
+        session = self._sessions.take()
+        try:
+            return self._locked(session)
+        except self._failures.any:
+            if session.rollback():
+                self._sessions.give(session)
+                raise
+        session = self._sessions.fresh()
+        try:
+            return self._locked(session)
+        except BaseException:
+            session.close()
+            raise
+
+    def _locked(self, session: Session) -> _Begun:
+        # Locked by reading, not by writing: a transaction that changes nothing costs no sync to disk.
+        session.begin(writing=True)
+        if session.is_sqlite:
+            return _Begun(session, session.one(statements.READ_REVISION)[0], moment(self._clock))
+        revision, epoch, number = session.one(statements.LOCK_REVISION)
+        return _Begun(session, revision, moment(self._clock, epoch), number)
+
+    def _missed(self, session: Session, revision: int) -> list[Change]:
+        """What others have written since this one wrote last, the newest of it."""
+        if revision <= self._known:
+            return []
+        return read_changes(session, max(self._known, revision - MISSED), MISSED)
+
+    def _run(
+        self, batch: Sequence[Unit], shared: Batch, begun: _Begun, *, careful: bool
+    ) -> tuple[list[Change], list[Record]]:
+        revision, done, records = begun.revision, list[Change](), list[Record]()
+        for unit in batch:
+            unit.result, unit.error = None, None
+            transaction = Transaction(shared, revision, begun.now)
+            try:
+                if careful:
+                    transaction.settle()
+                unit.result = unit.work(transaction)
+                if careful:
+                    transaction.settle()
+            except self._failures.refused as error:
+                transaction.undo()
+                unit.error = unavailable(error)
+            except Refused:
+                raise
+            except self._failures.any:
+                raise
+            except StopIteration as error:
+                # A future takes any exception but this one.
+                transaction.undo()
+                unit.error = RuntimeError(repr(error))
+            except Exception as error:
+                transaction.undo()
+                unit.error = error
+            else:
+                transaction.keep()
+                revision = transaction.revision
+                done += transaction.changes
+                records += transaction.records
+        return done, records
+
+    def _finish(
+        self, shared: Batch, begun: _Begun, done: list[Change], records: list[Record], kept: _Kept
+    ) -> _Kept:
+        """Send what is left to send before the commit."""
+        session = begun.session
+        with session.together():
+            shared.send()
+            if done:
+                tell = statements.SET_REVISION if session.is_sqlite else statements.TELL_REVISION
+                session.run(tell, {"to": done[-1].revision})
+        if records:
+            self.trail.write(session.alchemy, records, begun.now)
+        self._check_file()
+        return self._compact(session, done[-1].revision, kept.bytes) if done else kept
+
+    # -- the end of a transaction
+
+    def _commit(self, begun: _Begun, *, wrote: bool) -> None:
+        session = begun.session
+        try:
+            session.commit()
+            self._sessions.give(session)
+        except self._failures.any as error:
+            lost = not session.rollback()
+            if not lost:
+                self._sessions.give(session)
+            if session.is_sqlite and wrote and _unsure(error):
+                raise Unavailable(cause_of(error), known=False) from error
+            if session.is_sqlite or not wrote or not lost or not self._was_committed(begun.number):
+                raise
+
+    def _was_committed(self, number: str) -> bool:
+        """What became of a transaction whose connection was lost while it was committed."""
+        deadline, wait = time.monotonic() + RESOLVE_WITHIN, 0.05
+        while True:
+            try:
+                session = self._sessions.fresh()
+                try:
+                    # Whoever still holds the lock of the lost connection has come to an end by then.
+                    session.first(statements.LOCK_REVISION)
+                    row = session.first(statements.OUTCOME, {"transaction": number})
+                    session.rollback()
+                finally:
+                    session.close()
+                if row is not None and row[0] in ("committed", "aborted"):
+                    return bool(row[0] == "committed")
+            except self._failures.any:
+                pass
+            if time.monotonic() > deadline:
+                raise Unavailable("the connection was lost while it committed", known=False)
+            time.sleep(wait)
+            wait = min(wait * 2, 1.0)
+
+    def _check_file(self) -> None:
+        """A database whose file is gone still takes writes, which nobody would ever find again."""
+        if database.file_of(self._engine) != self._file:
+            raise Unavailable(
+                f"{self._engine.url.database} was deleted or replaced while it was in use; "
+                "bring it back, and start Roost again"
+            )
+
+    # -- history
+
+    def _measure(self, session: Session) -> None:
+        """How far back history reaches, and its size: others may have added and dropped."""
+        row = session.alchemy.execute(select(func.min(changes.c.revision), func.sum(_SIZE))).one()
+        self.compacted = (row[0] - 1) if row[0] else self._known
+        self._kept_bytes = int(row[1] or 0)
+
+    def _is_too_much(self, revision: int, size: int) -> bool:
+        return revision - self.compacted > self._history * 5 // 4 or size > HISTORY_BYTES * 5 // 4
+
+    def _compact(self, session: Session, revision: int, size: int) -> _Kept:
+        """Drop old history now and then, a quarter of what may be kept at a time."""
+        if not self._is_too_much(revision, size):
+            return _Kept(self.compacted, size)
+        if not session.is_sqlite:
+            self._measure(session)
+            size = self._kept_bytes
+            if not self._is_too_much(revision, size):
+                return _Kept(self.compacted, size)
+        after = self.compacted
+        query = select(changes.c.revision, _SIZE).order_by(changes.c.revision)
+        for number, bytes in session.alchemy.execute(query):
+            if number > revision - self._history and size <= HISTORY_BYTES:
+                break
+            after, size = number, size - bytes
+        session.alchemy.execute(delete(changes).where(changes.c.revision <= after))
+        return _Kept(after, size)
+
+
+def _unsure(error: Exception) -> bool:
+    """Whether SQLite has written a commit and does not know whether it is on disk."""
+    code = getattr(getattr(error, "orig", error), "sqlite_errorcode", 0)
+    return code == sqlite3.SQLITE_IOERR_FSYNC
+
+
+def cause_of(error: Exception) -> str:
+    """The database's own words for what failed, without the statement and its values."""
+    return str(getattr(error, "orig", None) or error).strip()
+
+
+def unavailable(error: Exception) -> Unavailable:
+    """A database's error as the store's."""
+    return Unavailable(cause_of(error))
