@@ -209,7 +209,7 @@ async def test_an_author_signs_every_transaction_of_its_context() -> None:
 async def test_what_is_past_the_limits_goes_and_the_rest_verifies(backend: str) -> None:
     now = NOW
     async with at(backend, clock=lambda: now) as store:
-        store._trail = audit.Trail(audit.Limits(bytes=40_000, age=timedelta(days=10)))
+        store._writer.trail = audit.Trail(audit.Limits(bytes=40_000, age=timedelta(days=10)))
 
         async def add(count: int) -> None:
             def work(tx: Transaction) -> None:
