@@ -9,6 +9,7 @@ import socket
 import ssl
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -270,11 +271,14 @@ async def test_calls_through_a_link_end_early_and_tell_failures(store: Store) ->
     def request(path: str) -> exchange.Request:
         return exchange.Request(method="GET", path=path, headers=[], body=b"", caller=caller)
 
-    before = asyncio.all_tasks()
-    watch = await handler(app)(request(f"{HOSTS}?watch=true"))
-    assert watch.status == 200
-    await watch.body.aclose()  # type: ignore[attr-defined]
-    assert [part async for part in watch.body] == []
+    before = set[asyncio.Task[Any]]()
+    for _ in range(2):
+        # The first watch begins what looks after all of them; the second leaves nothing more behind.
+        before = asyncio.all_tasks()
+        watch = await handler(app)(request(f"{HOSTS}?watch=true"))
+        assert watch.status == 200
+        await watch.body.aclose()  # type: ignore[attr-defined]
+        assert [part async for part in watch.body] == []
     assert asyncio.all_tasks() == before
 
     async def breaks(scope: object, receive: object, send: object) -> None:
