@@ -5,7 +5,8 @@ Rules, as Kubernetes has them:
 - an applied configuration claims its fields; where others own such a field with another value it
   conflicts, unless forced; with the same value both own it;
 - an object without entries is not tracked by plain writes, except its creation; the first configuration
-  applied to it finds everything there owned by `before-first-apply`;
+  applied to it finds what is there owned by `before-first-apply`. Other than in Kubernetes, a value that is
+  the default is not: what the platform makes is not tracked, and nobody need have chosen its defaults;
 - entries of plain writes are bounded: past MOST_UPDATERS the oldest are merged into `ancient-changes`;
 - the time of an entry moves only when its manager changed something.
 
@@ -157,7 +158,8 @@ def apply(
     """The configuration applied to a stored object; raises Conflicts unless forced."""
     if not entries:
         first = Writing(BEFORE, writing.api_version, writing.now)
-        entries = [_entry(first, UPDATE, comparing.created(live, shape))]
+        there = comparing.compare({}, live, shape).changed
+        entries = [_entry(first, UPDATE, there)] if there else []
     own = (writing.manager, APPLY, "", "")
     former = next((e for e in entries if _key(e) == own), None)
     others = [e for e in entries if e is not former]
