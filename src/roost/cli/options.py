@@ -52,8 +52,16 @@ class UpOptions(msgspec.Struct, frozen=True, kw_only=True):
     """Enrolment token, already read; empty when the cloud joins nothing now."""
     database: str = ""
     """URL of the database; empty: SQLite under `home`."""
+    keys: str = ""
+    """File of the keys of secret values, absolute; empty: under `home`."""
     host: bool = True
     contained: bool = False
+    token_file: str = ""
+    """File with static tokens, absolute; empty: none is given."""
+    oidc_file: str = ""
+    """File with the configuration of an OIDC provider, absolute; empty: none is given."""
+    issuer: str = ""
+    """URL under which tokens of service accounts are verified by others."""
 
     def __repr__(self) -> str:
         return f"UpOptions(home={str(self.home)!r}, name={self.name!r}, mode={self.mode!r})"
@@ -115,6 +123,28 @@ def node_commands(app: App, up: Up, agent: Agent) -> None:
                 metavar="FILE",
             ),
         ] = "",
+        keys: Annotated[
+            str,
+            Parameter(
+                help="File with the keys of secret values, for processes that share a database. "
+                "Default: in the home.",
+                metavar="FILE",
+            ),
+        ] = "",
+        token_file: Annotated[
+            str,
+            Parameter(
+                help="File with static tokens, a line each: token,user,uid,groups.",
+                metavar="FILE",
+            ),
+        ] = "",
+        oidc_file: Annotated[
+            str,
+            Parameter(help="File that says which OpenID Connect provider's users may come.", metavar="FILE"),
+        ] = "",
+        issuer: Annotated[
+            str, Parameter(help="URL under which others verify tokens of service accounts.", metavar="URL")
+        ] = "",
         no_host: Annotated[bool, Parameter(help="Do not make this machine a host of the cloud.")] = False,
         contained: Contained = False,
         systemd: Annotated[bool, Parameter(help="Install and start a systemd unit that does this.")] = False,
@@ -140,8 +170,12 @@ def node_commands(app: App, up: Up, agent: Agent) -> None:
             advertise=tuple(endpoint(a, link.port, "--advertise") for a in advertise),
             join=join_token(join),
             database=database_url(database),
+            keys=str(Path(keys).absolute()) if keys else "",
             host=not no_host,
             contained=contained,
+            token_file=absolute(token_file),
+            oidc_file=absolute(oidc_file),
+            issuer=issuer,
         )
         if systemd:
             from roost.cli import service
@@ -176,6 +210,11 @@ def node_commands(app: App, up: Up, agent: Agent) -> None:
 def home_of(given: str) -> Path:
     """The directory with all state, absolute."""
     return (Path(given) if given else roost_home(os.environ)).expanduser().absolute()
+
+
+def absolute(given: str) -> str:
+    """A file's path, absolute; empty stays empty."""
+    return str(Path(given).expanduser().absolute()) if given else ""
 
 
 def cloud_name(given: str) -> str:

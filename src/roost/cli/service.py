@@ -98,6 +98,10 @@ def up_arguments(options: UpOptions, secrets: dict[str, Path]) -> list[str]:
         arguments += ["--name", options.name]
     for advertised in options.advertise:
         arguments += ["--advertise", str(advertised)]
+    named = (("token-file", options.token_file), ("oidc-file", options.oidc_file), ("issuer", options.issuer))
+    for option, value in named:
+        if value:
+            arguments += [f"--{option}", value]
     for option, file in secrets.items():
         arguments += [f"--{option}", str(file)]
     if not options.host:

@@ -8,7 +8,8 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from roost.api.context import ApiContext, Subresource
+from roost.api.context import ApiContext, Authenticator, Subresource
+from roost.api.identity.tokenfile import TokenFile
 from roost.cli import kubeconfig
 from roost.cli.problems import Problem
 from roost.engine.admission import Refused
@@ -20,6 +21,7 @@ from roost.model import time
 from roost.model.cloud import SUBCLOUD
 from roost.model.codec import Raw
 from roost.model.host import HOST
+from roost.program.home import Settings, StartError
 from roost.store.transaction import Transaction
 
 ADMINISTRATORS = "roost:administrators"
@@ -53,6 +55,21 @@ def _is_current(path: Path, server: str, ca: str, now: datetime) -> bool:
         return False
     same = cluster.get("server") == server and cluster.get("certificate-authority-data") == ca
     return same and end - now > CERTIFICATE_LIFETIME / 3
+
+
+def authenticators(settings: Settings) -> list[Authenticator]:
+    """Further ways to know people that a cloud was started with; raises StartError."""
+    found: list[Authenticator] = []
+    if settings.token_file:
+        found.append(TokenFile(Path(settings.token_file)))
+    if settings.oidc_file:
+        from roost.api.identity import oidc
+
+        try:
+            found.append(oidc.Oidc(oidc.read(Path(settings.oidc_file))))
+        except oidc.BadProvider as error:
+            raise StartError(str(error), "mend the file, or start with another --oidc-file") from error
+    return found
 
 
 def enrolment_subresources(

@@ -23,6 +23,8 @@ from roost import __version__
 from roost.api import through
 from roost.api.app import Api
 from roost.api.context import ApiContext
+from roost.api.identity import shipped
+from roost.api.identity.aggregation import AggregationController
 from roost.api.server import serve
 from roost.cloud import admission as cloud_admission
 from roost.cloud.certificates import CertificateController
@@ -31,10 +33,12 @@ from roost.cloud.controllers import controllers as cloud_controllers
 from roost.engine.admission import Rule
 from roost.engine.controller import Runner
 from roost.engine.presence import PresenceBook
+from roost.engine.vault import BadKeys, Vault
 from roost.fleet import admission as fleet_admission
 from roost.fleet.controllers import controllers as fleet_controllers
 from roost.link import exchange, pki
 from roost.link.errors import LinkError
+from roost.link.files import write_private
 from roost.link.identity import FACTS_FILE
 from roost.link.identity import load as load_identity
 from roost.link.lower import Backoff, LowerLink, TlsDialer
@@ -49,7 +53,7 @@ from roost.model.cloud import CLOUD, Cloud, CloudSpec
 from roost.model.host import HOST, Host, HostSpec
 from roost.model.meta import Metadata
 from roost.program import notify
-from roost.program.access import enrolment_subresources, keep_kubeconfig
+from roost.program.access import authenticators, enrolment_subresources, keep_kubeconfig
 from roost.program.enrolments import check_enrolment, remember_enrolment
 from roost.program.home import Home, Settings, StartError, split_address
 from roost.program.local import HostRole, tell_of_connection
@@ -88,6 +92,7 @@ class CloudRole:
         self._authority: pki.Authority
         self._upper: UpperLink
         self._host: HostRole | None = None
+        self._api: Api | None = None
 
     async def run(self) -> None:
         """Start everything, tell the supervisor, run until told to stop."""
@@ -99,7 +104,7 @@ class CloudRole:
             await self._store.transact(self._declare)
             certificate = self._certificates()
             self._upper = self._make_upper()
-            api = Api(self._context())
+            self._api = api = Api(self._context())
             self._make_uplink(api)
             self._make_runners()
             await self._listen()
@@ -116,6 +121,7 @@ class CloudRole:
         if tx.find(CLOUD.kind, "", self._name) is None:
             spec = CloudSpec(system_mode=self._settings.mode)
             tx.save(Cloud(metadata=Metadata(name=self._name), spec=spec))
+        shipped.declare(tx)
         host = self._settings.host
         if host and tx.find(HOST.kind, self._name, host) is None:
             tx.save(Host(metadata=Metadata(name=host, namespace=self._name), spec=HostSpec()))
@@ -165,6 +171,9 @@ class CloudRole:
             clock=self._clock,
             rules=self._rules(),
             call_cloud=self._call_cloud,
+            authenticate=authenticators(self._settings),
+            issuer=self._settings.issuer,
+            vault=self._vault(),
             subresources={
                 **enrolment_subresources(self._name, self._authority, self._endpoints),
                 **plan_subresource(self._platform()),
@@ -176,6 +185,15 @@ class CloudRole:
             **cloud_admission.rules(self._name, self._settings.host),
             **fleet_admission.rules(self._name),
         }
+
+    def _vault(self) -> Vault:
+        """The keys of secret values. Bad ones are told now and at each use; other kinds go on."""
+        path = Path(self._settings.keys) if self._settings.keys else self._home.path / "keys" / "secrets"
+        try:
+            return Vault.open(path, write_private, self._clock())
+        except (BadKeys, OSError) as error:
+            _log.error("secret values can't be sealed", reason=str(error))
+            return Vault(path, write_private)
 
     def _endpoints(self) -> list[str]:
         if not self._settings.link_address:
@@ -227,6 +245,8 @@ class CloudRole:
         made |= fleet_controllers(self._name, self._subclouds, self._drop_subcloud)
         certificates = CertificateController(self._name, self._certificate_ends)
         made[certificates.name] = certificates
+        aggregation = AggregationController()
+        made[aggregation.name] = aggregation
         self._runners = {name: Runner(self._store, controller) for name, controller in made.items()}
 
     async def _open_host(self) -> None:
@@ -321,6 +341,8 @@ class CloudRole:
             await self._upper.stop()
         if self._host is not None:
             await self._host.close()
+        if self._api is not None:
+            await self._api.close()
         await self._store.close()
 
     # -- facts

@@ -94,7 +94,11 @@ def _cloud_settings(options: UpOptions, known: Settings | None, identity: Identi
         link_address=str(options.link_address),
         advertise=[str(a) for a in options.advertise],
         database=options.database,
+        keys=options.keys,
         contained=options.contained,
+        token_file=options.token_file,
+        oidc_file=options.oidc_file,
+        issuer=options.issuer,
         retry_seconds=_retry_seconds(),
     )
 

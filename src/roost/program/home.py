@@ -3,6 +3,7 @@
     settings.json   what it was started as, so that the next start needs no options
     cloud.db        the cloud's store             agent.db   the host agent's store
     pki/            this cloud's CA and server certificate
+    keys/           the keys that secret values are sealed by
     uplink/         identity on the link upwards: of the cloud to its central cloud, or of the host
     agent/          what aspects remember         kubeconfig the administrator's way in
     lock            held by the process that runs here
@@ -42,7 +43,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     link_address: str = "0.0.0.0:7444"
     advertise: list[str] = []
     database: str = ""
+    keys: str = ""
+    """File of the keys of secret values; empty: in the home. Processes that share a database share it."""
     contained: bool = False
+    token_file: str = ""
+    oidc_file: str = ""
+    issuer: str = ""
     retry_seconds: float = 30.0
     """Longest pause between two tries to connect upwards."""
 

@@ -28,7 +28,18 @@ from roost.store.errors import StoreError
 
 RESTART = 75
 OPEN_FILES = 20_000
-_CHANGEABLE = ("api_address", "link_address", "advertise", "database", "contained", "retry_seconds")
+_CHANGEABLE = (
+    "api_address",
+    "link_address",
+    "advertise",
+    "database",
+    "keys",
+    "contained",
+    "token_file",
+    "oidc_file",
+    "issuer",
+    "retry_seconds",
+)
 
 
 def configure_logging() -> None:
