@@ -61,7 +61,7 @@ def resolve(struct: Any, path: str) -> Any:
             hint = get_args(hint)[0]
             assert match[2] == "*" or hint is Condition
     if function == "count":
-        assert get_origin(hint) is list
+        assert get_origin(hint) in (list, dict)
         return int
     return hint
 

@@ -13,6 +13,7 @@ from roost.model.coordination import LEASE
 from roost.model.event import EVENT, EVENT_V1
 from roost.model.fault import ALARM, LOG_ENTRY
 from roost.model.firewall import FIREWALL_POLICY
+from roost.model.firewall_v2alpha1 import FIREWALL_POLICY_V2ALPHA1
 from roost.model.host import HOST
 from roost.model.kind import KindInfo
 from roost.model.meta import Resource
@@ -46,7 +47,7 @@ KINDS: tuple[KindInfo, ...] = (
     CONFIG_MAP,
 )
 
-VERSIONS: tuple[KindInfo, ...] = (EVENT_V1,)
+VERSIONS: tuple[KindInfo, ...] = (EVENT_V1, FIREWALL_POLICY_V2ALPHA1)
 """Other versions of these kinds that are served beside the stored one."""
 
 BY_KIND = {k.kind: k for k in KINDS}
