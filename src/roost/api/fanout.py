@@ -15,7 +15,6 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
-from contextlib import aclosing
 from datetime import datetime
 
 import msgspec
@@ -24,10 +23,8 @@ from roost.api import items
 from roost.api.encoders import Events, EventType
 from roost.api.forms import Form, View
 from roost.api.items import Item, Matcher
-from roost.api.waiting import follow
 from roost.model.selector import Selector
-from roost.store.errors import StoreError
-from roost.store.store import Batch, Store
+from roost.store.store import Store
 from roost.store.transaction import Change
 
 BACKLOG = 1024 * 1024
@@ -197,50 +194,49 @@ class _Topic:
 
 
 class Hub:
-    """Follows the store while somebody watches."""
+    """Hears of the store's changes while somebody watches. Nobody is kept waiting for what it does: it only
+    wakes watchers, which send when their turn comes."""
 
     def __init__(self) -> None:
         self.revision = 0
         self._topics: dict[object, _Topic] = {}
-        self._task: asyncio.Task[None] | None = None
+        self._clock: Callable[[], datetime]
+        self._unsubscribe: Callable[[], None] | None = None
 
     def start(self, store: Store, clock: Callable[[], datetime]) -> None:
-        """Follow the store from now on, unless that is being done."""
-        if self._task is None or self._task.done():
-            self.revision = store.revision
-            self._task = asyncio.create_task(self._follow(store, clock))
+        """Hear of changes from now on, unless that is so."""
+        if self._unsubscribe is None:
+            self._clock, self.revision = clock, store.revision
+            self._unsubscribe = store.subscribe(lambda changes: self._hear(store, changes))
 
     def join(self, interest: Interest, feed: Feed) -> None:
         """Feed a watcher that has come at least as far as the hub."""
         self._topics.setdefault(interest.key, _Topic(interest)).feeds.add(feed)
 
     def leave(self, interest: Interest, feed: Feed) -> None:
-        """Feed a watcher no more. The last one to leave ends the following."""
+        """Feed a watcher no more. With the last one the hub rests."""
         topic = self._topics.get(interest.key)
         if topic is not None:
             topic.feeds.discard(feed)
             if not topic.feeds:
                 del self._topics[interest.key]
-        if not self._topics and self._task is not None:
-            self._task.cancel()
-            self._task = None
+        if not self._topics and self._unsubscribe is not None:
+            self._unsubscribe()
+            self._unsubscribe = None
 
-    async def _follow(self, store: Store, clock: Callable[[], datetime]) -> None:
-        try:
-            async with aclosing(follow(store, self.revision)) as batches:
-                async for batch in batches:
-                    self._deliver(batch, clock())
-        except StoreError:
-            # Each watcher asks the store itself, and tells its client what it is told.
-            pass
-        self._drop_all()
+    def _hear(self, store: Store, changes: Sequence[Change]) -> None:
+        if changes:
+            self._deliver(changes)
+        else:
+            # Some were missed: each watcher reads what is kept of them, or is told that it is not.
+            self._drop_all()
+            self.revision = store.revision
 
-    def _deliver(self, batch: Batch, now: datetime) -> None:
-        if batch.changes:
-            fresh = [Fresh(change) for change in batch.changes]
-            for topic in tuple(self._topics.values()):
-                topic.deliver(fresh, batch.upto, now)
-        self.revision = batch.upto
+    def _deliver(self, changes: Sequence[Change]) -> None:
+        fresh, upto, now = [Fresh(change) for change in changes], changes[-1].revision, self._clock()
+        for topic in tuple(self._topics.values()):
+            topic.deliver(fresh, upto, now)
+        self.revision = upto
 
     def _drop_all(self) -> None:
         for topic in self._topics.values():

@@ -58,11 +58,11 @@ async def get(context: ApiContext, request: Request, target: Target, view: View)
 
 
 async def _find(store: Store, view: View, target: Target) -> Stored | None:
-    def look(tx: Transaction) -> Stored | None:
-        kinds = (tx.find(kind, target.namespace, target.name) for kind in view.sources)
-        return next((found for found in kinds if found), None)
-
-    return await store.read(look)
+    for kind in view.sources:
+        found = await store.find(kind, target.namespace, target.name)
+        if found is not None:
+            return found
+    return None
 
 
 async def list_(context: ApiContext, request: Request, target: Target, view: View) -> Response:
