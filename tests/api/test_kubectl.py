@@ -263,11 +263,6 @@ def test_apply_diff_and_dry_run(server: ApiServer, version: str, run: Run, tmp_p
     assert run("get", "host", "h1", "-o", "jsonpath={.metadata.labels}") == ""
 
 
-def test_server_side_apply_is_refused_with_the_way_out(run: Run) -> None:
-    refused = run("apply", "--server-side", "-f", "-", stdin=host("h1"), fails=True)
-    assert "server-side apply is not in this version; use kubectl apply without --server-side" in refused
-
-
 def test_edit(run: Run, tmp_path: Path) -> None:
     run("apply", "-f", "-", stdin=host("h1"))
     editor = tmp_path / "editor"

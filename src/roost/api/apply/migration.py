@@ -19,6 +19,7 @@ from roost.model.codec import Raw
 MANAGER = "kubectl"
 LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
 LONGEST = 256 * 1024
+_sorted = msgspec.json.Encoder(order="sorted").encode
 
 
 def annotation(body: Raw) -> str | None:
@@ -45,7 +46,7 @@ def followed(body: Raw, config: Raw) -> Raw:
     """`body` with its annotation brought to what was applied; as it is when it has none."""
     if annotation(body) is None:
         return body
-    text = msgspec.json.encode(_without_annotation(config)).decode() + "\n"
+    text = _sorted(_without_annotation(config)).decode() + "\n"
     annotations = dict(body["metadata"]["annotations"])
     rest = sum(len(k) + len(str(v).encode()) for k, v in annotations.items() if k != LAST_APPLIED)
     annotations[LAST_APPLIED] = text if rest + len(LAST_APPLIED) + len(text.encode()) <= LONGEST else ""
