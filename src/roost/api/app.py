@@ -35,6 +35,7 @@ from roost.api import (
     openapi,
     reading,
     reviews,
+    rotating,
     status,
     tokens,
     writing,
@@ -162,7 +163,11 @@ class Api:
             case ["logout"] if request.method == "POST":
                 return _json(await self._login.logout(request))
             case ["audit"]:
-                return await audits.respond(self._context, request, call, caller, self._gathered)
+                self._gate.require(caller, Attributes(verb="get", path="/audit"))
+                return await audits.respond(self._context, request, call, self._gathered)
+            case ["keys", *rest]:
+                self._gate.require(caller, Attributes(verb=request.method.lower(), path="/keys"))
+                return await rotating.respond(self._context, request, rest)
         if request.method not in ("GET", "HEAD"):
             raise not_allowed(request.method, request.url.path)
         if parts != [""]:

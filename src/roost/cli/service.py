@@ -98,7 +98,12 @@ def up_arguments(options: UpOptions, secrets: dict[str, Path]) -> list[str]:
         arguments += ["--name", options.name]
     for advertised in options.advertise:
         arguments += ["--advertise", str(advertised)]
-    named = (("token-file", options.token_file), ("oidc-file", options.oidc_file), ("issuer", options.issuer))
+    named = (
+        ("keys", options.keys),
+        ("token-file", options.token_file),
+        ("oidc-file", options.oidc_file),
+        ("issuer", options.issuer),
+    )
     for option, value in named:
         if value:
             arguments += [f"--{option}", value]
