@@ -7,11 +7,14 @@ link, `start` begins either, `commands` are `roost up` and `roost agent`.
 from __future__ import annotations
 
 import sys
+from contextlib import AbstractContextManager
+from pathlib import Path
 
 
 def main() -> int:
     """The command `roost`; the exit code."""
     from roost.cli import main as cli
+    from roost.cli import store
     from roost.cli.demo import commands as demo
     from roost.cli.options import AgentOptions, UpOptions, node_commands
 
@@ -25,6 +28,12 @@ def main() -> int:
 
         return commands.agent(options)
 
+    def locate(home: Path, use: store.Use) -> AbstractContextManager[list[store.Place]]:
+        from roost.program import stores
+
+        return stores.locate(home, use)
+
     node_commands(cli.app, up, agent)
+    store.register(cli.app, locate)
     demo.register(cli.app)
     return cli.run(cli.app, sys.argv[1:])
