@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import AsyncIterator
 from typing import Any
 
 import msgspec
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Receive, Scope, Send
 
-from roost.api.access import ADMINISTRATORS, READERS
+from roost.api.access import ADMINISTRATORS, CALLER, PEER, READERS, USERS
 from roost.api.through import handler
 from roost.link import exchange
 from roost.model.codec import Raw
@@ -50,20 +51,56 @@ class Client:
 
     def __init__(self, app: ASGIApp, name: str = "ada", groups: tuple[str, ...] = (ADMINISTRATORS,)) -> None:
         self._ask = handler(app)
-        self._app = app
+        self.app = app
+        self._headers: tuple[tuple[str, str], ...] = ()
         self._caller = exchange.Caller(name, list(groups))
 
     def reader(self) -> Client:
         """The same API for one who may only look."""
-        return Client(self._app, "rita", (READERS,))
+        return Client(self.app, "rita", (READERS,))
+
+    def local(self, name: str, *groups: str) -> Client:
+        """The same API for one whose certificate this cloud has verified."""
+        parts = [(("commonName", name),), *((("organizationName", g),) for g in (USERS, *groups))]
+        return self._through({PEER: {"subject": tuple(parts)}})
+
+    def bearing(self, token: str) -> Client:
+        """The same API for one who shows a bearer token."""
+        return self._through({}).sending(authorization=f"Bearer {token}")
+
+    def sending(self, *pairs: tuple[str, str], **headers: str) -> Client:
+        """The same caller, with further headers."""
+        other = copy.copy(self)
+        other._headers = (*self._headers, *pairs, *((k.replace("_", "-"), v) for k, v in headers.items()))
+        return other
+
+    def _through(self, known: dict[str, Any]) -> Client:
+        """The same API, asked through a socket that knows this of its peer."""
+
+        async def socket(scope: Scope, receive: Receive, send: Send) -> None:
+            del scope[CALLER]
+            await self.app({**scope, "client": ("192.0.2.7", 1), **known}, receive, send)
+
+        other = Client(socket)
+        other.app = self.app
+        return other
 
     async def open(
-        self, method: str, path: str, body: Any = None, kind: str = "application/json", accept: str = ""
+        self,
+        method: str,
+        path: str,
+        body: Any = None,
+        kind: str = "application/json",
+        accept: str = "",
+        none_match: str = "",
     ) -> exchange.Response:
         """Send a request; the caller reads the body."""
         headers = [("content-type", kind)] if body is not None else []
+        headers += self._headers
         if accept:
             headers.append(("accept", accept))
+        if none_match:
+            headers.append(("if-none-match", none_match))
         sent = body if isinstance(body, bytes) else b"" if body is None else msgspec.json.encode(body)
         return await self._ask(
             exchange.Request(method=method, path=path, headers=headers, body=sent, caller=self._caller)
