@@ -242,6 +242,51 @@ def test_kubectl_apply_neither_wipes_nor_reveals(server: ApiServer, version: str
     assert "c" not in here(), "what was applied and is no longer in the file goes"
 
 
+def test_kubectl_prunes_by_an_applyset_whose_parent_is_a_secret(server: ApiServer, tmp_path: Path) -> None:
+    if kubectl.program(kubectl.NEW) is None or kubectl.minor(kubectl.NEW) < 27:
+        pytest.skip("this kubectl has no applysets")
+
+    def manifest(*names: str) -> str:
+        kinds = [
+            {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}, "data": {"k": name}}
+            for name in names
+        ]
+        return json.dumps({"apiVersion": "v1", "kind": "List", "items": kinds})
+
+    def apply(parent: str, *names: str) -> str:
+        done = server.kubectl(
+            *("apply", "-n", "central", "--prune", f"--applyset={parent}", "-f", "-"),
+            stdin=manifest(*names),
+            environment={"KUBECTL_APPLYSET": "true"},
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    apply("secrets/web", "one", "two")
+    parent = json.loads(run(server, kubectl.NEW, "get", "secret", "web", "-o", "json"))
+    assert "applyset.kubernetes.io/id" in parent["metadata"]["labels"]
+    assert "configmap/two pruned" in apply("secrets/web", "one")
+    assert "one" in run(server, kubectl.NEW, "get", "configmaps")
+    assert "two" not in run(server, kubectl.NEW, "get", "configmaps")
+    apply("configmaps/set", "three")
+
+
+def test_kubectl_applies_on_the_server_and_edits_config_maps(
+    server: ApiServer, version: str, vault: Vault
+) -> None:
+    body = json.dumps(secret(stringData={"a": "server-side-value"}))
+    run(server, version, "apply", "--server-side", "-f", "-", stdin=body)
+    revision = server.store.revision
+    run(server, version, "apply", "--server-side", "-f", "-", stdin=body)
+    assert server.do(opened(server.store, vault)) == {"a": "server-side-value"}
+    assert server.store.revision == revision, "the same value again is no change"
+    assert "server-side-value" not in server.do(server.store.get("Secret", "central", "db")).data
+    run(server, version, "create", "configmap", "c", "--from-literal=k=v")
+    run(server, version, "patch", "cm", "c", "-p", json.dumps({"data": {"l": "w"}}))
+    shown = json.loads(run(server, version, "get", "cm", "c", "-o", "json"))
+    assert shown["data"] == {"k": "v", "l": "w"}
+
+
 # -- on the disk
 
 
