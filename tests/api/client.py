@@ -51,9 +51,14 @@ class Client:
 
     def __init__(self, app: ASGIApp, name: str = "ada", groups: tuple[str, ...] = (ADMINISTRATORS,)) -> None:
         self._ask = handler(app)
-        self.app = app
+        self._app = app
         self._headers: tuple[tuple[str, str], ...] = ()
         self._caller = exchange.Caller(name, list(groups))
+
+    @property
+    def app(self) -> ASGIApp:
+        """The API."""
+        return self._app
 
     def reader(self) -> Client:
         """The same API for one who may only look."""
@@ -82,7 +87,7 @@ class Client:
             await self.app({**scope, "client": ("192.0.2.7", 1), **known}, receive, send)
 
         other = Client(socket)
-        other.app = self.app
+        other._app = self._app
         return other
 
     async def open(
