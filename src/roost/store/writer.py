@@ -19,22 +19,20 @@ from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
-from sqlalchemy import Engine, delete, func, insert, select
+from sqlalchemy import Engine, insert, select
 
 from roost.model.audit import Record
-from roost.store import audit, database, statements
+from roost.store import audit, database, retention, statements
 from roost.store.errors import Unavailable
-from roost.store.schema import changes, counters, properties
+from roost.store.retention import Kept, Limits
+from roost.store.schema import counters, properties
 from roost.store.session import Session, Sessions, failures
 from roost.store.transaction import Batch, Change, Refused, Transaction, read_changes
 
-HISTORY_BYTES = 64 * 1024 * 1024
+HISTORY_BYTES = Limits().size
 MISSED = 2000
 """At most so many changes of others are told with a commit."""
 RESOLVE_WITHIN = 10.0
-
-_SIZE = func.length(changes.c.data) + func.length(changes.c.previous)
-
 
 Clock = Callable[[], datetime]
 
@@ -71,13 +69,6 @@ class _Begun(msgspec.Struct, frozen=True):
     number: str = ""
 
 
-class _Kept(msgspec.Struct, frozen=True):
-    """The history that is kept: changes after a revision, and their size in characters."""
-
-    after: int
-    bytes: int
-
-
 class Writer:
     """The one who writes, in a thread of its own.
 
@@ -85,7 +76,7 @@ class Writer:
     """
 
     def __init__(self, engine: Engine, *, clock: Clock | None, history: int) -> None:
-        self.compacted = 0
+        self._kept = Kept(after=0)
         self._engine = engine
         self._clock = clock
         self._history = history
@@ -94,7 +85,11 @@ class Writer:
         self.trail = audit.Trail()
         self._file: tuple[int, int] | None = None
         self._known = 0
-        self._kept_bytes = 0
+
+    @property
+    def compacted(self) -> int:
+        """The revision after which history is kept."""
+        return self._kept.after
 
     def start(self) -> Started:
         """Bring the schema to this version and look what is there."""
@@ -104,7 +99,7 @@ class Writer:
         self._file = database.file_of(self._engine)
         session = self._sessions.take()
         session.begin(writing=False)
-        self._measure(session)
+        self._kept = retention.look(session.alchemy, self._known)
         session.rollback()
         self._sessions.give(session)
         return Started(identity, self._known)
@@ -146,8 +141,9 @@ class Writer:
             missed = self._missed(session, begun.revision)
             shared = Batch(session, units=len(batch))
             done, records = self._run(batch, shared, begun, careful=careful)
-            size = self._kept_bytes + sum(len(c.data) + len(c.previous) for c in (*missed, *done))
-            kept = _Kept(self.compacted, size)
+            size = sum(len(c.data) + len(c.previous) for c in (*missed, *done))
+            number = begun.revision - self._known + len(done)
+            kept = self._kept.grown(number, size, begun.now.timestamp())
             if not shared.spoilt:
                 kept = self._finish(shared, begun, done, records, kept)
         except BaseException as error:
@@ -160,7 +156,7 @@ class Writer:
         else:
             self._commit(begun, wrote=shared.wrote)
         self._known = done[-1].revision if done else begun.revision
-        self.compacted, self._kept_bytes = max(self.compacted, kept.after), kept.bytes
+        self._kept = kept
         return [*missed, *done]
 
     def _undo(self, session: Session) -> None:
@@ -232,8 +228,8 @@ class Writer:
         return done, records
 
     def _finish(
-        self, shared: Batch, begun: _Begun, done: list[Change], records: list[Record], kept: _Kept
-    ) -> _Kept:
+        self, shared: Batch, begun: _Begun, done: list[Change], records: list[Record], kept: Kept
+    ) -> Kept:
         """Send what is left to send before the commit."""
         session = begun.session
         with session.together():
@@ -244,7 +240,7 @@ class Writer:
         if records:
             self.trail.write(session.alchemy, records, begun.now)
         self._check_file()
-        return self._compact(session, done[-1].revision, kept.bytes) if done else kept
+        return self._compact(session, done[-1].revision, kept, begun.now) if done else kept
 
     # -- the end of a transaction
 
@@ -294,32 +290,12 @@ class Writer:
 
     # -- history
 
-    def _measure(self, session: Session) -> None:
-        """How far back history reaches, and its size: others may have added and dropped."""
-        row = session.alchemy.execute(select(func.min(changes.c.revision), func.sum(_SIZE))).one()
-        self.compacted = (row[0] - 1) if row[0] else self._known
-        self._kept_bytes = int(row[1] or 0)
-
-    def _is_too_much(self, revision: int, size: int) -> bool:
-        return revision - self.compacted > self._history * 5 // 4 or size > HISTORY_BYTES * 5 // 4
-
-    def _compact(self, session: Session, revision: int, size: int) -> _Kept:
-        """Drop old history now and then, a quarter of what may be kept at a time."""
-        if not self._is_too_much(revision, size):
-            return _Kept(self.compacted, size)
-        if not session.is_sqlite:
-            self._measure(session)
-            size = self._kept_bytes
-            if not self._is_too_much(revision, size):
-                return _Kept(self.compacted, size)
-        after = self.compacted
-        query = select(changes.c.revision, _SIZE).order_by(changes.c.revision)
-        for number, bytes in session.alchemy.execute(query):
-            if number > revision - self._history and size <= HISTORY_BYTES:
-                break
-            after, size = number, size - bytes
-        session.alchemy.execute(delete(changes).where(changes.c.revision <= after))
-        return _Kept(after, size)
+    def _compact(self, session: Session, revision: int, kept: Kept, now: datetime) -> Kept:
+        """Take a step when history is over its bounds."""
+        limits = Limits(number=self._history, size=HISTORY_BYTES)
+        if not retention.is_due(kept, limits, now.timestamp()):
+            return kept
+        return retention.step(session.alchemy, kept, revision, limits, now.timestamp())
 
 
 def _unsure(error: Exception) -> bool:
