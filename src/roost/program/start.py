@@ -21,10 +21,12 @@ import structlog
 from structlog.typing import EventDict
 
 from roost import __version__
+from roost.engine.redaction import redact
 from roost.link.errors import LinkError
 from roost.link.node import BadNode
 from roost.program.home import Home, Settings, StartError
-from roost.store.errors import StoreError
+from roost.store.errors import StoreError, Unavailable
+from roost.store.illness import remedy
 
 RESTART = 75
 OPEN_FILES = 20_000
@@ -57,6 +59,7 @@ def configure_logging() -> None:
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             structlog.processors.format_exc_info,
+            redact,
             escape_controls,
             renderer,
         ],
@@ -131,6 +134,8 @@ def _explain(error: BaseException | None) -> None:
         error = error.exceptions[0]
     if isinstance(error, StartError | OSError | StoreError | LinkError | BadNode):
         print(f"roost: {error}", file=sys.stderr)
+        if isinstance(error, Unavailable):
+            print(f"  {remedy(error.cause)}", file=sys.stderr)
     elif error is not None:
         structlog.get_logger("roost.program").error("ended by an error", exc_info=error)
 
