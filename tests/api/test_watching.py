@@ -150,7 +150,7 @@ async def test_it_ends_by_its_deadline_and_with_the_server(client: Client, store
     watch = await client.watch(f"{HOSTS}?watch=true")
     rest = asyncio.ensure_future(watch.rest())
     await client.post(HOSTS, host("h1"))
-    app = client._app
+    app = client.app
     assert isinstance(app, Api)
     app.end_watches()
     async with asyncio.timeout(5):

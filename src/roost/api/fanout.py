@@ -28,6 +28,7 @@ from roost.store.store import Store
 from roost.store.transaction import Change
 
 BACKLOG = 1024 * 1024
+AT_ONCE = 32
 
 _ViewKey = tuple[str, str]
 
@@ -116,7 +117,6 @@ class Feed:
         """Add events up to a revision."""
         self._parts.append((revision, part))
         self._size += len(part)
-        self.wake()
 
     @property
     def full(self) -> bool:
@@ -161,8 +161,8 @@ class _Topic:
         self.feeds: set[Feed] = set()
         self._events = Events(interest.view, interest.form, columns=False)
 
-    def deliver(self, batch: Sequence[Fresh], upto: int, now: datetime) -> None:
-        """Hand what a batch is for this topic to its feeds."""
+    def deliver(self, batch: Sequence[Fresh], upto: int, now: datetime) -> list[Feed]:
+        """Hand what a batch is for this topic to its feeds; returns those that are to be woken."""
         interest = self.interest
         found = [(fresh, happening) for fresh in batch if (happening := interest.happening(fresh))]
         shared = b""
@@ -170,6 +170,7 @@ class _Topic:
             view, form = interest.view, interest.form
             lines = [fresh.line(self._events, view, form, happening, now) for fresh, happening in found]
             shared = lines[0] if len(lines) == 1 else b"".join(lines)
+        told = []
         for feed in tuple(self.feeds):
             if feed.upto < batch[0].change.revision and feed.first is None:
                 part = shared
@@ -178,9 +179,11 @@ class _Topic:
             feed.upto = max(feed.upto, upto)
             if part:
                 feed.put(upto, part)
+                told.append(feed)
                 if feed.full:
                     self.feeds.discard(feed)
                     feed.drop()
+        return told
 
     def _own(self, feed: Feed, found: Sequence[tuple[Fresh, Happening]], now: datetime) -> bytes:
         """For a feed that has come further than others, or has not been told the columns of its table."""
@@ -194,11 +197,15 @@ class _Topic:
 
 
 class Hub:
-    """Hears of the store's changes while somebody watches. Nobody is kept waiting for what it does: it only
-    wakes watchers, which send when their turn comes."""
+    """Hears of the store's changes while somebody watches.
+
+    It wakes watchers some at a time, so that whoever wrote, and everybody else, need not wait until a
+    thousand watchers have been sent their event.
+    """
 
     def __init__(self) -> None:
         self.revision = 0
+        self._to_wake: deque[Feed] = deque()
         self._topics: dict[object, _Topic] = {}
         self._clock: Callable[[], datetime]
         self._unsubscribe: Callable[[], None] | None = None
@@ -234,9 +241,18 @@ class Hub:
 
     def _deliver(self, changes: Sequence[Change]) -> None:
         fresh, upto, now = [Fresh(change) for change in changes], changes[-1].revision, self._clock()
+        waking = bool(self._to_wake)
         for topic in tuple(self._topics.values()):
-            topic.deliver(fresh, upto, now)
+            self._to_wake += topic.deliver(fresh, upto, now)
         self.revision = upto
+        if not waking:
+            self._wake_some()
+
+    def _wake_some(self) -> None:
+        for _ in range(min(AT_ONCE, len(self._to_wake))):
+            self._to_wake.popleft().wake()
+        if self._to_wake:
+            asyncio.get_running_loop().call_soon(self._wake_some)
 
     def _drop_all(self) -> None:
         for topic in self._topics.values():

@@ -9,12 +9,14 @@ The rules are those of Kubernetes (API concepts, "Resource versions"; its ListOp
 | ... and Match=NotOlderThan          | of the present, at least N                                   |
 | ... and Match=Exact                 | of exactly N                                                 |
 | continue                            | of the revision of its first page                            |
+| a limit below 0                     | as without a limit                                           |
 
 Wrong combinations are answered with 422, what can't be read with 400.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
 import msgspec
@@ -25,6 +27,7 @@ from roost.api.target import number, truth
 from roost.model.kind import KindInfo
 from roost.model.selector import Selector, SelectorError, parse_fields, parse_labels
 
+_BELOW_ZERO = re.compile(r"-[0-9]+\Z")
 EXACT = "Exact"
 NOT_OLDER = "NotOlderThan"
 
@@ -64,7 +67,9 @@ def for_list(query: Mapping[str, str]) -> ListOptions:
     if query.get("sendInitialEvents"):
         wrong.append(_forbidden("sendInitialEvents", "it is for watches only"))
     _raise(wrong)
-    revision, limit = number(query, "resourceVersion", 0), number(query, "limit", 0)
+    revision = number(query, "resourceVersion", 0)
+    below = _BELOW_ZERO.match(query.get("limit", ""))
+    limit = 0 if below else number(query, "limit", 0)
     start = Continue.parse(token) if token else None
     if start is not None and revision:
         raise bad_request("resourceVersion can't be given together with continue")
