@@ -16,6 +16,7 @@ from roost.api.context import ApiContext
 from roost.api.status import ApiError, bad_request, forbidden, invalid
 from roost.model import codec
 from roost.model.codec import Raw
+from roost.model.event import EVENT
 from roost.model.kind import KindInfo, Problem
 from roost.model.meta import GROUP, Owner, Resource
 from roost.model.rbac import RBAC
@@ -34,8 +35,11 @@ OWNERS = {
 def own_namespace(context: ApiContext, info: KindInfo, namespace: str, name: str) -> None:
     """Namespaced resources are written in this cloud's namespace only; raises ApiError 403.
 
-    Who may do what in the namespace of a subcloud, here, is this cloud's own affair.
+    Who may do what in the namespace of a subcloud, here, is this cloud's own affair. Events about resources
+    that have no namespace are written to `default` by every client.
     """
+    if (info.kind, namespace) == (EVENT.kind, "default"):
+        return
     if info.namespaced and info.group != RBAC and namespace != context.cloud:
         raise forbidden(
             info,
@@ -124,8 +128,11 @@ def envelope(info: KindInfo, body: Raw, namespace: str, name: str) -> None:
 
 def unknown(info: KindInfo, body: Raw, stored: Raw | None) -> list[str]:
     """Fields of the body that neither this version nor the stored resource knows."""
-    known = set(codec.unknown_fields(info, stored)) if stored else set()
-    return [p for p in codec.unknown_fields(info, body) if p not in known]
+    found = codec.unknown_fields(info, body)
+    if not found or not stored:
+        return found
+    known = set(codec.unknown_fields(info, stored))
+    return [p for p in found if p not in known]
 
 
 def decode(info: KindInfo, body: Raw, name: str) -> Resource:

@@ -54,10 +54,24 @@ async def document(request: Request) -> Document:
 
 def from_json(body: bytes) -> Document:
     """A JSON object; raises ApiError 400."""
-    raw = bodies.parse(body)
+    raw, duplicates = parsed(body)
     if not isinstance(raw, dict):
         raise bad_request("the body must be a JSON object")
-    return Document(raw, duplicates_of(body, raw))
+    return Document(raw, duplicates)
+
+
+def parsed(body: bytes) -> tuple[Any, Sequence[str]]:
+    """Any JSON within the limits, and what it says twice; raises ApiError 400."""
+    try:
+        value = msgspec.json.decode(body)
+        keys = _keys(value)
+    except RecursionError as error:
+        raise bad_request(f"the body is nested deeper than {bodies.DEEPEST} levels") from error
+    except (msgspec.MsgspecError, UnicodeError) as error:
+        raise bad_request(f"the body is not valid JSON: {error}") from error
+    if keys == TOO_DEEP:
+        raise bad_request(f"the body is nested deeper than {bodies.DEEPEST} levels")
+    return value, () if _said_once(body, keys) else _duplicates(body)
 
 
 def from_yaml(body: bytes) -> Document:
@@ -68,8 +82,9 @@ def from_yaml(body: bytes) -> Document:
         except (msgspec.MsgspecError, UnicodeError, RecursionError):
             pass
         else:
-            if isinstance(raw, dict) and bodies.shallow(raw):
-                return Document(raw, duplicates_of(body, raw))
+            keys = _keys(raw)
+            if isinstance(raw, dict) and keys != TOO_DEEP:
+                return Document(raw, () if _said_once(body, keys) else _duplicates(body))
     reader = _Yaml()
     raw = reader.read(body)
     if not isinstance(raw, dict):
@@ -77,14 +92,17 @@ def from_yaml(body: bytes) -> Document:
     return Document(raw, reader.duplicates)
 
 
-def duplicates_of(body: bytes, value: Any) -> Sequence[str]:
-    """`duplicate field "spec.x"` for each key that stands twice in an object of `body`.
+def _said_once(body: bytes, keys: int) -> bool:
+    """Whether no key of JSON can have been lost when `keys` of them were decoded.
 
     Every key is followed by a colon. So when there are no more quotes with a colon than keys that were
     decoded, none was lost; text that looks like a key only makes the slow way taken for nothing.
     """
-    if body.count(b'":') == _keys(value) and not _SPACED.search(body):
-        return ()
+    return body.count(b'":') == keys and not _SPACED.search(body)
+
+
+def _duplicates(body: bytes) -> Sequence[str]:
+    """`duplicate field "spec.x"` for each key that stands twice in an object of JSON."""
     found: list[str] = []
 
     def pairs(given: list[tuple[str, Any]]) -> Any:
@@ -113,15 +131,24 @@ def _collect(value: Any, at: str, found: list[str]) -> None:
             _collect(inner, f"{at}[{n}]", found)
 
 
+TOO_DEEP = -1
+
+
 def _keys(value: Any) -> int:
-    """How many keys the objects inside a value have."""
-    if isinstance(value, dict):
-        count = len(value)
-        for inner in value.values():
-            if isinstance(inner, dict | list):
-                count += _keys(inner)
-        return count
-    return sum(_keys(inner) for inner in value if isinstance(inner, dict | list))
+    """How many keys the objects inside a value have; TOO_DEEP when it is nested deeper than DEEPEST."""
+    count, level = 0, [value]
+    for _ in range(bodies.DEEPEST + 1):
+        below: list[Any] = []
+        for item in level:
+            if type(item) is dict:
+                count += len(item)
+                below += item.values()
+            elif type(item) is list:
+                below += item
+        if not below:
+            return count
+        level = below
+    return TOO_DEEP
 
 
 class _Open:

@@ -396,8 +396,7 @@ async def patch(
     if kind == write_options.APPLY_PATCH:
         raw, created = await writer.apply(strict.from_yaml(content), may_create)
         return _answer(request, writer, raw, 201 if created else 200)
-    steps = bodies.parse(content)
-    duplicates = strict.duplicates_of(content, steps)
+    steps, duplicates = strict.parsed(content)
     raw = await writer.change(lambda current: patching.apply(kind, current, steps), "patch", duplicates)
     return _answer(request, writer, raw, 200)
 
