@@ -96,7 +96,7 @@ async def test_the_log_is_shown_beside_them(client: Client, store: Store) -> Non
         f"involvedObject.kind=Host,involvedObject.uid={uid}"
     )
     (found,) = (await client.get(f"{CORE}?fieldSelector={about}")).ok()["items"]
-    assert (found["message"], found["reason"], found["type"]) == ("h1 was locked", "200001", "Normal")
+    assert (found["message"], found["reason"], found["type"]) == ("h1 was locked", "200.001", "Normal")
     (same,) = (await client.get(f"{GROUP}?fieldSelector=regarding.uid={uid}")).ok()["items"]
     assert same["note"] == "h1 was locked" and same["deprecatedSource"]["component"] == "roost"
     one = (await client.get(f"{CORE}/log.0000000001")).ok()
@@ -157,3 +157,29 @@ async def test_a_table_shows_what_matters(client: Client) -> None:
     names = [c["name"] for c in table["columnDefinitions"] if not c["priority"]]
     assert names == ["Name", "Last seen", "Type", "Reason", "Kind", "Object", "Message"]
     assert table["rows"][0]["cells"][2:6] == ["Normal", "Looked", "Host", "h1"]
+
+
+async def test_events_about_what_has_no_namespace_are_in_default(client: Client) -> None:
+    about = {"kind": "Subcloud", "name": "x", "apiVersion": "roost.edge/v1"}
+    body = event("x.1", involvedObject=about, metadata={"name": "x.1", "namespace": "default"})
+    (await client.post("/api/v1/namespaces/default/events", body)).ok(201)
+    (found,) = (await client.get("/api/v1/events?fieldSelector=involvedObject.kind=Subcloud")).ok()["items"]
+    assert found["metadata"]["namespace"] == "default"
+    elsewhere = event("x.1", metadata={"name": "x.1", "namespace": "other"})
+    (await client.post("/api/v1/namespaces/other/events", elsewhere)).refused(
+        403, "belongs to subcloud other"
+    )
+
+
+async def test_when_an_event_was_seen_last_in_whatever_field(client: Client) -> None:
+    form = "application/json;as=Table;v=v1;g=meta.k8s.io"
+    told = {"firstTimestamp": None, "lastTimestamp": None, "eventTime": "2026-01-01T00:00:00.000001Z"}
+    (await client.post(CORE, event("h1.1", **told))).ok(201)
+    (row,) = (await client.get(CORE, accept=form)).ok()["rows"]
+    assert row["cells"][1].endswith("d")
+
+
+async def test_there_are_no_services(client: Client) -> None:
+    assert (await client.get("/api/v1/services")).ok()["items"] == []
+    body = {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "s"}}
+    (await client.post("/api/v1/namespaces/central/services", body)).refused(405)

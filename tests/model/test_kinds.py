@@ -87,7 +87,8 @@ def test_names_of_kinds_are_unique() -> None:
     ids=lambda v: getattr(v, "kind", None) or v.name,
 )
 def test_a_column_shows_a_field(info: KindInfo, column: Column) -> None:
-    hint = resolve(info.type, column.path)
+    hint, *others = [resolve(info.type, path) for path in column.path.split(",")]
+    assert all(unwrapped(other) is unwrapped(hint) for other in others)
     assert column.description.endswith(".")
     if column.type == "integer":
         assert hint is int

@@ -48,7 +48,8 @@ def policies(ports: st.SearchStrategy[Any], api_version: str) -> st.SearchStrate
         {"networks": st.just(["oam"])}, optional={"rules": st.lists(rule, max_size=4), "novel": words}
     )
     metadata = st.fixed_dictionaries(
-        {"name": st.just("p")}, optional={"annotations": st.dictionaries(words, words, max_size=2)}
+        {"name": st.just("p")},
+        optional={"annotations": st.dictionaries(words, words, min_size=1, max_size=2)},
     )
     return st.fixed_dictionaries(
         {

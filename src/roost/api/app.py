@@ -52,6 +52,7 @@ from roost.api.watching import Watches, watch
 from roost.engine.admission import Refused
 from roost.link.exchange import Caller, Unreachable
 from roost.model.codec import Raw
+from roost.model.registry import BY_KIND
 from roost.store.errors import StoreError
 
 LONGEST_URL = 16 * 1024
@@ -144,8 +145,6 @@ class Api:
             case ["apis", group, version, *rest] if (group, version) in discovery.SERVED and group and rest:
                 return await self._resource(request, call, caller, (group, version), rest)
             case ["api", version, *rest] if ("", version) in discovery.SERVED and rest:
-                if rest[0] == "namespaces" and len(rest) < 3 and request.method not in ("GET", "HEAD"):
-                    raise not_allowed(request.method, request.url.path)
                 return await self._resource(request, call, caller, discovery.CORE, rest)
             case ["apis", group, "v1", plural] | ["apis", group, "v1", "namespaces", _, plural] if (
                 group in discovery.REVIEWS
@@ -198,6 +197,9 @@ class Api:
         found = targets.parse(request.method, parts, request.query_params, discovery.SERVED[at])
         call.target = found
         operating = self._gate.require_target(caller, found)
+        if found.info.kind not in BY_KIND and request.method not in ("GET", "HEAD"):
+            # Shown, and not stored: a view of something else.
+            raise not_allowed(request.method, request.url.path)
         await events.not_of_the_log(self._context, found)
         view = self._views[at][found.info.plural]
         if found.subresource == history.SUBRESOURCE:

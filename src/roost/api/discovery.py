@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from roost.api import namespaces
+from roost.api import namespaces, services
 from roost.api.access import verbs
 from roost.api.context import ApiContext
 from roost.model import registry
@@ -17,7 +17,9 @@ from roost.model.kind import KindInfo
 from roost.model.meta import GROUP
 
 CORE = ("", "v1")
-SERVED: dict[tuple[str, str], dict[str, KindInfo]] = {CORE: {"namespaces": namespaces.NAMESPACE}}
+SERVED: dict[tuple[str, str], dict[str, KindInfo]] = {
+    CORE: {"namespaces": namespaces.NAMESPACE, "services": services.SERVICE}
+}
 """Kinds by group and version, then by plural."""
 for _info in registry.SERVED:
     SERVED.setdefault((_info.group, _info.version), {})[_info.plural] = _info

@@ -52,7 +52,7 @@ def cells(info: KindInfo, raw: Raw, now: datetime) -> list[Any]:
 
 def cell(info: KindInfo, column: Column, raw: Raw, now: datetime) -> Any:
     """One cell: text, a number, a boolean, or None where there is nothing to count."""
-    found = _walk([raw], _compile(column.path)) or _default(info, column, raw)
+    found = _found(column.path, raw) or _default(info, column, raw)
     if column.path.endswith("|count"):
         return sum(len(v) for v in found if isinstance(v, (list, dict)))
     if column.type == "date":
@@ -63,6 +63,11 @@ def cell(info: KindInfo, column: Column, raw: Raw, now: datetime) -> Any:
         return ",".join(_text(v) for v in found)
     value = found[0]
     return value if isinstance(value, (int, float, bool)) else _text(value)
+
+
+def _found(path: str, raw: Raw) -> list[Any]:
+    """What is at the first of the alternatives where there is anything."""
+    return next((found for p in path.split(",") if (found := _walk([raw], _compile(p)))), [])
 
 
 def age(stamp: object, now: datetime) -> str:
@@ -146,7 +151,7 @@ def _walk(values: list[Any], steps: tuple[str, ...]) -> list[Any]:
 def _default(info: KindInfo, column: Column, raw: Raw) -> list[Any]:
     """The default of a plain field that its parent left out, as structs do on the wire."""
     parent, _, leaf = column.path.rpartition(".")
-    if not parent or "[" in column.path or "|" in column.path or not _walk([raw], _compile(parent)):
+    if not parent or set("[|,") & set(column.path) or not _walk([raw], _compile(parent)):
         return []
     default = _leaf_default(info, parent, leaf)
     return [] if default is None else [default]

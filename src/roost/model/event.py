@@ -154,6 +154,8 @@ def of_log_entry(entry: Raw) -> Raw:
 
 
 def _camel(code: str) -> str:
+    if code[:1].isdigit():
+        return code
     return "".join(word[:1].upper() + word[1:] for word in re.split(r"[^0-9A-Za-z]+", code))
 
 
@@ -196,12 +198,12 @@ EVENT = KindInfo(
         "reportingComponent",
     ),
     columns=(
-        Column("Last seen", "lastTimestamp", "Time since.", "date"),
+        Column("Last seen", "lastTimestamp,series.lastObservedTime,eventTime", "Time since.", "date"),
         Column("Type", "type", "Normal or Warning."),
         Column("Reason", "reason", "One word for the cause."),
         Column("Kind", "involvedObject.kind", "Kind of what it is about."),
         Column("Object", "involvedObject.name", "Name of what it is about."),
-        Column("Source", "source.component", "Who tells.", "string", 1),
+        Column("Source", "source.component,reportingComponent", "Who tells.", "string", 1),
         Column("Message", "message", "For people."),
         Column("Count", "count", "How often it happened.", "integer", 1),
     ),
@@ -223,7 +225,9 @@ EVENT_V1 = KindInfo(
         "reportingController",
     ),
     columns=(
-        Column("Last seen", "eventTime", "Time since.", "date"),
+        Column(
+            "Last seen", "deprecatedLastTimestamp,series.lastObservedTime,eventTime", "Time since.", "date"
+        ),
         Column("Type", "type", "Normal or Warning."),
         Column("Reason", "reason", "One word for the cause."),
         Column("Kind", "regarding.kind", "Kind of what it is about."),

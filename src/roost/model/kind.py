@@ -35,7 +35,8 @@ class Flow(Enum):
 class Column(msgspec.Struct, frozen=True):
     """A column of the table that lists print.
 
-    `path` is dotted, in wire names (`status.availability`); `[*]` joins a list; `|count` counts it;
+    `path` is dotted, in wire names (`status.availability`); of several, joined by commas, the first that has
+    something is shown; `[*]` joins a list; `|count` counts it;
     `[Type]` after `conditions` picks the condition of that type. Priority 0 is always shown,
     1 only with `-o wide`.
     """
