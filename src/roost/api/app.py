@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import dataclasses
+import functools
 from collections.abc import Sequence
 from urllib.parse import quote, unquote
 
@@ -241,7 +242,9 @@ class Api:
             case "update":
                 return await writing.update(context, request, caller, found, view)
             case "patch":
-                return await writing.patch(context, request, caller, found, view)
+                asked = msgspec.structs.replace(access.attributes_of(found), verb="create")
+                may_create = functools.partial(self._gate.require, caller, asked)
+                return await writing.patch(context, request, caller, found, view, may_create)
             case "delete":
                 return await writing.delete(context, request, caller, found, view)
             case _:

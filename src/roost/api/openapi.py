@@ -22,7 +22,9 @@ from roost.api import openapi_protobuf
 from roost.api.access import verbs
 from roost.api.bodies import JSON_PATCH, MERGE_PATCH
 from roost.api.documents import answer, tag
+from roost.api.forms import YAML
 from roost.api.status import ApiError, no_such_path
+from roost.api.write_options import APPLY_PATCH
 from roost.model.codec import Raw
 from roost.model.kind import KindInfo
 from roost.model.meta import GROUP, VERSION
@@ -58,21 +60,26 @@ _READING = {
     "sendInitialEvents": ("boolean", "Begin a watch with the present state."),
 }
 _DRY_RUN = {"dryRun": ("string", "All: do everything, keep nothing.")}
+_DELETING = {
+    **_DRY_RUN,
+    "propagationPolicy": ("string", "Foreground, Background or Orphan: what becomes of dependents."),
+    "gracePeriodSeconds": ("integer", "Taken; there is nothing to end gracefully."),
+}
 _WRITING = {
     **_DRY_RUN,
-    "fieldManager": ("string", "Who writes; taken and not used."),
+    "fieldManager": ("string", "Who owns the fields that are written; by default the program's name."),
     "fieldValidation": ("string", "Strict, Warn or Ignore: what to do about unknown fields."),
 }
 _ACTIONS = (
     ("get", "list", "list", _READING),
     ("post", "create", "post", _WRITING),
-    ("delete", "deletecollection", "deletecollection", {**_DRY_RUN, **_SELECTING}),
+    ("delete", "deletecollection", "deletecollection", {**_DELETING, **_SELECTING}),
 )
 _SINGLE = (
     ("get", "get", "get", {"resourceVersion": ("string", "Not older than this revision.")}),
     ("put", "update", "put", _WRITING),
-    ("patch", "patch", "patch", _WRITING),
-    ("delete", "delete", "delete", _DRY_RUN),
+    ("patch", "patch", "patch", {**_WRITING, "force": ("boolean", "Take fields that others own.")}),
+    ("delete", "delete", "delete", _DELETING),
 )
 
 
@@ -206,7 +213,7 @@ def _operation_group(info: KindInfo) -> str:
 
 
 def _consumes(method: str) -> list[str]:
-    return [MERGE_PATCH, JSON_PATCH] if method == "patch" else [JSON]
+    return [MERGE_PATCH, JSON_PATCH, APPLY_PATCH] if method == "patch" else [JSON, YAML]
 
 
 def _schema_name(info: KindInfo, verb: str) -> str:
