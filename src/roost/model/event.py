@@ -142,8 +142,7 @@ def of_log_entry(entry: Raw) -> Raw:
         "metadata": shown,
         "involvedObject": _subject(told, meta.get("namespace", "")),
         "type": "Warning" if warns else "Normal",
-        "reason": _ALARM.get(code)
-        or "".join(w[:1].upper() + w[1:] for w in re.split(r"[^0-9A-Za-z]+", code)),
+        "reason": _ALARM.get(code) or _camel(code),
         "message": f"{alarm}{told.get('text', '')}",
         "count": 1,
         "firstTimestamp": told.get("time"),
