@@ -12,9 +12,10 @@ from pathlib import Path
 import msgspec
 from cyclopts import App
 
-from roost.cli import main
+from roost.cli import main, store
 from roost.cli.demo import commands as demo
 from roost.cli.options import node_commands
+from roost.program import stores
 
 PAGE = Path(__file__).parents[2] / "docs/cli.md"
 HEADING = "| Command | What it does | Own options |\n| --- | --- | --- |\n"
@@ -49,6 +50,7 @@ def application() -> App:
     """The whole application, as `program` assembles it."""
     app = main.make_app()
     node_commands(app, lambda _: 0, lambda _: 0)
+    store.register(app, stores.locate)
     demo.register(app)
     return app
 

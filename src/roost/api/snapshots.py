@@ -22,6 +22,7 @@ from sqlalchemy import func, select, tuple_
 
 from roost.api.status import ApiError, bad_request
 from roost.model.codec import Raw
+from roost.store import history
 from roost.store.errors import Compacted, FutureRevision
 from roost.store.schema import changes, resources
 from roost.store.transaction import Stored, Transaction
@@ -116,6 +117,9 @@ def _undone(
     """What changed resources within (after, upto] were at a revision; None where they were not there yet."""
     if revision > tx.revision:
         raise FutureRevision(revision, tx.revision)
+    gap = history.lost(history.restores(tx), revision)
+    if gap is not None:
+        raise Compacted(revision, gap.base)
     oldest = tx.connection.execute(select(func.min(changes.c.revision))).scalar()
     if oldest is None or oldest > revision + 1:
         raise Compacted(revision, (oldest or tx.revision + 1) - 1)
