@@ -1,0 +1,261 @@
+"""Names and passwords: what is answered, how often one may try, and that nothing tells who is there."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from roost.api.app import create_app
+from roost.api.context import ApiContext
+from roost.api.identity import passwords, throttle
+from roost.api.identity.passwords import Busy, Hasher
+from roost.api.identity.throttle import FIRST, FREE, LONGEST, Throttle, Throttled
+from roost.model.access import Credential
+from roost.model.account import Password
+from roost.model.cloud import Cloud
+from roost.model.meta import Metadata
+from roost.store.store import Store
+from tests.api.client import HOSTS, V1, Answer, Client
+
+SECRET = "correct horse battery"
+
+
+@pytest.fixture
+async def store(tmp_path: Path) -> AsyncIterator[Store]:
+    opened = await Store.open(f"sqlite:///{tmp_path / 'store.db'}")
+    await opened.save(Cloud(metadata=Metadata(name="central")))
+    yield opened
+    await opened.close()
+
+
+@pytest.fixture
+async def admin(store: Store) -> AsyncIterator[Client]:
+    app = create_app(ApiContext(store=store, cloud="central"))
+    yield Client(app)
+    app.end_watches()
+
+
+async def login(client: Client, name: object, password: object = SECRET) -> Answer:
+    return await client.local("").post("/login", {"name": name, "password": password})
+
+
+async def _tom(admin: Client) -> None:
+    (await admin.post(f"{V1}/users", {"metadata": {"name": "tom"}})).ok(201)
+    (await admin.post(f"{V1}/users/tom/password", {"spec": {"password": SECRET}})).ok(201)
+
+
+async def test_a_session_from_login_to_logout(admin: Client, store: Store) -> None:
+    await _tom(admin)
+    token = (await login(admin, "tom")).ok()["status"]["token"]
+    tom = admin.bearing(token)
+    (await tom.get(HOSTS)).ok()
+    (await tom.post("/logout", {})).ok()
+    (await tom.get(HOSTS)).refused(401)
+    (await admin.post("/logout", {})).refused(400, "only a session")
+    bearer = (await admin.post(f"{V1}/users/tom/token", {})).ok(201)["status"]["token"]
+    (await admin.bearing(bearer).post("/logout", {})).refused(400)
+
+
+async def test_sessions_end_with_what_they_rest_on(admin: Client, store: Store) -> None:
+    await _tom(admin)
+
+    async def session() -> Client:
+        return admin.bearing((await login(admin, "tom")).ok()["status"]["token"])
+
+    tom = await session()
+    (await admin.post(f"{V1}/users/tom/password", {"spec": {"password": SECRET + "2"}})).ok(201)
+    (await tom.get(HOSTS)).refused(401)
+    (await login(admin, "tom")).refused(401)
+    tom = admin.bearing((await login(admin, "tom", SECRET + "2")).ok()["status"]["token"])
+    (await admin.merge(f"{V1}/users/tom", {"spec": {"disabled": True}})).ok()
+    (await tom.get(HOSTS)).refused(403)
+    (await login(admin, "tom", SECRET + "2")).refused(401)
+    (await admin.delete(f"{V1}/users/tom")).ok()
+    assert await store.every(Password) == [] and await store.every(Credential) == []
+    (await admin.post(f"{V1}/users", {"metadata": {"name": "tom"}})).ok(201)
+    (await login(admin, "tom", SECRET + "2")).refused(401)
+
+
+async def test_of_many_sessions_the_oldest_ends(
+    admin: Client, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(throttle, "PER_NAME", (1000.0, 1.0))
+    client = Client(create_app(ApiContext(store=store, cloud="central")))
+    await _tom(admin)
+    tokens = [(await login(client, "tom")).ok()["status"]["token"] for _ in range(9)]
+    assert len(await store.every(Credential)) == 9 and len(set(tokens)) == 9
+
+
+async def test_nothing_tells_who_is_there(admin: Client) -> None:
+    await _tom(admin)
+    await admin.post(f"{V1}/users", {"metadata": {"name": "bare"}})
+    await admin.post(f"{V1}/users", {"metadata": {"name": "off"}})
+    await admin.post(f"{V1}/users/off/password", {"spec": {"password": SECRET}})
+    await admin.merge(f"{V1}/users/off", {"spec": {"disabled": True}})
+    answers = [
+        await login(admin, name, password)
+        for name, password in (
+            ("tom", "wrong"),
+            ("nobody", "wrong"),
+            ("bare", "wrong"),
+            ("off", SECRET),
+            ("system:x", "wrong"),
+            ("x" * 300, "wrong"),
+            ("tom", "x" * 300),
+        )
+    ]
+    assert {a.status for a in answers} == {401} and len({a.body for a in answers}) == 1
+
+    def shown(answer: Answer) -> dict[str, str]:
+        return {k: v for k, v in answer.headers.items() if k not in ("audit-id", "date")}
+
+    assert all(shown(a) == shown(answers[0]) for a in answers)
+
+
+async def test_the_same_is_computed_for_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    compared: list[str] = []
+    real = passwords._hasher()
+
+    class Spy:
+        def verify(self, hash: str, password: str) -> bool:
+            compared.append(hash)
+            return real.verify(hash, password)
+
+        def hash(self, password: str) -> str:
+            return real.hash(password)
+
+    monkeypatch.setattr(passwords, "_hasher", Spy)
+    hasher = Hasher()
+    stored = await hasher.hash(SECRET)
+    assert await hasher.matches(stored, SECRET) and not await hasher.matches(stored, "wrong")
+    assert not await hasher.matches("", SECRET) and not await hasher.matches("nonsense", SECRET)
+    assert not await hasher.matches("", "a password that nobody has")
+    costs = {h.rpartition("$")[0].rpartition("$")[0] for h in compared if h != "nonsense"}
+    assert costs == {"$argon2id$v=19$m=19456,t=2,p=1"}
+    hasher.close()
+
+
+async def test_known_and_unknown_names_are_locked_alike(admin: Client) -> None:
+    await _tom(admin)
+    for name in ("tom", "nobody"):
+        for _ in range(FREE):
+            (await login(admin, name, "wrong")).refused(401)
+        locked = await login(admin, name)
+        locked.refused(429, "too many logins")
+        assert locked.headers["retry-after"] == "10"
+
+
+@pytest.mark.parametrize(
+    "body", [{}, {"name": "x"}, {"name": 1, "password": "x"}, {"name": "", "password": ""}]
+)
+async def test_bodies_that_make_no_sense(admin: Client, body: object) -> None:
+    (await admin.local("").post("/login", body)).refused(400)
+    (await admin.local("").get("/login")).refused(401)
+
+
+async def test_who_may_set_a_password(admin: Client) -> None:
+    await _tom(admin)
+    path = f"{V1}/users/tom/password"
+    (await admin.reader().post(path, {"spec": {"password": SECRET}})).refused(403, "users/password")
+    for wrong in (None, 7, "short", "x" * 257):
+        (await admin.post(path, {"spec": {"password": wrong}})).refused(422, "the password does not do")
+    (await admin.post(f"{V1}/users/nobody/password", {"spec": {"password": SECRET}})).refused(404)
+
+
+async def test_passwords_are_kept_as_hashes(
+    admin: Client, store: Store, capsys: pytest.CaptureFixture[str]
+) -> None:
+    await _tom(admin)
+    await login(admin, "tom", SECRET + "?")
+    (kept,) = await store.every(Password)
+    assert kept.spec.hash.startswith("$argon2id$") and SECRET not in kept.spec.hash
+    assert SECRET not in capsys.readouterr().out
+
+
+def test_passwords_are_judged_by_length_in_characters() -> None:
+    assert passwords.problem("a" * 12) == "" and passwords.problem("é" * 12) == ""
+    assert passwords.problem("a" * 11) and passwords.problem("e\u0301" * 11)
+    assert passwords.normal("e\u0301") == passwords.normal("é")
+
+
+async def test_a_flood_waits_in_a_short_line() -> None:
+    hasher = Hasher()
+    many = [asyncio.create_task(hasher.matches("", "x")) for _ in range(passwords.WAITING + 5)]
+    done = await asyncio.gather(*many, return_exceptions=True)
+    assert sum(isinstance(d, Busy) for d in done) == 5 and done.count(False) == passwords.WAITING
+    hasher.close()
+
+
+# -- the throttle, on a clock of its own
+
+
+def test_the_lockout_grows_and_ends() -> None:
+    door, now = Throttle(), 1_000.0
+    for _ in range(FREE):
+        door.begin("tom", "", now)
+        door.failed("tom", now)
+    for n in range(12):
+        lock = min(LONGEST, FIRST * 2**n)
+        with pytest.raises(Throttled) as raised:
+            door.begin("tom", "", now)
+        assert raised.value.wait == pytest.approx(lock)
+        now += lock
+        door.begin("tom", "", now)
+        door.failed("tom", now)
+    door.succeeded("tom")
+    door.begin("tom", "", now)
+    assert door.locked("tom", now) == 0
+
+
+def test_failures_of_long_ago_are_forgotten() -> None:
+    door = Throttle()
+    for _ in range(FREE + 3):
+        door.failed("tom", 0.0)
+    later = throttle.FORGOTTEN + 1
+    door.failed("tom", later)
+    assert door.locked("tom", later) == 0
+
+
+def test_an_address_has_its_own_allowance() -> None:
+    door, (burst, rate) = Throttle(), throttle.PER_ADDRESS
+    for n in range(int(burst)):
+        door.begin(f"u{n}", "192.0.2.1", 0.0)
+    with pytest.raises(Throttled) as raised:
+        door.begin("more", "192.0.2.1", 0.0)
+    assert raised.value.wait == pytest.approx(1 / rate)
+    door.begin("more", "192.0.2.2", 0.0)
+    door.begin("more", "192.0.2.1", 1 / rate)
+
+
+@given(st.lists(st.tuples(st.sampled_from("ab"), st.booleans(), st.floats(0, 100)), max_size=60))
+def test_who_waits_as_told_gets_in(steps: list[tuple[str, bool, float]]) -> None:
+    door, now = Throttle(), 0.0
+    for name, right, pause in steps:
+        now += pause
+        try:
+            door.begin(name, "192.0.2.1", now)
+        except Throttled as error:
+            now += error.wait + 0.001
+            try:
+                door.begin(name, "192.0.2.1", now)
+            except Throttled as again:
+                now += again.wait + 0.001
+                door.begin(name, "192.0.2.1", now)
+        if right:
+            door.succeeded(name)
+        else:
+            door.failed(name, now)
+
+
+def test_the_tables_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(throttle, "MOST", 10)
+    door = Throttle()
+    for n in range(100):
+        door.failed(f"n{n}", 0.0)
+        door._names.take(f"n{n}", 0.0)
+    assert len(door._failed) == 10 and len(door._names._left) == 10
