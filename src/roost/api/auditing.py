@@ -132,18 +132,22 @@ class Call:
 
     def _known(self) -> Record:
         request, found, caller = self.request, self.target, self.caller
-        headers = request.headers
+        headers = dict(request.scope["headers"])
         linked = CALLER in request.scope
-        host = headers.get(ADDRESS, "") if linked else (request.client.host if request.client else "")
+        client = request.scope.get("client")
+
+        def header(name: str, longest: int) -> str:
+            return _plain(headers.get(name.encode(), b"").decode("latin-1"), longest)
+
         return Record(
             audit_id=self.audit_id,
-            request_id=_plain(headers.get("x-request-id", ""), 128),
+            request_id=header("x-request-id", 128),
             user=cut(caller.name) if caller else "",
             groups=_short(caller.groups) if caller else [],
             real_user=cut(caller.by) if caller else "",
-            address=_plain(host, 64),
-            through=_plain(headers.get(THROUGH, ""), 256) or "upper cloud" if linked else "",
-            agent=_plain(headers.get("user-agent", ""), 80),
+            address=header(ADDRESS, 64) if linked else (str(client[0]) if client else ""),
+            through=(header(THROUGH, 256) or "upper cloud") if linked else "",
+            agent=header("user-agent", 80),
             verb=self._verb(),
             group=found.info.group if found else "",
             resource=found.info.plural if found else "",
@@ -153,7 +157,7 @@ class Call:
             subresource=cut(found.subresource) if found else "",
             path="" if found else cut(request.url.path),
             cloud=self.cloud,
-            dry_run=bool(request.query_params.get("dryRun")),
+            dry_run=b"dryRun=" in request.scope["query_string"],
         )
 
     def _verb(self) -> str:
@@ -333,4 +337,5 @@ def _short(groups: list[str]) -> list[str]:
 
 def _plain(text: str, longest: int) -> str:
     """A header as far as it can be printed."""
-    return "".join(c for c in text[:longest] if c.isprintable())
+    text = text[:longest]
+    return text if text.isprintable() else "".join(c for c in text if c.isprintable())

@@ -32,6 +32,8 @@ _BOOKKEEPING = frozenset({"resourceVersion", "generation", "managedFields", "uid
 Path = tuple[str, ...]
 _encode = msgspec.json.Encoder(order="sorted").encode
 _MISSING = object()
+_HOLDING = frozenset({dict, list})
+_ENVELOPE = frozenset({"apiVersion", "kind"})
 
 
 class Changed(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -184,16 +186,18 @@ def differences(
     """
     found = _Differences(hidden)
     for key in {**old, **new}:
+        before, after = old.get(key, _MISSING), new.get(key, _MISSING)
         if key == "metadata":
-            before, after = old.get(key) or {}, new.get(key) or {}
-            for part in {**before, **after}:
-                if part not in _BOOKKEEPING:
-                    found.compare(
-                        (key, part), f"metadata.{part}", before.get(part, _MISSING), after.get(part, _MISSING)
-                    )
-        elif key not in ("apiVersion", "kind"):
-            found.compare((key,), key, old.get(key, _MISSING), new.get(key, _MISSING))
+            found.inside((key,), *(_without_bookkeeping(v) for v in (before, after)))
+        elif key not in _ENVELOPE and before != after:
+            found.compare((key,), before, after)
     return found.changes, found.more
+
+
+def _without_bookkeeping(metadata: Any) -> Any:
+    if not isinstance(metadata, dict):
+        return {}
+    return {key: value for key, value in metadata.items() if key not in _BOOKKEEPING}
 
 
 class _Differences:
@@ -203,50 +207,48 @@ class _Differences:
         self._hidden = hidden
         self.changes: list[Changed] = []
         self.more = 0
-        self._bytes = 0
+        self._left = MOST_BYTES
 
-    def compare(self, path: Path, text: str, old: Any, new: Any) -> None:
-        if old is new or (type(old) is type(new) and old == new):
-            return
-        # Past the limits fields are only counted: those of an object that came or went count as one.
-        full = len(self.changes) >= MOST_CHANGES or self._bytes >= MOST_BYTES
+    def compare(self, path: Path, old: Any, new: Any) -> None:
+        """Look at a field that has changed, or whose inside has."""
+        full = self._left <= 0 or len(self.changes) >= MOST_CHANGES
         if full and (old is _MISSING or new is _MISSING):
+            # Past the limits fields are only counted: all of an object that came or went as one.
             self.more += 1
-        elif isinstance(old, dict | list) or isinstance(new, dict | list):
-            self._inside(path, text, old, new)
+        elif type(old) in _HOLDING or type(new) in _HOLDING:
+            self.inside(path, old, new)
         elif full:
             self.more += 1
         else:
-            self._add(path, text, old, new)
+            self._add(path, old, new)
 
-    def _inside(self, path: Path, text: str, old: Any, new: Any) -> None:
+    def inside(self, path: Path, old: Any, new: Any) -> None:
+        """Look at what an object or a list holds."""
         before, after = _parts(old), _parts(new)
         if before is None or after is None or (type(old) is not type(new) and before and after):
-            self._replaced(path, text, old, new)
+            # Something of one shape became another: what went, and what came.
+            self.compare(path, old, _MISSING)
+            self.compare(path, _MISSING, new)
             return
-        keys = {**before, **after}
-        if not keys:
-            self._add(path, text, old, new)
+        keys = after if not before else before if not after else {**before, **after}
+        if not keys and path != ("metadata",):
+            self._add(path, old, new)
         for key in keys:
-            inner = f"{text}[{key}]" if isinstance(key, int) else f"{text}.{_key(key)}"
-            self.compare(
-                (*path, "*" if isinstance(key, int) else key),
-                inner,
-                before.get(key, _MISSING),
-                after.get(key, _MISSING),
-            )
+            first, second = before.get(key, _MISSING), after.get(key, _MISSING)
+            if first != second or type(first) is not type(second):
+                self.compare((*path, key if type(key) is str else f"[{key}]"), first, second)
 
-    def _replaced(self, path: Path, text: str, old: Any, new: Any) -> None:
-        """Something of one shape became another: what went, and what came."""
-        self.compare(path, text, old, _MISSING)
-        self.compare(path, text, _MISSING, new)
-
-    def _add(self, path: Path, text: str, old: Any, new: Any) -> None:
-        secret = path[-1] == LAST_APPLIED or self._hidden(path)
-        values = [msgspec.UNSET if v is _MISSING else HIDDEN if secret else cut(v) for v in (old, new)]
-        text = cut(text)
-        self._bytes += len(text) + sum(len(v) if isinstance(v, str) else 8 for v in values)
-        self.changes.append(Changed(path=text, old=values[0], new=values[1]))
+    def _add(self, path: Path, old: Any, new: Any) -> None:
+        text = cut(_text(path))
+        if path[-1] == LAST_APPLIED or self._hidden(path):
+            old = HIDDEN if old is not _MISSING else old
+            new = HIDDEN if new is not _MISSING else new
+        old = msgspec.UNSET if old is _MISSING else cut(old)
+        new = msgspec.UNSET if new is _MISSING else cut(new)
+        self._left -= (
+            len(text) + (len(old) if type(old) is str else 8) + (len(new) if type(new) is str else 8)
+        )
+        self.changes.append(Changed(path=text, old=old, new=new))
 
 
 def _parts(value: Any) -> dict[Any, Any] | None:
@@ -258,8 +260,15 @@ def _parts(value: Any) -> dict[Any, Any] | None:
     return dict(enumerate(value)) if isinstance(value, list) else None
 
 
-def _key(key: str) -> str:
-    return f'"{key}"' if "." in key or "/" in key else key
+def _text(path: Path) -> str:
+    """A path as it is read: names joined by dots, those with dots of their own in quotes."""
+    text = path[0]
+    for step in path[1:]:
+        if step[:1] == "[":
+            text += step
+        else:
+            text += f'."{step}"' if "." in step or "/" in step else "." + step
+    return text
 
 
 def cut(value: Any, longest: int = LONGEST_VALUE) -> Any:

@@ -19,7 +19,7 @@ from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from contextvars import ContextVar
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import msgspec
 from sqlalchemy import Connection, bindparam, delete, insert, select, update
@@ -28,6 +28,7 @@ from roost.model.audit import Entry, Head, Record, chain
 from roost.store.schema import audit, properties
 
 if TYPE_CHECKING:
+    from roost.store.session import Session
     from roost.store.transaction import Transaction
 
 T = TypeVar("T")
@@ -112,6 +113,9 @@ class _Place(msgspec.Struct, rename="camel"):
     time: str = ""
 
 
+_read_place = msgspec.json.Decoder(_Place).decode
+
+
 class Trail:
     """The audit as the writer of one store keeps it."""
 
@@ -119,25 +123,26 @@ class Trail:
         self._limits = limits or Limits()
         self._looked_at: datetime | None = None
 
-    def write(self, connection: Connection, records: Sequence[Record], now: datetime) -> None:
+    def write(self, session: Session, records: Sequence[Record], now: datetime) -> None:
         """Add records to the chain, under the lock of the revision; prune when it is time to look."""
         stamp = moment(now)
         stamped = [r if r.time else msgspec.structs.replace(r, time=stamp) for r in records]
-        before = head(connection)
-        after = self._add(connection, before, stamped)
+        before = _head_of(session.first(_LAST))
+        after = self._add(session, before, stamped)
         crossed = before.sequence // LOOK_EVERY != after.sequence // LOOK_EVERY
         if crossed or self._looked_at is None or not now - LOOK_AFTER < self._looked_at <= now:
             self._looked_at = now
-            self._prune(connection, after, now)
+            self._prune(session, after, now)
 
-    def _add(self, connection: Connection, head: Head, records: Sequence[Record]) -> Head:
+    def _add(self, session: Session, head: Head, records: Sequence[Record]) -> Head:
         entries, following = chain(head, records)
         rows = [{"sequence": e.sequence, "data": e.data, "digest": e.digest} for e in entries]
-        connection.execute(_ADD, rows)
+        session.run_many(_ADD, rows)
         return following
 
-    def _prune(self, connection: Connection, head: Head, now: datetime) -> None:
+    def _prune(self, session: Session, head: Head, now: datetime) -> None:
         """Drop what is too old or too much, at most TOGETHER records, never the newest."""
+        connection = session.alchemy
         anchor = read_anchor(connection)
         kept_from, oldest = head.offset - self._limits.bytes, moment(now - self._limits.age)
 
@@ -163,16 +168,20 @@ class Trail:
             count=last - anchor.sequence,
             reason=f"records {first} to {last} are past what is kept; the last one's digest is {row.digest}",
         )
-        self._add(connection, head, [told])
+        self._add(session, head, [told])
 
 
 def head(connection: Connection) -> Head:
     """Where the chain stands; the newest record is never pruned."""
-    row = connection.execute(_LAST).first()
+    return _head_of(connection.execute(_LAST).first())
+
+
+def _head_of(row: Sequence[Any] | None) -> Head:
     if row is None:
         return Head()
-    place = msgspec.json.decode(row.data, type=_Place)
-    return Head(row.sequence, row.digest, place.offset + len(row.data.encode()))
+    sequence, digest, data = row
+    place = _read_place(data)
+    return Head(sequence, digest, place.offset + len(data.encode()))
 
 
 def read_anchor(connection: Connection) -> Anchor:
@@ -197,10 +206,7 @@ def head_at(connection: Connection, sequence: int) -> Head | None:
     if sequence == anchor.sequence:
         return anchor.head
     row = connection.execute(_AT, {"at": sequence}).first()
-    if row is None:
-        return None
-    place = msgspec.json.decode(row.data, type=_Place)
-    return Head(sequence, row.digest, place.offset + len(row.data.encode()))
+    return _head_of(row) if row else None
 
 
 def moment(at: datetime) -> str:
@@ -210,7 +216,7 @@ def moment(at: datetime) -> str:
 
 def _place(connection: Connection, sequence: int) -> _Place:
     row = connection.execute(_AT, {"at": sequence}).one()
-    return msgspec.json.decode(row.data, type=_Place)
+    return _read_place(row.data)
 
 
 def _remember(connection: Connection, anchor: Anchor) -> None:

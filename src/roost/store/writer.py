@@ -238,7 +238,7 @@ class Writer:
                 tell = statements.SET_REVISION if session.is_sqlite else statements.TELL_REVISION
                 session.run(tell, {"to": done[-1].revision})
         if records:
-            self.trail.write(session.alchemy, records, begun.now)
+            self.trail.write(session, records, begun.now)
         self._check_file()
         return self._compact(session, done[-1].revision, kept, begun.now) if done else kept
 
