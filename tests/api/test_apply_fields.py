@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from roost.api.apply import comparing, fields, managers, merging, migration
@@ -571,6 +571,7 @@ def test_a_merge_invents_nothing(live: Raw, config: Raw) -> None:
 @given(things, things)
 def test_every_changed_field_has_the_writer_as_owner(first: Raw, new: Raw) -> None:
     live, entries = begun(first)
+    assume(entries)
     after = managers.updated(live, new, SHAPE, entries, writing("e"))
     changed = comparing.compare(live, new, SHAPE)
     assert paths(owners(after).get("e", {})) == paths(changed.changed)
