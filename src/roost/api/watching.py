@@ -188,6 +188,9 @@ class _Watcher:
                     part = await self._fed(self._feed)
                 if part:
                     yield part
+            if self._feed is not None and (part := self._feed.take()):
+                yield part
+            self._cursor = self._feed.cursor if self._feed is not None else self._cursor
             if self._asked.bookmarks and self._cursor > self._told:
                 yield self._events.bookmark(self._cursor)
         except StoreError as error:
