@@ -3,16 +3,11 @@
 from __future__ import annotations
 
 import io
-import shutil
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
-from hypothesis import given
-from hypothesis import strategies as st
 
-from roost.cli.applying import LAST_APPLIED, change, plan_patch
 from roost.cli.manifests import parse
 from roost.cli.problems import Misused
 from roost.model.firewall import FirewallPolicy
@@ -65,7 +60,7 @@ def test_one_bad_object_and_nothing_is_changed(roost: Roost, server: ApiServer, 
     (tmp_path / "b.yaml").write_text(NETWORK.replace("192.0.2.0/24", "192.0.2.7/24"))
     result = roost("apply", "-f", str(tmp_path / "a.yaml"), "-f", str(tmp_path / "b.yaml"))
     assert result.code == 1
-    assert "b.yaml, document 1: can't create platformnetwork oam" in result.err
+    assert "b.yaml, document 1: can't apply platformnetwork oam" in result.err
     assert "spec.subnets[0]" in result.err
     assert "nothing was changed" in result.err
     assert roost("get", "firewallpolicies").out == ""
@@ -80,7 +75,7 @@ def test_dry_run_with_differences(roost: Roost, server: ApiServer, tmp_path: Pat
     assert result.code == 0
     assert "-  order: 10\n+  order: 20\n" in result.out
     assert result.out.splitlines()[-1] == "firewallpolicy/platform configured (dry run)"
-    assert LAST_APPLIED not in result.out
+    assert "managedFields" not in result.out
     assert policy(server).spec.order == 10
     alone = roost("apply", "-f", str(file), "--diff")
     assert (alone.code, alone.err) == (0, "Nothing was changed; without --diff it is applied.\n")
@@ -122,17 +117,19 @@ def test_what_others_wrote_is_left_alone(roost: Roost, server: ApiServer, tmp_pa
     assert policy(server).metadata.labels == {"team": "edge", "owner": "kubectl"}
 
 
-@pytest.mark.skipif(not shutil.which("kubectl"), reason="kubectl is not installed")
-def test_kubectl_and_roost_apply_to_the_same_object(roost: Roost, server: ApiServer, tmp_path: Path) -> None:
+def test_what_others_set_is_taken_over_by_force_only(roost: Roost, server: ApiServer, tmp_path: Path) -> None:
     file = tmp_path / "site.yaml"
     file.write_text(POLICY)
-    assert server.kubectl("apply", "-f", str(file)).returncode == 0
+    assert server.kubectl("apply", "--server-side", "-f", str(file)).returncode == 0
     assert roost("apply", "-f", str(file)).out == "firewallpolicy/platform unchanged\n"
-    file.write_text(POLICY.replace("  order: 10\n", ""))
-    assert roost("apply", "-f", str(file)).out == "firewallpolicy/platform configured\n"
-    assert policy(server).spec.order == 1000
-    done = server.kubectl("apply", "-f", str(file))
-    assert (done.returncode, done.stdout) == (0, "firewallpolicy.roost.edge/platform unchanged\n")
+    file.write_text(POLICY.replace("order: 10", "order: 20"))
+    contested = roost("apply", "-f", str(file))
+    assert contested.code == 1
+    assert ".spec.order" in contested.err and '"kubectl"' in contested.err
+    assert "--force" in contested.err and "nothing was changed" in contested.err
+    assert policy(server).spec.order == 10
+    assert roost("apply", "-f", str(file), "--force").out == "firewallpolicy/platform configured\n"
+    assert policy(server).spec.order == 20
 
 
 def test_delete_by_file_and_by_name(roost: Roost, server: ApiServer, tmp_path: Path) -> None:
@@ -167,59 +164,3 @@ def test_lists_are_taken_apart() -> None:
     items = [yaml.safe_load(POLICY), yaml.safe_load(NETWORK)]
     found = parse(yaml.safe_dump({"apiVersion": "v1", "kind": "List", "items": items}).encode(), "f")
     assert [d.kind for d in found] == ["FirewallPolicy", "PlatformNetwork"]
-
-
-# -- the pure part
-
-scalars = st.integers() | st.text(max_size=3) | st.booleans()
-objects = st.recursive(
-    st.dictionaries(st.sampled_from("abc"), scalars, max_size=3),
-    lambda inner: st.dictionaries(st.sampled_from("abc"), scalars | inner, max_size=3),
-    max_leaves=8,
-)
-
-
-def merge(target: Any, patch: Any) -> Any:
-    """RFC 7396."""
-    if not isinstance(patch, dict):
-        return patch
-    result = dict(target) if isinstance(target, dict) else {}
-    for key, value in patch.items():
-        if value is None:
-            result.pop(key, None)
-        else:
-            result[key] = merge(result.get(key), value)
-    return result
-
-
-def holds(actual: Any, wanted: Any) -> bool:
-    if isinstance(wanted, dict):
-        return isinstance(actual, dict) and all(
-            k in actual and holds(actual[k], v) for k, v in wanted.items()
-        )
-    return bool(actual == wanted)
-
-
-@given(current=objects, wanted=objects, last=objects)
-def test_after_the_patch_it_is_as_wanted(
-    current: dict[str, Any], wanted: dict[str, Any], last: dict[str, Any]
-) -> None:
-    after = merge(current, change(current, wanted, last))
-    assert holds(after, wanted)
-    assert change(after, wanted, wanted) == {}
-    for key in last:
-        assert key in wanted or key not in after
-
-
-@given(current=objects, wanted=objects)
-def test_what_was_never_applied_stays(current: dict[str, Any], wanted: dict[str, Any]) -> None:
-    after = merge(current, change(current, wanted, {}))
-    for key, value in current.items():
-        if key not in wanted:
-            assert after[key] == value
-
-
-def test_a_broken_note_is_no_reason_to_fail() -> None:
-    current = {"metadata": {"annotations": {LAST_APPLIED: "{"}}, "spec": {"a": 1}}
-    patch = plan_patch(current, {"apiVersion": "v1", "kind": "K", "metadata": {}, "spec": {"a": 1}})
-    assert set(patch) == {"metadata"}

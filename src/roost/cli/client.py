@@ -33,6 +33,9 @@ PAGES = 400
 LARGEST_ANSWER = 256 * 1024 * 1024
 JSON = "application/json"
 MERGE_PATCH = "application/merge-patch+json"
+APPLY_PATCH = "application/apply-patch+yaml"
+MANAGER = "roost"
+"""Who owns, in managedFields, what this command has applied."""
 TABLE = "application/json;as=Table;v=v1;g=meta.k8s.io,application/json"
 
 Query = Mapping[str, str]
@@ -145,6 +148,19 @@ class Client:
             json=body,
             content_type=MERGE_PATCH,
             doing=f"change {kind.singular} {name}",
+        )
+        return self._decode(answer, dict)
+
+    def apply(self, kind: Kind, namespace: str, body: Raw, query: Query) -> Raw:
+        """Have the cloud make an object as `body` says, creating it when it is not there."""
+        name = body["metadata"]["name"]
+        answer = self.request(
+            "PATCH",
+            path(kind, namespace, name),
+            query={"fieldManager": MANAGER, "fieldValidation": "Strict", **query},
+            json=body,
+            content_type=APPLY_PATCH,
+            doing=f"apply {kind.singular} {name}",
         )
         return self._decode(answer, dict)
 

@@ -36,6 +36,10 @@ class Refused(Problem):
     """The cloud does not allow it now."""
 
 
+class Contested(Refused):
+    """Others have set fields to something else than what is applied."""
+
+
 class Misused(Problem):
     """The command line or a file given with it makes no sense."""
 

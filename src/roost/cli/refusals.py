@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from roost.cli import answers
-from roost.cli.problems import Denied, Expired, NotFound, Problem, Refused, Unreachable
+from roost.cli.problems import Contested, Denied, Expired, NotFound, Problem, Refused, Unreachable
 
 
 def problem_of(code: int, body: bytes, doing: str) -> Problem:
@@ -36,6 +36,8 @@ def problem_of(code: int, body: bytes, doing: str) -> Problem:
             return Expired(message)
         case 409 if status.reason == "AlreadyExists":
             return Refused(message, "choose another name, or change it with `roost apply`", details=details)
+        case 409 if any(c.reason == "FieldManagerConflict" for c in _causes(status)):
+            return Contested(f"can't {doing}: {message}", details=details)
         case 400 | 405 | 409 | 413 | 415 | 422:
             return Refused(f"can't {doing}: {message}", details=details)
         case 429:
@@ -73,9 +75,13 @@ def retry_after(code: int, body: bytes, header: str) -> float | None:
     return 1.0 if code == 429 else None
 
 
+def _causes(status: answers.Status) -> list[answers.Cause]:
+    return status.details.causes if status.details else []
+
+
 def _by_rule(status: answers.Status) -> tuple[str, ...]:
     """Reason and remedy when a rule of the cloud said no, rather than the caller's role; else nothing."""
-    told = {c.reason: c.message for c in (status.details.causes if status.details else [])}
+    told = {c.reason: c.message for c in _causes(status)}
     return (told["Refused"], told.get("Remedy", "")) if "Refused" in told else ()
 
 

@@ -39,10 +39,10 @@ def decode(kind: type[R], raw: Raw) -> R:
 
 
 def encode(resource: Resource) -> Raw:
-    """Raw object of a struct, with apiVersion and kind in front."""
+    """Raw object of a struct, apiVersion and kind in front. What has no value is absent, never null."""
     info = BY_TYPE[type(resource)]
     body: Raw = {"apiVersion": info.api_version, "kind": info.kind}
-    body.update(msgspec.to_builtins(resource))
+    body.update(_without_nulls(msgspec.to_builtins(resource)))
     return body
 
 
@@ -72,6 +72,14 @@ def unknown_fields(info: KindInfo, raw: Raw) -> list[str]:
     body = {k: v for k, v in raw.items() if k not in ("apiVersion", "kind")}
     tolerated = {"metadata.managedFields", "metadata.selfLink", "metadata.deletionGracePeriodSeconds"}
     return [p for p in _unknown(body, info.type, "") if p not in tolerated]
+
+
+def _without_nulls(value: Any) -> Any:
+    if type(value) is dict:
+        return {k: _without_nulls(v) for k, v in value.items() if v is not None}
+    if type(value) is list:
+        return [_without_nulls(v) for v in value]
+    return value
 
 
 def _problem(text: str) -> Problem:
@@ -144,13 +152,18 @@ _canonical = msgspec.json.Encoder(order="sorted").encode
 def _unknown(value: Any, struct: Any, at: str) -> list[str]:
     if struct is None:
         return []
-    if isinstance(value, list):
-        return [p for n, item in enumerate(value) for p in _unknown(item, struct, f"{at}[{n}]")]
-    if not isinstance(value, dict):
-        return []
-    known = _fields(struct)
     found: list[str] = []
+    if isinstance(value, list):
+        for n, item in enumerate(value):
+            if isinstance(item, dict | list):
+                found += _unknown(item, struct, f"{at}[{n}]")
+        return found
+    if not isinstance(value, dict):
+        return found
+    known = _fields(struct)
     for key, item in value.items():
-        path = f"{at}.{key}" if at else key
-        found += _unknown(item, known[key], path) if key in known else [path]
+        if key not in known:
+            found.append(f"{at}.{key}" if at else key)
+        elif known[key] is not None and isinstance(item, dict | list):
+            found += _unknown(item, known[key], f"{at}.{key}" if at else key)
     return found

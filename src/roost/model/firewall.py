@@ -22,7 +22,7 @@ Protocol = Literal["any", "tcp", "udp", "sctp", "icmp", "icmpv6"]
 _PORTS = re.compile(r"^(\d{1,5})(-(\d{1,5}))?$")
 
 
-class FirewallRule(Part, frozen=True, kw_only=True):
+class FirewallRule(Part, frozen=True, kw_only=True, omit_defaults=False):
     """One rule; the first that matches decides."""
 
     action: Annotated[Action, doc("What happens to the packet.")]
@@ -36,7 +36,7 @@ class FirewallRule(Part, frozen=True, kw_only=True):
     description: Annotated[str, doc("Why the rule is there.", max_length=255)] = ""
 
 
-class HostSelector(Part, frozen=True, kw_only=True):
+class HostSelector(Part, frozen=True, kw_only=True, omit_defaults=False):
     """Which hosts; all conditions must hold; an empty selector selects all."""
 
     personalities: Annotated[
@@ -45,7 +45,7 @@ class HostSelector(Part, frozen=True, kw_only=True):
     labels: Annotated[dict[str, str], doc("Hosts with all of these labels.")] = {}
 
 
-class SubcloudSelector(Part, frozen=True, kw_only=True):
+class SubcloudSelector(Part, frozen=True, kw_only=True, omit_defaults=False):
     """Which subclouds; all conditions must hold; an empty selector selects all."""
 
     names: Annotated[list[str], doc("Any of these names.", list_type="set", max_length=1024)] = []

@@ -38,7 +38,7 @@ AS_WRITTEN = f"firewallpolicies.{GROUP}/v1-ports"
 Raw = dict[str, Any]
 
 
-class PortRange(Part, frozen=True, kw_only=True):
+class PortRange(Part, frozen=True, kw_only=True, omit_defaults=False):
     """One port, or several in a row."""
 
     first: Annotated[int, doc("First port.", ge=1, le=65535)] = msgspec.field(name="from")
@@ -47,7 +47,7 @@ class PortRange(Part, frozen=True, kw_only=True):
     )
 
 
-class FirewallRule(Part, frozen=True, kw_only=True):
+class FirewallRule(Part, frozen=True, kw_only=True, omit_defaults=False):
     """One rule; the first that matches decides."""
 
     action: Annotated[Action, doc("What happens to the packet.")]

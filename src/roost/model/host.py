@@ -23,14 +23,14 @@ Personality = Literal["controller", "worker", "storage"]
 Level = Literal["normal", "minor", "major", "critical", "unknown"]
 
 
-class InterfaceAssignment(Part, frozen=True, kw_only=True):
+class InterfaceAssignment(Part, frozen=True, kw_only=True, omit_defaults=False):
     """Which platform networks a port carries."""
 
     port: Annotated[str, doc("Name of the port as the kernel has it.", min_length=1, max_length=15)]
     networks: Annotated[list[str], doc("Names of PlatformNetworks.", list_type="set", max_length=8)] = []
 
 
-class Threshold(Part, frozen=True, kw_only=True):
+class Threshold(Part, frozen=True, kw_only=True, omit_defaults=False):
     """Levels at which a resource's use raises an alarm, in percent; 0 leaves a level out."""
 
     minor: Annotated[int, doc("Raise minor at or above.", unit="percent", ge=0, le=100)] = 0
@@ -38,7 +38,7 @@ class Threshold(Part, frozen=True, kw_only=True):
     critical: Annotated[int, doc("Raise critical at or above.", unit="percent", ge=0, le=100)] = 95
 
 
-class Thresholds(Part, frozen=True, kw_only=True):
+class Thresholds(Part, frozen=True, kw_only=True, omit_defaults=False):
     """When the host's monitors speak up."""
 
     processor: Annotated[Threshold, doc("Use of the processors.")] = Threshold()

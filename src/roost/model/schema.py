@@ -128,6 +128,9 @@ def _clean(schema: Any, name_of: Callable[[str], str]) -> Any:
         cleaned.setdefault("format", "int64")
     if cleaned.get("type") == "number":
         cleaned.setdefault("format", "double")
+    if cleaned.get("format") == "date-time" and cleaned.get("default") == "":
+        # Empty is how a struct says that there is none; as a default it would not fit its own format.
+        del cleaned["default"]
     return cleaned
 
 
