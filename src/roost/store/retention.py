@@ -12,7 +12,8 @@ write; then it gives the room back to the machine, as far as the database can do
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import msgspec
@@ -137,7 +138,7 @@ def compact(engine: Engine, limits: Limits, progress: Callable[[int], None]) -> 
     # A writer waits for the slack to fill; asked for by hand, everything over the bounds goes.
     dropped, kept = 0, Kept(after=0)
     while True:
-        with engine.connect().execution_options(roost_begin="IMMEDIATE") as connection, connection.begin():
+        with engine.connect() as connection, _writing(connection):
             revision: int = connection.execute(_LATEST).scalar_one()
             kept = look(connection, revision) if not dropped else kept
             left = step(connection, kept, revision, limits, time.time())
@@ -147,6 +148,17 @@ def compact(engine: Engine, limits: Limits, progress: Callable[[int], None]) -> 
         progress(dropped)
     freed = _give_back_sqlite(engine) if engine.dialect.name == "sqlite" else _give_back_postgresql(engine)
     return Compacted(dropped=dropped, kept=kept.number, freed=freed)
+
+
+@contextmanager
+def _writing(connection: Connection) -> Iterator[None]:
+    """A transaction that has SQLite's lock from its beginning: one that reads first may not write after
+    another has written."""
+    if connection.dialect.name == "sqlite":
+        raw: Any = connection.connection.driver_connection
+        raw.execute("BEGIN IMMEDIATE")
+    with connection.begin():
+        yield
 
 
 def _give_back_sqlite(engine: Engine) -> int:
