@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gzip
+import json
 import os
 import socket
 import ssl
@@ -13,12 +15,15 @@ from typing import Any
 
 import pytest
 
-from roost.api import server
+from roost.api import reading, server
 from roost.api.access import ADMINISTRATORS, CALLER
 from roost.api.app import create_app
 from roost.api.context import ApiContext
+from roost.api.gates import Gate, Gates
+from roost.api.status import ApiError
 from roost.api.through import handler
 from roost.link import exchange
+from roost.store.errors import Compacted
 from roost.store.store import Store
 from tests.api.client import HOSTS, Client, host
 from tests.support.certificates import Authority, Pair
@@ -368,3 +373,236 @@ async def test_a_client_that_leaves_before_the_body_ends_the_call_to_the_subclou
     assert ended == ["harbor"]
     await ask("/odd")
     assert ended == ["harbor", "harbor"]
+
+
+async def test_a_small_answer_leaves_in_one_piece(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    written: list[bytes] = []
+    plain = server._Writer.release
+
+    def release(self: server._Writer) -> None:
+        if self._held:
+            written.append(b"".join(self._held))
+        plain(self)
+
+    monkeypatch.setattr(server._Writer, "release", release)
+    streams = await served.connect()
+    assert await ask(streams, "/healthz") == (200, b"ok")
+    (whole,) = written
+    assert whole.startswith(b"HTTP/1.1 200") and whole.endswith(b"\r\n\r\nok")
+    streams[1].close()
+
+
+async def head_of(streams: Streams, path: str) -> bytes:
+    """Send a request and read the head of its answer alone."""
+    streams[1].write(f"GET {path} HTTP/1.1\r\nhost: x\r\n\r\n".encode())
+    async with asyncio.timeout(10):
+        return await streams[0].readuntil(b"\r\n\r\n")
+
+
+async def test_the_head_of_a_watch_does_not_wait_for_its_first_event(served: Served) -> None:
+    streams = await served.connect(served.admin())
+    head = await head_of(streams, f"{HOSTS}?watch=1&resourceVersion={served.store.revision}")
+    assert head.startswith(b"HTTP/1.1 200") and b"chunked" in head
+    streams[1].close()
+
+
+async def test_watches_end_properly_when_the_server_stops(served: Served) -> None:
+    """Each client reads the end of its answer, and then that of its connection; none is broken off."""
+    before = served.store.revision
+    many = [await served.connect(served.admin()) for _ in range(20)]
+    for streams in many:
+        path = f"{HOSTS}?watch=1&resourceVersion={before}&allowWatchBookmarks=1"
+        assert (await head_of(streams, path)).startswith(b"HTTP/1.1 200")
+    idle = await served.connect()
+    assert (await ask(idle, "/healthz"))[0] == 200
+    await Client(served.app).post(HOSTS, host("h1"))
+    served.stop.set()
+    async with asyncio.timeout(20):
+        for streams in many:
+            rest = await streams[0].read()
+            assert rest.count(b'"ADDED"') == 1 and rest.endswith(b"0\r\n\r\n")
+        assert await idle[0].read() == b""
+        await served.task
+    for streams in (*many, idle):
+        streams[1].close()
+    with pytest.raises(OSError):
+        await served.connect()
+
+
+async def test_a_client_goes_on_at_the_next_server(served: Served) -> None:
+    """The last revision that the first server told is where the next one begins."""
+    streams = await served.connect(served.admin())
+    path = f"{HOSTS}?watch=1&allowWatchBookmarks=1&resourceVersion="
+    await head_of(streams, path + str(served.store.revision))
+    await Client(served.app).post("/apis/roost.edge/v1/users", {"metadata": {"name": "u"}})
+    served.stop.set()
+    async with asyncio.timeout(20):
+        rest = await streams[0].read()
+        await served.task
+    (line,) = [json.loads(part) for part in rest.split(b"\r\n") if part.startswith(b"{")]
+    assert line["type"] == "BOOKMARK"
+    told = line["object"]["metadata"]["resourceVersion"]
+    assert told == str(served.store.revision)
+    again = Served(served.authority, served.store)
+    await again.start()
+    await Client(again.app).post(HOSTS, host("h2"))
+    streams = await again.connect(again.admin())
+    await head_of(streams, path + told)
+    async with asyncio.timeout(20):
+        assert b'"name":"h2"' in await streams[0].readuntil(b"\n\r\n")
+    streams[1].close()
+    again.stop.set()
+    await again.task
+
+
+async def test_a_list_longer_than_a_slice_over_a_socket(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reading, "SLICE", 3000)
+    monkeypatch.setattr(reading, "FIRST_ROWS", 4)
+    client = Client(served.app)
+    for n in range(30):
+        body = host(f"h{n:02}")
+        body["metadata"]["annotations"] = {"note": "x" * 500}
+        await client.post(HOSTS, body)
+    for headers, open_ in (((), bytes), (("accept-encoding: gzip",), gzip.decompress)):
+        streams = await served.connect(served.admin())
+        asked = "\r\n".join([f"GET {HOSTS} HTTP/1.1", "host: x", "connection: close", *headers, "", ""])
+        streams[1].write(asked.encode())
+        async with asyncio.timeout(20):
+            head, _, rest = (await streams[0].read()).partition(b"\r\n\r\n")
+        assert b"transfer-encoding: chunked" in head and (b"content-encoding: gzip" in head) is bool(headers)
+        pieces = dechunked(rest)
+        assert len(pieces) > 1
+        found = json.loads(open_(b"".join(pieces)))
+        assert [i["metadata"]["name"] for i in found["items"]] == [f"h{n:02}" for n in range(30)]
+        streams[1].close()
+
+
+async def test_half_a_list_does_not_look_like_a_whole_one(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reading, "SLICE", 1)
+    monkeypatch.setattr(reading, "FIRST_ROWS", 1)
+    client = Client(served.app)
+    for n in range(5):
+        await client.post(HOSTS, host(f"h{n}"))
+
+    def fails(self: reading.Listing, tx: object) -> bytes:
+        raise Compacted(1, 9)
+
+    monkeypatch.setattr(reading.Listing, "more", fails)
+    streams = await served.connect(served.admin())
+    assert (await head_of(streams, HOSTS)).startswith(b"HTTP/1.1 200")
+    async with asyncio.timeout(20):
+        rest = await streams[0].read()
+    assert b'"items":[' in rest and not rest.endswith(b"0\r\n\r\n")
+    streams[1].close()
+
+
+def dechunked(body: bytes) -> list[bytes]:
+    """The pieces of a chunked body; it must be whole."""
+    pieces = list[bytes]()
+    while True:
+        size, _, body = body.partition(b"\r\n")
+        if int(size, 16) == 0:
+            assert body == b"\r\n"
+            return pieces
+        pieces.append(body[: int(size, 16)])
+        body = body[int(size, 16) + 2 :]
+
+
+async def test_one_address_gets_its_share_of_connections(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server, "CONNECTIONS_OF_ONE_ADDRESS", 2)
+    two = [await served.connect() for _ in range(2)]
+    with pytest.raises((ssl.SSLError, ConnectionError, asyncio.IncompleteReadError)):
+        await ask(await served.connect(), "/healthz")
+    two.pop()[1].close()
+    async with asyncio.timeout(10):
+        while True:
+            with contextlib.suppress(ssl.SSLError, ConnectionError, asyncio.IncompleteReadError):
+                streams = await served.connect()
+                assert (await ask(streams, "/healthz"))[0] == 200
+                break
+    streams[1].close()
+    two.pop()[1].close()
+
+
+async def test_what_clients_provoke_is_logged_once(served: Served, caplog: pytest.LogCaptureFixture) -> None:
+    server._said.forget()
+    for _ in range(5):
+        streams = await served.connect()
+        streams[1].write(b"nonsense\r\n\r\n")
+        assert b"400" in await streams[0].read()
+        streams[1].close()
+    assert [r.message for r in caplog.records].count("Invalid HTTP request received.") == 1
+
+
+def test_a_text_is_said_again_after_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [1000.0]
+    monkeypatch.setattr("roost.api.server.time.monotonic", lambda: now[0])
+    said = server.OncePerMinute()
+    assert said.first("a") and not said.first("a") and said.first("b")
+    now[0] += server.SAY_AGAIN_AFTER
+    assert said.first("a")
+    for n in range(2 * said.MOST):
+        said.first(str(n))
+    assert len(said._said) <= said.MOST
+
+
+async def test_requests_beyond_what_can_be_worked_on(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    inside, go = asyncio.Semaphore(0), asyncio.Event()
+    plain = served.app.__call__
+
+    async def slow(self: object, scope: Any, receive: Any, send: Any) -> None:
+        if scope["path"] == HOSTS:
+            inside.release()
+            await go.wait()
+        await plain(scope, receive, send)
+
+    monkeypatch.setattr(type(served.app), "__call__", slow)
+    monkeypatch.setattr("roost.api.gates.READS", 4)
+    again = Served(served.authority, served.store)
+    again.app = served.app
+    await again.start()
+    mine, other = again.admin(), again.authority.client("eve", ADMINISTRATORS)
+    running = [asyncio.ensure_future(ask(await again.connect(mine), HOSTS)) for _ in range(2)]
+    async with asyncio.timeout(10):
+        for _ in running:
+            await inside.acquire()
+    third = await again.connect(mine)
+    head = await head_of(third, HOSTS)
+    assert head.startswith(b"HTTP/1.1 429") and b"retry-after: 1" in head.lower()
+    running.append(asyncio.ensure_future(ask(await again.connect(other), HOSTS)))
+    async with asyncio.timeout(10):
+        await inside.acquire()
+    go.set()
+    assert [status for status, _ in await asyncio.gather(*running)] == [200, 200, 200]
+    third[1].close()
+    again.stop.set()
+    await again.task
+
+
+def test_a_gate_counts() -> None:
+    gate = Gate(4, "reads")
+    with contextlib.ExitStack() as stack:
+        for client in ("a", "a", "b", "c"):
+            stack.enter_context(gate.passing(client))
+        for client in ("a", "d"):
+            with pytest.raises(ApiError) as raised, gate.passing(client):
+                pass
+            assert raised.value.code == 429 and raised.value.headers["Retry-After"]
+    with gate.passing("a"), gate.passing("a"), pytest.raises(ApiError), gate.passing("a"):
+        pass
+    assert not gate._of and gate._inside == 0
+
+
+async def test_what_comes_while_it_stops(client: Client) -> None:
+    gates = Gates(client.app)
+    assert (await Client(gates).get(HOSTS)).status == 200
+    gates.stopping = True
+    answer = await Client(gates).get(HOSTS)
+    answer.refused(503, "stopping")
+    assert answer.headers["retry-after"] == "1" and answer.headers["connection"] == "close"

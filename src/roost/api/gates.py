@@ -36,7 +36,7 @@ class Gate:
     @contextmanager
     def passing(self, client: str) -> Iterator[None]:
         """While a request is worked on; raises ApiError 429 when there are too many."""
-        if self._inside >= self._most or self._of[client] >= self._most // 2:
+        if self._inside >= self._most or self._of[client] >= max(1, self._most // 2):
             raise self._refused()
         self._inside += 1
         self._of[client] += 1

@@ -153,6 +153,10 @@ class OncePerMinute(logging.Filter):
         """Whether a record of the logging library is passed; what tells of an exception always is."""
         return record.exc_info is not None or self.first(record.getMessage())
 
+    def forget(self) -> None:
+        """Say everything again."""
+        self._said.clear()
+
     def first(self, text: str) -> bool:
         """Whether a text is to be said now."""
         now = time.monotonic()
