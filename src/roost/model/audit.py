@@ -188,9 +188,9 @@ def differences(
     for key in {**old, **new}:
         before, after = old.get(key, _MISSING), new.get(key, _MISSING)
         if key == "metadata":
-            found.inside((key,), *(_without_bookkeeping(v) for v in (before, after)))
+            found.inside((key,), key, *(_without_bookkeeping(v) for v in (before, after)))
         elif key not in _ENVELOPE and before != after:
-            found.compare((key,), before, after)
+            found.compare((key,), key, before, after)
     return found.changes, found.more
 
 
@@ -209,37 +209,41 @@ class _Differences:
         self.more = 0
         self._left = MOST_BYTES
 
-    def compare(self, path: Path, old: Any, new: Any) -> None:
+    def compare(self, path: Path, text: str, old: Any, new: Any) -> None:
         """Look at a field that has changed, or whose inside has."""
         full = self._left <= 0 or len(self.changes) >= MOST_CHANGES
         if full and (old is _MISSING or new is _MISSING):
             # Past the limits fields are only counted: all of an object that came or went as one.
             self.more += 1
         elif type(old) in _HOLDING or type(new) in _HOLDING:
-            self.inside(path, old, new)
+            self.inside(path, text, old, new)
         elif full:
             self.more += 1
         else:
-            self._add(path, old, new)
+            self._add(path, text, old, new)
 
-    def inside(self, path: Path, old: Any, new: Any) -> None:
+    def inside(self, path: Path, text: str, old: Any, new: Any) -> None:
         """Look at what an object or a list holds."""
         before, after = _parts(old), _parts(new)
         if before is None or after is None or (type(old) is not type(new) and before and after):
             # Something of one shape became another: what went, and what came.
-            self.compare(path, old, _MISSING)
-            self.compare(path, _MISSING, new)
+            self.compare(path, text, old, _MISSING)
+            self.compare(path, text, _MISSING, new)
             return
         keys = after if not before else before if not after else {**before, **after}
         if not keys and path != ("metadata",):
-            self._add(path, old, new)
+            self._add(path, text, old, new)
         for key in keys:
             first, second = before.get(key, _MISSING), after.get(key, _MISSING)
             if first != second or type(first) is not type(second):
-                self.compare((*path, key if type(key) is str else f"[{key}]"), first, second)
+                if type(key) is str:
+                    inner = f'{text}."{key}"' if "." in key or "/" in key else f"{text}.{key}"
+                    self.compare((*path, key), inner, first, second)
+                else:
+                    self.compare((*path, "[]"), f"{text}[{key}]", first, second)
 
-    def _add(self, path: Path, old: Any, new: Any) -> None:
-        text = cut(_text(path))
+    def _add(self, path: Path, text: str, old: Any, new: Any) -> None:
+        text = cut(text)
         if path[-1] == LAST_APPLIED or self._hidden(path):
             old = HIDDEN if old is not _MISSING else old
             new = HIDDEN if new is not _MISSING else new
@@ -260,19 +264,8 @@ def _parts(value: Any) -> dict[Any, Any] | None:
     return dict(enumerate(value)) if isinstance(value, list) else None
 
 
-def _text(path: Path) -> str:
-    """A path as it is read: names joined by dots, those with dots of their own in quotes."""
-    text = path[0]
-    for step in path[1:]:
-        if step[:1] == "[":
-            text += step
-        else:
-            text += f'."{step}"' if "." in step or "/" in step else "." + step
-    return text
-
-
 def cut(value: Any, longest: int = LONGEST_VALUE) -> Any:
     """A value for a record: text no longer than allowed, with the number of characters that were cut."""
-    if not isinstance(value, str) or len(value) <= longest:
+    if type(value) is not str or len(value) <= longest:
         return value
     return f"{value[:longest]}... (+{len(value) - longest})"
