@@ -34,7 +34,7 @@ from roost.model.codec import Raw
 OBJECTS = 10_000
 MANY = 100_000
 PAGE = 500
-SECONDS = 4.0
+SECONDS = 3.0
 LOADERS = 16
 NAMES = 10_000_000
 GROUPS = 100
