@@ -15,6 +15,7 @@ from roost.api.context import ApiContext
 from roost.api.identity import passwords, throttle
 from roost.api.identity.passwords import Busy, Hasher
 from roost.api.identity.throttle import FIRST, FREE, LONGEST, Throttle, Throttled
+from roost.engine.credentials import PER_SUBJECT
 from roost.model.access import Credential
 from roost.model.account import Password
 from roost.model.cloud import Cloud
@@ -87,8 +88,9 @@ async def test_of_many_sessions_the_oldest_ends(
     monkeypatch.setattr(throttle, "PER_NAME", (1000.0, 1.0))
     client = Client(create_app(ApiContext(store=store, cloud="central")))
     await _tom(admin)
-    tokens = [(await login(client, "tom")).ok()["status"]["token"] for _ in range(9)]
-    assert len(await store.every(Credential)) == 9 and len(set(tokens)) == 9
+    tokens = [(await login(client, "tom")).ok()["status"]["token"] for _ in range(PER_SUBJECT + 1)]
+    assert len(await store.every(Credential)) == PER_SUBJECT and len(set(tokens)) == PER_SUBJECT + 1
+    (await admin.bearing(tokens[-1]).get(HOSTS)).ok()
 
 
 async def test_nothing_tells_who_is_there(admin: Client) -> None:

@@ -71,9 +71,7 @@ def read(path: Path) -> Provider:
     try:
         provider = msgspec.json.decode(path.read_bytes(), type=Provider)
     except (OSError, msgspec.MsgspecError) as error:
-        raise BadProvider(
-            f"{path} can't be read as the configuration of an OIDC provider: {error}"
-        ) from error
+        raise BadProvider(f"{path} does not configure an OIDC provider: {error}") from error
     if not provider.issuer.startswith("https://") and not provider.issuer.startswith("http://127.0.0.1"):
         raise BadProvider(f"{path}: issuer {provider.issuer!r} is not https; use an https issuer")
     if not provider.audiences:
