@@ -28,9 +28,14 @@ def main(arguments: list[str]) -> int:
             from roost.program.agent import run_agent
 
             return start.run(lambda stop, leave: run_agent(home, settings, stop, leave))
+        import uvloop
+
         from roost.program.cloud import CloudRole
 
-        return start.run(lambda stop, leave: CloudRole(home, settings, stop, leave).run())
+        # A cloud serves many connections over TLS: on this loop each takes a quarter of a megabyte less.
+        return start.run(
+            lambda stop, leave: CloudRole(home, settings, stop, leave).run(), uvloop.new_event_loop
+        )
     except StartError as error:
         print(f"roost: {error.reason}\n  {error.remedy}", file=sys.stderr)
         return 1

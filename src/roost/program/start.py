@@ -88,14 +88,19 @@ def raise_file_limit() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
-def run(main: Callable[[asyncio.Event, Callable[[], None]], Coroutine[Any, Any, None]]) -> int:
+def run(
+    main: Callable[[asyncio.Event, Callable[[], None]], Coroutine[Any, Any, None]],
+    loop_factory: Callable[[], asyncio.AbstractEventLoop] | None = None,
+) -> int:
     """Run a role until a signal or its own end; the exit code.
 
     `main` is given the event that says stop, and a function by which it leaves to be started again.
+    `loop_factory` makes another event loop than asyncio's own.
     """
     configure_logging()
     raise_file_limit()
-    return asyncio.run(_run(main))
+    with asyncio.Runner(loop_factory=loop_factory) as runner:
+        return runner.run(_run(main))
 
 
 async def _run(main: Callable[[asyncio.Event, Callable[[], None]], Coroutine[Any, Any, None]]) -> int:
