@@ -1,8 +1,8 @@
 """Label and field selectors: which resources a list or a watch is about.
 
 Grammar as in the Kubernetes API conventions, requirements joined by commas (and):
-- labels: `a=b`, `a==b`, `a!=b`, `a in (b,c)`, `a notin (b,c)`, `a`, `!a`; `!=` and `notin` also hold
-  where the label is absent;
+- labels: `a=b`, `a==b`, `a!=b`, `a in (b,c)`, `a notin (b,c)`, `a`, `!a`, `a>1`, `a<1`; `!=` and `notin`
+  also hold where the label is absent, `>` and `<` only where it is a whole number of 64 bits;
 - fields: `path=value`, `path==value`, `path!=value`, on metadata.name, metadata.namespace and the
   kind's selectable paths; an absent field reads as "".
 """
@@ -24,7 +24,8 @@ _PREFIX = r"([a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*)"
 LABEL_KEY = re.compile(rf"^({_PREFIX}/)?{_NAME}\Z")
 LABEL_VALUE = re.compile(rf"^{_NAME}?\Z")
 
-_TOKEN = re.compile(r"\s*(?P<token>==|!=|=|!|,|\(|\)|[A-Za-z0-9][-A-Za-z0-9_./]*)\s*")
+_TOKEN = re.compile(r"\s*(?P<token>==|!=|=|!|,|>|<|\(|\)|-?[A-Za-z0-9][-A-Za-z0-9_./]*)\s*")
+_WHOLE = re.compile(r"^-?[0-9]{1,19}\Z")
 _LONGEST = 8192
 
 
@@ -37,6 +38,8 @@ class Operator(Enum):
     NOT_IN = "notin"
     EXISTS = "exists"
     ABSENT = "absent"
+    ABOVE = ">"
+    BELOW = "<"
 
 
 class Requirement(msgspec.Struct, frozen=True):
@@ -45,6 +48,7 @@ class Requirement(msgspec.Struct, frozen=True):
     key: str
     operator: Operator
     values: frozenset[str] = frozenset()
+    bound: int = 0
 
     def holds(self, labels: dict[str, str]) -> bool:
         """Whether labels fulfil it."""
@@ -58,6 +62,11 @@ class Requirement(msgspec.Struct, frozen=True):
                 return value in self.values
             case Operator.NOT_IN:
                 return value not in self.values
+            case Operator.ABOVE | Operator.BELOW:
+                number = _whole(value or "")
+                if number is None:
+                    return False
+                return number > self.bound if self.operator is Operator.ABOVE else number < self.bound
 
 
 class FieldRequirement(msgspec.Struct, frozen=True):
@@ -162,8 +171,24 @@ def _requirement(tokens: list[str], text: str) -> Requirement:
             return Requirement(key, Operator.NOT_IN, frozenset({_value(tokens)}))
         case "in" | "notin":
             return Requirement(key, Operator(operator), _values(tokens, text))
+        case ">" | "<":
+            given = tokens.pop(0) if tokens else ""
+            bound = _whole(given)
+            if bound is None:
+                raise SelectorError(
+                    f"label selector {text!r}: {given!r} after {operator!r} is no whole number"
+                )
+            return Requirement(key, Operator(operator), bound=bound)
         case _:
             raise SelectorError(f"label selector {text!r}: {operator!r} after {key!r} is no operator")
+
+
+def _whole(text: str) -> int | None:
+    """A whole number of 64 bits; None when the text is none."""
+    if not _WHOLE.match(text):
+        return None
+    number = int(text)
+    return number if -(2**63) <= number < 2**63 else None
 
 
 def _key(tokens: list[str], text: str) -> str:
