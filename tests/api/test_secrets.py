@@ -233,6 +233,9 @@ def test_kubectl_apply_neither_wipes_nor_reveals(server: ApiServer, version: str
     revision = server.store.revision
     apply(stringData={"a": "first-value", "b": "second-value"})
     assert server.store.revision == revision, "the same file again changes nothing"
+    other = json.dumps(secret(data={"a": b64("unseen"), "b": b64("second-value")}))
+    differing = server.kubectl("diff", "-f", "-", program=kubectl.program(version) or "", stdin=other)
+    assert b64("unseen") not in differing.stdout and b64("first-value") not in differing.stdout
     apply(stringData={"a": "third-value"}, data={"c": b64("fourth-value")})
     assert here()["a"] == "third-value" and here()["c"] == "fourth-value"
     stored = server.do(server.store.get("Secret", "central", "db")).data

@@ -59,7 +59,7 @@ async def forward(
             404, f"{name[:63]!r} can't be the name of a cloud; see kubectl get subclouds"
         ) from error
     raw_path = request.scope.get("raw_path") or request.url.path.encode()
-    call.cloud = name
+    call.cloud, call.unwritten = name, "/apis/authorization.k8s.io/" in request.url.path
     path = "/" + raw_path.decode("latin-1").split("/", 3)[3] if raw_path.count(b"/") > 2 else "/"
     if request.scope["query_string"]:
         path += "?" + request.scope["query_string"].decode("latin-1")
