@@ -192,11 +192,20 @@ def measure(choice: Choice | None = None) -> list[Row]:
         for name in chosen:
             for _ in range(1 if name in ONCE else choice.runs):
                 for server in servers:
-                    _tell(f"{name}: {server.name}")
-                    for what, (unit, value, goal) in MEASUREMENTS[name](server).items():
+                    for what, (unit, value, goal) in _measured(name, server).items():
                         facts[what] = (unit, goal)
                         found.setdefault(what, {}).setdefault(server.name, []).append(value)
     return _rows(found, facts)
+
+
+def _measured(name: str, server: Server) -> Figures:
+    """One measurement; none when requests failed, which is told: a rate of errors is no rate."""
+    _tell(f"{name}: {server.name}")
+    try:
+        return MEASUREMENTS[name](server)
+    except load.Failed as error:
+        _tell(f"{name}: {server.name} failed: {error}")
+        return {}
 
 
 def policy(name: str) -> Raw:
@@ -244,7 +253,7 @@ def _rows(found: dict[str, dict[str, list[float]]], facts: dict[str, tuple[str, 
                 goal=goal and f"ratio {goal}",
             )
             for name, runs in by_server.items()
-            if name != "Kubernetes"
+            if name != "Kubernetes" and runs
         ]
     return rows
 
