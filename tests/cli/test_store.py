@@ -22,7 +22,6 @@ from roost.store import database
 from roost.store.illness import CHECK, remedy
 from tests.cli.conftest import Result
 from tests.store.random_stores import hosts, live
-from tests.store.test_migrations import load
 from tests.support.stores import new_database, opened
 
 Store = Callable[..., Result]
@@ -197,14 +196,9 @@ def test_back_to_an_older_schema_and_a_newer_one(roost: Store, home: Path) -> No
     assert "there is no schema 0042" in roost("migrate", "--to", "0042", "--home", str(home)).err
 
 
-def test_an_older_program_refuses_a_newer_store(home: Path) -> None:
-    load(database.sqlite_url(home / "spare.db"), "0001").dispose()
-    engine = database.open_engine(cloud(home))
-    with engine.begin() as connection:
-        connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
-    engine.dispose()
-    before = (home / "cloud.db").read_bytes()
-    done = subprocess.run(
+def up(home: Path) -> subprocess.CompletedProcess[str]:
+    """`roost up` as a process, which is expected to end by itself."""
+    return subprocess.run(
         [sys.executable, "-m", "roost.program", "up", "--home", str(home)],
         capture_output=True,
         text=True,
@@ -212,11 +206,30 @@ def test_an_older_program_refuses_a_newer_store(home: Path) -> None:
         check=False,
         env={"PATH": os.environ["PATH"], "HOME": str(home), "PYTHONPATH": os.pathsep.join(sys.path)},
     )
+
+
+def test_an_older_program_refuses_a_newer_store(home: Path) -> None:
+    engine = database.open_engine(cloud(home))
+    with engine.begin() as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+    engine.dispose()
+    before = (home / "cloud.db").read_bytes()
+    done = up(home)
     assert done.returncode == 1, done
     assert "the database has schema 9999, this version of Roost knows" in done.stderr
     assert "start the newer version" in done.stderr
     assert "Traceback" not in done.stderr
     assert (home / "cloud.db").read_bytes() == before
+
+
+def test_starting_on_a_damaged_store_says_what_to_do(home: Path) -> None:
+    (home / "cloud.db").write_bytes(b"no database at all" * 999)
+    for part in ("-wal", "-shm"):
+        (home / f"cloud.db{part}").unlink(missing_ok=True)
+    done = up(home)
+    assert done.returncode == 1, done
+    assert "not a database" in done.stderr and "roost store restore" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ import pytest
 from sqlalchemy import Engine, MetaData, insert, select, text
 
 from roost.store import checking, database, migrating
+from roost.store.errors import NewerSchema
 from roost.store.schema import SCHEMA_VERSION
 from tests.support.stores import opened, raw
 
@@ -54,9 +55,9 @@ def load(url: str, version: str) -> Engine:
         path = url.removeprefix("sqlite:///")
         engine.dispose()
         Path(path).unlink(missing_ok=True)
-        connection = sqlite3.connect(path)
-        connection.executescript((RECORDED / f"schema-{version}.sql").read_text())
-        connection.close()
+        plain = sqlite3.connect(path)
+        plain.executescript((RECORDED / f"schema-{version}.sql").read_text())
+        plain.close()
         return database.open_engine(url)
     with engine.begin() as connection:
         migrating.run(connection, version)
@@ -128,7 +129,7 @@ def test_what_can_not_be_migrated_is_said(store_url: str) -> None:
     with engine.begin() as connection:
         database.create_tables(connection)
         connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
-    with pytest.raises(database.NewerSchema, match="schema 9999"):
+    with pytest.raises(NewerSchema, match="schema 9999"):
         migrating.migrate_to(engine, SCHEMA_VERSION)
     assert re.fullmatch(r"\d{4}", SCHEMA_VERSION)
     engine.dispose()

@@ -17,6 +17,7 @@ from roost.store.errors import FutureRevision
 from roost.store.history import Gone, Key, NotThen, changed_paths, managers
 from roost.store.schema import changes
 from roost.store.store import Store
+from roost.store.transaction import Transaction
 from tests.store.random_stores import NAMES, live
 from tests.support.stores import new_database, opened, raw
 
@@ -33,7 +34,7 @@ async def dated(store: Store) -> None:
     start, minute = START.timestamp(), 60.0
     values = {"recorded_at": start + minute * changes.c.revision}
 
-    def work(tx: history.Transaction) -> None:
+    def work(tx: Transaction) -> None:
         tx.wrote = True
         tx.connection.execute(update(changes).values(values))
 
@@ -41,7 +42,7 @@ async def dated(store: Store) -> None:
 
 
 async def drop_until(store: Store, revision: int) -> None:
-    def work(tx: history.Transaction) -> None:
+    def work(tx: Transaction) -> None:
         tx.wrote = True
         tx.connection.execute(delete(changes).where(changes.c.revision <= revision))
 

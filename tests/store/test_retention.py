@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
@@ -17,6 +18,7 @@ from roost.store import database, retention
 from roost.store.errors import Compacted
 from roost.store.retention import Kept, Limits, Old, goes, is_due
 from roost.store.store import Store
+from roost.store.transaction import Transaction
 from tests.support.stores import history, opened, raw
 
 DAY = 86_400.0
@@ -64,12 +66,12 @@ def test_steps_begin_past_a_slack(kept: Kept, due: bool) -> None:  # noqa: FBT00
 
 
 async def write(store: Store, count: int, start: int = 0) -> None:
-    await asyncio.gather(
-        *(
-            store.transact(lambda tx, n=n: tx.create(raw("Host", f"h-{n}")))
-            for n in range(start, start + count)
-        )
-    )
+    names = [f"h-{n}" for n in range(start, start + count)]
+
+    def making(name: str) -> Callable[[Transaction], object]:
+        return lambda tx: tx.create(raw("Host", name))
+
+    await asyncio.gather(*(store.transact(making(name)) for name in names))
 
 
 async def test_old_changes_go_by_their_age(store_url: str) -> None:
