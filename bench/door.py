@@ -14,6 +14,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import structlog
+import uvloop
 from tests.support.certificates import Authority
 
 from roost.api.app import create_app
@@ -69,4 +70,5 @@ async def main(directory: Path, port: int, url: str) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main(Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3]))
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(main(Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3]))

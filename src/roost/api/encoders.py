@@ -65,28 +65,24 @@ class ListEncoder:
 
     def items(self, items: Sequence[Item]) -> list[bytes]:
         """The next items, as parts to be joined."""
-        parts = []
-        for item in items:
-            if self._begun:
-                parts.append(b",")
-            self._begun = True
-            parts.append(self._item(item))
-        return parts
+        if not items:
+            return []
+        if self._form.shape is Shape.OBJECT:
+            joined = b",".join([item.encoded for item in items])
+        else:
+            joined = b",".join([self._item(item) for item in items])
+        begun, self._begun = self._begun, True
+        return [b",", joined] if begun else [joined]
 
     def tail(self) -> bytes:
         """What closes the list."""
         return b"]}"
 
     def _item(self, item: Item) -> bytes:
-        match self._form.shape:
-            case Shape.OBJECT:
-                return item.encoded
-            case Shape.PARTIAL:
-                return _partial(item, self._form)
-            case Shape.TABLE:
-                form = self._form
-                row = tables.row(self._view.info, item.raw, self._now, form.include, form.meta)
-                return _encode(row)
+        form = self._form
+        if form.shape is Shape.PARTIAL:
+            return _partial(item, form)
+        return _encode(tables.row(self._view.info, item.raw, self._now, form.include, form.meta))
 
 
 class YamlListEncoder(ListEncoder):

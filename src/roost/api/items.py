@@ -44,7 +44,7 @@ class Item:
         """The object; do not change it in place."""
         return self._view.shape(self.stored.raw)
 
-    @cached_property
+    @property
     def encoded(self) -> bytes:
         """The object as JSON."""
         return self.stored.encoded if self._view.as_stored else msgspec.json.encode(self.raw)

@@ -171,11 +171,13 @@ class Listing:
         while size < SLICE and not self.over:
             found = self._read(tx, self._rows)
             self.over = found.upto is None
-            looked = [Item(stored, self._view) for stored in found.items]
-            more = self._encoder.items([item for item in looked if self._matcher.matches(item)])
+            looked = items = [Item(stored, self._view) for stored in found.items]
+            if not self._matcher.everything:
+                items = [item for item in looked if self._matcher.matches(item)]
+            more = self._encoder.items(items)
             parts += more
             size += sum(map(len, more))
-            read = sum(len(item.stored.data) for item in looked)
+            read = sum([len(item.stored.data) for item in looked])
             self._rows = max(1, min(MOST_ROWS, SLICE * max(1, len(looked)) // max(1, read)))
         return parts
 
