@@ -78,6 +78,7 @@ def test_claims(claims: dict[str, Any], more: dict[str, Any], expected: Caller |
         ("{", "does not configure"),
         ('{"issuer": "https://x"}', "audiences"),
         ('{"issuer": "http://x", "audiences": ["a"]}', "is not https"),
+        ('{"issuer": "http://127.0.0.1.example.org", "audiences": ["a"]}', "is not https"),
         ('{"issuer": "https://x", "audiences": []}', "audiences is empty"),
         ('{"issuer": "https://x", "audiences": ["a"], "usernameclaim": "x"}', "usernameclaim"),
     ],

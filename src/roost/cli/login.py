@@ -1,9 +1,9 @@
 """`roost login`: keep the address of a cloud, its authority and a token in the kubeconfig.
 
 The authority is pinned: from a file, or as the server sends it, then only after its fingerprint was
-confirmed by the person or matches --ca-fingerprint. The token comes from a prompt, standard input, a
-file or $ROOST_TOKEN, never from the command line, where others can read it. Nothing is saved before
-the cloud has accepted the token.
+confirmed by the person or matches --ca-fingerprint. The token, or the password, comes from a prompt,
+standard input, a file, $ROOST_TOKEN or $ROOST_PASSWORD, never from the command line, where others can
+read it. Nothing is saved before the cloud has accepted the token.
 """
 
 from __future__ import annotations
@@ -43,6 +43,10 @@ def login(
     token_file: Annotated[
         str, Parameter(allow_leading_hyphen=True, help="File with the token; - reads standard input.")
     ] = "",
+    user: Annotated[str, Parameter(help="Log in with this name and a password, instead of a token.")] = "",
+    password_file: Annotated[
+        str, Parameter(allow_leading_hyphen=True, help="File with the password; - reads standard input.")
+    ] = "",
     kubeconfig_file: Annotated[str, Parameter(name="--kubeconfig", help="File to write.")] = "",
 ) -> int:
     """Log in to a cloud: check its authority, try a token, save both as a context.
@@ -50,10 +54,17 @@ def login(
     For example:
         roost login https://192.0.2.1:7443
         roost login https://192.0.2.1:7443 --ca-file ca.pem --token-file token
+        roost login https://192.0.2.1:7443 --user ada
     """
     address = complete(server)
     authority = _authority(address, ca_file, ca_fingerprint) if address.startswith("https://") else ""
-    token = read_secret(token_file, "ROOST_TOKEN", "Token: ")
+    if user:
+        password = read_secret(password_file, "ROOST_PASSWORD", f"Password of {user}: ", what="password")
+        token = begin_session(
+            Target(name=name or address, server=address, authority=authority), user, password
+        )
+    else:
+        token = read_secret(token_file, "ROOST_TOKEN", "Token: ")
     target = Target(name=name or address, server=address, authority=authority, token=token)
     with Client(target) as client:
         who = whoami(client)
@@ -68,6 +79,15 @@ def login(
     kubeconfig.write(path, kubeconfig.remember(raw, context, cluster, {"token": token}, cloud))
     output.say(f"Logged in to {context} as {who or 'an unnamed user'}; saved in {path}.")
     return OK
+
+
+def begin_session(target: Target, user: str, password: str) -> str:
+    """A token for a name and a password. Raises Denied when they are wrong."""
+    import msgspec
+
+    with Client(target) as client:
+        answer = client.request("POST", "/login", json={"name": user, "password": password}, doing="log in")
+    return msgspec.json.decode(answer, type=answers.Token).status.token
 
 
 def complete(server: str) -> str:
@@ -110,7 +130,7 @@ def whoami(client: Client) -> str:
     return str(found.get("status", {}).get("userInfo", {}).get("username", ""))
 
 
-def read_secret(source: str, variable: str, prompt: str) -> str:
+def read_secret(source: str, variable: str, prompt: str, what: str = "token") -> str:
     """A secret from a file, standard input (-), the environment or a prompt. Raises Misused."""
     if source and source != "-":
         try:
@@ -119,15 +139,16 @@ def read_secret(source: str, variable: str, prompt: str) -> str:
             raise Misused(f"{source} can't be read: {(error.strerror or str(error)).lower()}") from error
     elif source == "-" and not sys.stdin.isatty():
         secret = sys.stdin.readline(65536)
-    elif not source and os.environ.get(variable):
+    elif not source and variable and os.environ.get(variable):
         secret = os.environ[variable]
     elif sys.stdin.isatty():
         secret = getpass.getpass(prompt)
     else:
-        raise Misused("no token was given", f"set ${variable}, or name a file, or use - and standard input")
+        remedy = f"set ${variable}, or name" if variable else "name"
+        raise Misused(f"no {what} was given", f"{remedy} a file, or use - and standard input")
     secret = secret.strip()
     if not secret:
-        raise Misused("the token is empty")
+        raise Misused(f"the {what} is empty")
     return secret
 
 

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from cyclopts import App, Parameter
 
 from roost.cli import listing, output
+from roost.cli.client import path
 from roost.cli.kinds import USER
-from roost.cli.problems import OK, Problem
+from roost.cli.login import read_secret
+from roost.cli.problems import OK, Misused, Problem
 from roost.cli.session import CONNECT, PICK, SHOW, Connect, Pick, Session, Show, opened
 from roost.cli.tokens import show_token
+from roost.model.access import Role
 
-user = App(name="user", help="Who may use this cloud: add, list, delete, give tokens.")
+user = App(name="user", help="Who may use this cloud: add, list, delete, give tokens and passwords.")
 
 Name = Annotated[str, Parameter(name="NAME", help="Name of the user.")]
 
@@ -36,7 +39,7 @@ def add_user(
     name: Name,
     /,
     *,
-    role: Annotated[Literal["administrator", "reader"], Parameter(help="What the user may do.")] = "reader",
+    role: Annotated[Role, Parameter(help="What the user may do.")] = "reader",
     description: Annotated[str, Parameter(help="For people.")] = "",
     token: Annotated[bool, Parameter(help="Make a bearer token at once.")] = False,
     hours: Hours = 24.0,
@@ -69,6 +72,38 @@ def make_token(name: Name, /, *, hours: Hours = 24.0, show: Show = SHOW, connect
     """
     with opened(connect) as session:
         return _token(session, name, hours, show)
+
+
+@user.command(name="password")
+def set_password(
+    name: Name,
+    /,
+    *,
+    password_file: Annotated[
+        str,
+        Parameter(
+            allow_leading_hyphen=True, help="File with the password; - reads standard input.", metavar="FILE"
+        ),
+    ] = "",
+    connect: Connect = CONNECT,
+) -> int:
+    """Set a user's password, asked for twice; the user's sessions end.
+
+    For example:
+        roost user password ada
+    """
+    password = read_secret(password_file, "", f"New password of {name}: ", what="password")
+    if not password_file and read_secret("", "", "Again: ", what="password") != password:
+        raise Misused("the two passwords are not the same; nothing was changed")
+    with opened(connect) as session:
+        session.client.request(
+            "POST",
+            f"{path(USER, '', name)}/password",
+            json={"spec": {"password": password}},
+            doing=f"set the password of {name}",
+        )
+    output.say(f"The password of {name} is set; roost login SERVER --user {name} asks for it.")
+    return OK
 
 
 @user.command(name="delete")

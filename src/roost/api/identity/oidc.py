@@ -12,6 +12,7 @@ and groups get a prefix; what begins with `system:` after that is refused.
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -36,6 +37,7 @@ MOST_GROUPS = 256
 ALGORITHMS = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA")
 DISCOVERY = "/.well-known/openid-configuration"
 
+_LOCAL = re.compile(r"http://127\.0\.0\.1(:[0-9]+)?(/|\Z)")
 _log = structlog.get_logger("roost.api.identity")
 
 
@@ -72,7 +74,7 @@ def read(path: Path) -> Provider:
         provider = msgspec.json.decode(path.read_bytes(), type=Provider)
     except (OSError, msgspec.MsgspecError) as error:
         raise BadProvider(f"{path} does not configure an OIDC provider: {error}") from error
-    if not provider.issuer.startswith("https://") and not provider.issuer.startswith("http://127.0.0.1"):
+    if not provider.issuer.startswith("https://") and not _LOCAL.match(provider.issuer):
         raise BadProvider(f"{path}: issuer {provider.issuer!r} is not https; use an https issuer")
     if not provider.audiences:
         raise BadProvider(f"{path}: audiences is empty; name the client id that tokens are made for")
