@@ -335,7 +335,8 @@ def test_no_planted_secret_is_found_anywhere(
                         answer = await client.post(SECRETS, wrong)
                 seen.append(answer.body.decode())
             seen.append((await client.get("/audit")).body.decode())
-            seen.append((await client.get(SECRETS)).body.decode())
+            for path in (SECRETS, *(f"{SECRETS}/{name}/history" for name in "abc"), "/keys"):
+                seen.append((await client.get(path)).body.decode())
             await server.app.close()
 
         server.do(session())
