@@ -127,7 +127,7 @@ def _below(value: Any, shape: Shape, holder: Fields) -> Fields | None:
         for token, inner in zip(tokens(value, shape), value, strict=True):
             node = _below(inner, shape.item, holder) if sharing is Sharing.ITEMS else MEMBER
             found[token] = _holding(node)
-        return found or None
+        return _ended(found)
     return MEMBER
 
 
@@ -145,7 +145,12 @@ def _of_struct(value: Raw, shape: Shape, holder: Fields) -> Fields | None:
         node = _below(inner, inside, holder) if isinstance(inner, dict | list) else MEMBER
         if node is not None:
             found[token] = node
-    return found or None
+    return _ended(found)
+
+
+def _ended(node: Fields) -> Fields | None:
+    """A node in its shortest form; None for one that says nothing."""
+    return (MEMBER if len(node) == 1 and SELF in node else node) if node else None
 
 
 def _holding(node: Fields | None) -> Fields:
