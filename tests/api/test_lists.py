@@ -394,6 +394,37 @@ async def test_the_version_of_meta_that_is_asked_for(client: Client, version: st
     assert (await client.get(f"{HOSTS}/h000", accept=one)).ok() == raw["items"][0]
 
 
+async def test_pretty(client: Client) -> None:
+    await many(client, 2)
+    for path in (HOSTS, f"{HOSTS}/h000"):
+        plain, pretty = await client.get(path), await client.get(f"{path}?pretty=true")
+        assert pretty.raw == plain.raw and pretty.body.startswith(b'{\n  "') and pretty.body.endswith(b"}\n")
+
+
+async def test_long_answers_are_bounded(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    await many(client, 30, 500)
+    monkeypatch.setattr(reading, "SLICE", 500)
+    monkeypatch.setattr(reading, "FIRST_ROWS", 1)
+    monkeypatch.setattr(reading, "LONG_ANSWERS", 1)
+    slow = await client.open("GET", HOSTS)
+    body = aiter(slow.body)
+    await anext(body)
+    assert (await client.get(HOSTS)).refused(429, "long lists")["details"]["retryAfterSeconds"]
+    assert (await client.get(f"{HOSTS}?limit=30")).status == 200
+    async for _ in body:
+        pass
+    assert len((await client.get(HOSTS)).ok()["items"]) == 30
+
+
+async def test_labels_that_are_none(client: Client, store: Store) -> None:
+    metadata = {"name": "odd", "namespace": "central", "uid": "u", "labels": {"tier": 3}}
+    raw = {"apiVersion": "roost.edge/v9", "kind": "Host", "metadata": metadata, "spec": {}}
+    await store.transact(lambda tx: tx.copy(raw, "down:central"))
+    found = (await client.get(f"{HOSTS}?labelSelector=tier")).ok()["items"]
+    assert [i["metadata"]["name"] for i in found] == ["odd"]
+    assert (await client.get(f"{HOSTS}?labelSelector=tier%3Dedge")).ok()["items"] == []
+
+
 async def test_head_tells_what_get_would(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     await many(client, 12, 500)
     body = (await client.get(HOSTS)).body

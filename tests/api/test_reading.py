@@ -274,6 +274,13 @@ async def test_tables(client: Client) -> None:
     [
         ("", Form()),
         ("*/*", Form()),
+        ("application/yaml", Form(media="application/yaml")),
+        ("application/json;q=0.4, application/yaml;q=0.5", Form(media="application/yaml")),
+        ("application/yaml;q=0, */*;q=0.1", Form()),
+        ("application/yaml;q=nonsense, application/json", Form()),
+        (f"application/json, {TABLE}", Form()),
+        ("application/json;as=Table;v=v2;g=meta.k8s.io,application/json", Form()),
+        ("application/json;as=Table;v=v1beta1;g=meta.k8s.io", Form(Shape.TABLE, version="v1beta1")),
         ("application/json", Form()),
         ("application/vnd.kubernetes.protobuf, application/json", Form()),
         (TABLE, Form(Shape.TABLE)),

@@ -7,6 +7,7 @@ an item only for what its selector is about.
 
 from __future__ import annotations
 
+import contextlib
 from functools import cached_property
 
 import msgspec
@@ -58,7 +59,9 @@ class Item:
     def labels(self) -> dict[str, str]:
         """Its labels."""
         if self._view.as_stored:
-            return _labelled.decode(self.stored.data).metadata.labels or {}
+            # What a peer of another version sent was not held to our model.
+            with contextlib.suppress(msgspec.ValidationError):
+                return _labelled.decode(self.stored.data).metadata.labels or {}
         return self.raw["metadata"].get("labels") or {}
 
     def text_at(self, path: str) -> str:

@@ -3,7 +3,8 @@
 A single resource is the stored text with its revision in it. A list is read in slices as of one revision
 (`snapshots`), each in a short transaction of its own, and written as it is read: an answer of any length
 takes the memory of two slices, and a client that reads slowly keeps no transaction open. What fits into one
-slice is sent whole, with its length. A list with a limit is one answer of at most LARGEST_PAGE bytes; it may
+slice is sent whole, with its length. LONG_ANSWERS are on their way at once; who asks for one more is told to
+come back. A list with a limit is one answer of at most LARGEST_PAGE bytes; it may
 give fewer than asked for and a token to go on with.
 
 Should history be compacted away while a long answer is on its way, or the database fail, the connection is
@@ -13,9 +14,10 @@ broken off: half a list must not look like a whole one.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from datetime import datetime
 
+import msgspec
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
@@ -28,8 +30,8 @@ from roost.api.items import Item, Matcher
 from roost.api.options import ListOptions
 from roost.api.options import selector_of as selector_of
 from roost.api.snapshots import Continue, Key, Scope, Slice, key_of
-from roost.api.status import not_found
-from roost.api.target import Target, number
+from roost.api.status import ApiError, not_found
+from roost.api.target import Target, number, truth
 from roost.api.waiting import reach
 from roost.model.codec import Raw
 from roost.store.errors import Compacted, FutureRevision
@@ -40,6 +42,7 @@ FIRST_ROWS = 250
 MOST_ROWS = 2000
 SLICE = 1024 * 1024
 LARGEST_PAGE = 8 * 1024 * 1024
+LONG_ANSWERS = 32
 
 
 async def get(context: ApiContext, request: Request, target: Target, view: View) -> Response:
@@ -50,7 +53,7 @@ async def get(context: ApiContext, request: Request, target: Target, view: View)
     stored = await _find(context.store, view, target)
     if stored is None:
         raise not_found(view.info, target.name)
-    body = encoders.one(view, Item(stored, view), form, context.clock())
+    body = _presented(encoders.one(view, Item(stored, view), form, context.clock()), form, query)
     if len(body) > compression.THRESHOLD and _takes_gzip(request):
         zipped = await asyncio.to_thread(compression.whole, body)
         return Response(zipped, headers=_ZIPPED, media_type=form.media)
@@ -81,13 +84,25 @@ async def list_(context: ApiContext, request: Request, target: Target, view: Vie
         raise snapshots.Expired(error, asked.start) from error
     headers = _ZIPPED if listing.zipped else {"Vary": "Accept-Encoding"} if zipped else {}
     if listing.over:
+        if not listing.zipped:
+            first = _presented(first, form, query)
         return Response(first, headers=headers, media_type=form.media)
     if request.method == "HEAD":
         return StreamingResponse(_nothing(), headers=headers, media_type=form.media)
+    if _long.on_their_way >= LONG_ANSWERS:
+        message = f"{LONG_ANSWERS} long lists are on their way; try again later, or list page by page"
+        raise ApiError(429, message, details={"retryAfterSeconds": 2}, headers={"Retry-After": "2"})
     return StreamingResponse(_pieces(context.store, listing, first), headers=headers, media_type=form.media)
 
 
 _ZIPPED = {"Content-Encoding": "gzip", "Vary": "Accept-Encoding"}
+
+
+def _presented(body: bytes, form: Form, query: Mapping[str, str]) -> bytes:
+    """With line ends and indents, for people, when `pretty` asks for it."""
+    if form.media == JSON and truth(query, "pretty"):
+        return msgspec.json.format(body, indent=2) + b"\n"
+    return body
 
 
 def _takes_gzip(request: Request) -> bool:
@@ -98,18 +113,31 @@ async def _nothing() -> AsyncIterator[bytes]:
     yield b""
 
 
+class _Long:
+    """Counts the long answers of this process."""
+
+    on_their_way = 0
+
+
+_long = _Long()
+
+
 async def _pieces(store: Store, listing: Listing, first: bytes) -> AsyncIterator[bytes]:
     """A long answer: while one piece is on its way to the client, the next is read."""
     piece = first
-    while not listing.over:
-        coming = asyncio.ensure_future(store.read(listing.more))
-        try:
-            if piece:
-                yield piece
-            piece = await coming
-        finally:
-            coming.cancel()
-    yield piece
+    _long.on_their_way += 1
+    try:
+        while not listing.over:
+            coming = asyncio.ensure_future(store.read(listing.more))
+            try:
+                if piece:
+                    yield piece
+                piece = await coming
+            finally:
+                coming.cancel()
+        yield piece
+    finally:
+        _long.on_their_way -= 1
 
 
 class Listing:
