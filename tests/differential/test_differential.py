@@ -37,7 +37,6 @@ AWAITED_FEATURES = frozenset(
         "deletecollection",
         "deletecollection with finalizers",
         "deletecollection by field",
-        "list by label",
         "dry run",
         "watch with finalizers",
     }
