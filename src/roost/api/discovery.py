@@ -130,17 +130,6 @@ def _resources(context: ApiContext, group: str, version: str) -> list[Raw]:
             }
             for kind in REVIEWS[group]
         ]
-    if (group, version) == CORE:
-        found.append(
-            {
-                "name": "events",
-                "singularName": "event",
-                "namespaced": True,
-                "kind": "Event",
-                "shortNames": ["ev"],
-                "verbs": ["get", "list", "watch"],
-            }
-        )
     return found
 
 

@@ -38,7 +38,7 @@ AS_WRITTEN = f"firewallpolicies.{GROUP}/v1-ports"
 Raw = dict[str, Any]
 
 
-class PortRange(Part, frozen=True, kw_only=True, omit_defaults=False):
+class PortRange(Part, frozen=True, kw_only=True):
     """One port, or several in a row."""
 
     first: Annotated[int, doc("First port.", ge=1, le=65535)] = msgspec.field(name="from")
