@@ -8,9 +8,9 @@ row sealed by the digest of itself and the row before.
 Keys are compared by bytes in both databases, for lists page in that order: SQLite does so of itself,
 PostgreSQL is told to by the collation "C".
 
-`changes` has no index by resource. One resource's history is read by people, now and then, and looks
-through 20,000 changes in 30 ms; an index would cost each write 5 microseconds, a third of what SQLite
-takes for the row.
+`changes` has no index by resource. One resource's history is read by people, now and then, and looking
+through 20,000 changes takes SQLite 30 ms; an index would cost each write 5 microseconds, a third of what
+SQLite takes for the row.
 """
 
 from __future__ import annotations
