@@ -24,6 +24,7 @@ from sqlalchemy import Engine, insert, select
 from roost.model.audit import Record
 from roost.store import audit, database, retention, statements
 from roost.store.errors import Unavailable
+from roost.store.remedies import remedy
 from roost.store.retention import Kept, Limits
 from roost.store.schema import counters, properties
 from roost.store.session import Session, Sessions, failures
@@ -98,10 +99,16 @@ class Writer:
             identity = self._identify()
         self._file = database.file_of(self._engine)
         session = self._sessions.take()
-        session.begin(writing=False)
-        self._kept = retention.look(session.alchemy, self._known)
-        session.rollback()
-        self._sessions.give(session)
+        try:
+            session.begin(writing=False)
+            self._kept = retention.look(session.alchemy, self._known)
+        except self._failures.any:
+            if not session.is_sqlite:
+                raise
+            # The history is damaged. What can be read is served all the same; watchers list anew.
+            self._kept = Kept(after=self._known)
+        finally:
+            self._undo(session)
         return Started(identity, self._known)
 
     def _identify(self) -> str:
@@ -305,8 +312,9 @@ def _unsure(error: Exception) -> bool:
 
 
 def cause_of(error: Exception) -> str:
-    """The database's own words for what failed, without the statement and its values."""
-    return str(getattr(error, "orig", None) or error).strip()
+    """The database's own words for what failed, without the statement and its values; what to do about it."""
+    words, step = str(getattr(error, "orig", None) or error).strip(), remedy(error)
+    return f"{words} ({step})" if step else words
 
 
 def unavailable(error: Exception) -> Unavailable:
