@@ -23,7 +23,9 @@ from roost.api.identity import accounts
 from roost.api.identity.jwt import Unfit, unverified
 from roost.api.identity.tokenfile import BadTokenFile, TokenFile, parse
 from roost.engine.credentials import BadCredential
+from roost.engine.vault import SEALED, Vault
 from roost.link.exchange import Caller
+from roost.link.files import write_private
 from roost.model.account import SigningKey
 from roost.model.cloud import Cloud
 from roost.model.meta import Metadata
@@ -171,6 +173,20 @@ async def test_two_processes_sign_and_verify_alike(world: World, tmp_path: Path)
     token = await world.token()
     (await other.try_(token)).ok()
     assert unverified(await other.token())[0]["kid"] == unverified(token)[0]["kid"]
+
+
+async def test_keys_are_sealed_where_there_is_a_vault(world: World, tmp_path: Path) -> None:
+    vault = Vault.open(tmp_path / "keys", write_private, START)
+    context = ApiContext(store=world.store, cloud="central", clock=lambda: world.now[0], vault=vault)
+    bare, world.admin = world.admin, Client(create_app(context))
+    await world.account()
+    token = await world.token()
+    (await world.try_(token)).ok()
+    assert (await world.key()).spec.private_key.startswith(SEALED)
+    assert (await world.admin.get("/openid/v1/jwks")).ok()["keys"]
+    (await bare.bearing(token).get("/apis")).refused(401)
+    (await bare.get("/openid/v1/jwks")).refused(503, "no keys for secret values")
+    (await bare.post(f"{ACCOUNTS}/bot/token", {})).refused(503)
 
 
 # -- forgeries

@@ -140,7 +140,12 @@ class Gate:
     def _account(self, token: str, audiences: tuple[str, ...]) -> Caller:
         try:
             caller = accounts.verify(
-                self.directory, self._context.issuer_url, token, audiences, self._context.clock()
+                self.directory,
+                self._context.issuer_url,
+                token,
+                audiences,
+                self._context.clock(),
+                self._context.vault,
             )
         except credentials.BadCredential as error:
             raise unauthorized(str(error)) from error

@@ -185,7 +185,7 @@ class Api:
                 base = str(request.base_url).rstrip("/")
                 return _json(accounts.discovery(self._context.issuer_url, self._context.issuer or base))
             case ["openid", "v1", "jwks"]:
-                return _json(accounts.jwks(self._gate.directory.signing_keys()))
+                return _json(tokens.published(self._gate.directory.signing_keys(), self._context.vault))
             case [""]:
                 return _json({"paths": discovery.paths()})
         raise no_such_path()

@@ -7,7 +7,7 @@ a token of a service account (`identity.accounts`).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -16,10 +16,11 @@ from roost.api.identity import accounts
 from roost.api.identity.directory import Directory
 from roost.api.status import ApiError, bad_request, forbidden, not_found
 from roost.engine import admission, credentials
+from roost.engine.vault import Vault, VaultError
 from roost.link.exchange import Caller
 from roost.model import time
 from roost.model.access import USER, User
-from roost.model.account import PASSWORD, SERVICE_ACCOUNT
+from roost.model.account import PASSWORD, SERVICE_ACCOUNT, SigningKey
 from roost.model.codec import Raw
 from roost.store.transaction import Transaction
 
@@ -62,15 +63,30 @@ def for_account(directory: Directory) -> Subresource:
             raise not_found(SERVICE_ACCOUNT, name)
         now = context.clock()
         expires = now + lifetime
-        key = accounts.suitable(directory.signing_keys(), now, expires)
-        if key is None:
-            key = await context.store.transact(lambda tx: accounts.prepare(tx, expires))
-        token = accounts.sign(key, context.issuer_url, account, audiences, now, expires)
+        vault, key = context.vault, accounts.suitable(directory.signing_keys(), now, expires)
+        try:
+            if key is None:
+                key = await context.store.transact(lambda tx: accounts.prepare(tx, expires, vault))
+            token = accounts.sign(key, context.issuer_url, account, audiences, now, expires, vault)
+        except VaultError as error:
+            raise _no_keys(error) from error
         given = {"audiences": audiences, "expirationSeconds": int(lifetime.total_seconds())}
         meta = {"name": name, "namespace": namespace}
         return _request(meta, given, token, time.seconds(expires))
 
     return issue_account
+
+
+def published(keys: Iterable[SigningKey], vault: Vault | None) -> Raw:
+    """/openid/v1/jwks; raises ApiError 503."""
+    try:
+        return accounts.jwks(keys, vault)
+    except VaultError as error:
+        raise _no_keys(error) from error
+
+
+def _no_keys(error: VaultError) -> ApiError:
+    return ApiError(503, f"the keys of tokens can't be used: {error}")
 
 
 def revoke_with_user(tx: Transaction, request: admission.Request) -> None:

@@ -42,7 +42,7 @@ SERVICE_ACCOUNT = KindInfo(
 class SigningKeySpec(Part, frozen=True, kw_only=True, omit_defaults=False):
     """A key pair and how long it matters."""
 
-    private_key: Annotated[str, doc("PKCS#8 PEM of a P-256 key.")]
+    private_key: Annotated[str, doc("PKCS#8 PEM of a P-256 key, sealed by the cloud's vault.", secret=True)]
     made_at: Annotated[str, doc("When it was made.", format="date-time")]
     verifies_until: Annotated[str, doc("No token signed with it lives longer.", format="date-time")]
 

@@ -25,6 +25,7 @@ from roost.api.identity.grants import account_name
 from roost.api.identity.impersonation import ACCOUNTS
 from roost.api.identity.jwt import Unfit, unverified
 from roost.engine.credentials import BadCredential
+from roost.engine.vault import SEALED, BadKeys, Place, Vault, VaultError
 from roost.link.exchange import Caller
 from roost.model import time
 from roost.model.account import SIGNING_KEY, ServiceAccount, SigningKey, SigningKeySpec
@@ -66,8 +67,11 @@ def suitable(keys: Iterable[SigningKey], now: datetime, expires: datetime) -> Si
     return newest
 
 
-def prepare(tx: Transaction, expires: datetime) -> SigningKey:
-    """The key to sign with, made or prolonged where needed; keys that verify nothing more go."""
+def prepare(tx: Transaction, expires: datetime, vault: Vault | None) -> SigningKey:
+    """The key to sign with, made or prolonged where needed; keys that verify nothing more go.
+
+    Raises VaultError.
+    """
     keys = tx.every(SigningKey)
     for key in keys:
         if time.parse(key.spec.verifies_until) + LEEWAY < tx.now and _is_due(key, tx.now):
@@ -75,8 +79,10 @@ def prepare(tx: Transaction, expires: datetime) -> SigningKey:
     newest = max(keys, key=lambda k: k.spec.made_at, default=None)
     until = time.seconds(_next_step(expires))
     if newest is None or _is_due(newest, tx.now):
-        made = SigningKeySpec(private_key=_new_key(), made_at=time.seconds(tx.now), verifies_until=until)
-        return tx.save(SigningKey(metadata=Metadata(name=secrets.token_hex(16)), spec=made))
+        name, private = secrets.token_hex(16), _new_key()
+        kept = vault.seal(_place(name), private) if vault else private
+        made = SigningKeySpec(private_key=kept, made_at=time.seconds(tx.now), verifies_until=until)
+        return tx.save(SigningKey(metadata=Metadata(name=name), spec=made))
     if newest.spec.verifies_until < until:
         spec = msgspec.structs.replace(newest.spec, verifies_until=until)
         return tx.save(msgspec.structs.replace(newest, spec=spec))
@@ -90,8 +96,9 @@ def sign(
     audiences: Sequence[str],
     now: datetime,
     expires: datetime,
+    vault: Vault | None,
 ) -> str:
-    """A token for an account, with the claims that Kubernetes puts into it."""
+    """A token for an account, with the claims that Kubernetes puts into it. Raises VaultError."""
     from joserfc import jwt
 
     meta = account.metadata
@@ -109,10 +116,17 @@ def sign(
         },
     }
     header = {"alg": ALGORITHM, "kid": key.metadata.name, "typ": "JWT"}
-    return str(jwt.encode(header, claims, _imported(key.spec.private_key), algorithms=[ALGORITHM]))
+    return str(jwt.encode(header, claims, _opened(key, vault), algorithms=[ALGORITHM]))
 
 
-def verify(directory: Directory, issuer: str, token: str, audiences: Sequence[str], now: datetime) -> Caller:
+def verify(
+    directory: Directory,
+    issuer: str,
+    token: str,
+    audiences: Sequence[str],
+    now: datetime,
+    vault: Vault | None,
+) -> Caller:
     """Whose token it is; `audiences` are those that will do, none is the API's own. Raises BadCredential."""
     from joserfc import jwt
     from joserfc.errors import JoseError
@@ -122,8 +136,8 @@ def verify(directory: Directory, issuer: str, token: str, audiences: Sequence[st
     if key is None:
         raise BadCredential(f"no key {name[:64]!r}")
     try:
-        claims = jwt.decode(token, _imported(key.spec.private_key), algorithms=[ALGORITHM]).claims
-    except (JoseError, ValueError, TypeError) as error:
+        claims = jwt.decode(token, _opened(key, vault), algorithms=[ALGORITHM]).claims
+    except (JoseError, ValueError, TypeError, VaultError) as error:
         raise BadCredential(f"a token that does not verify: {type(error).__name__}") from error
     check_claims(claims, issuer, audiences or (issuer,), now)
     private = claims.get(PRIVATE)
@@ -170,11 +184,11 @@ def discovery(issuer: str, base: str) -> dict[str, Any]:
     }
 
 
-def jwks(keys: Iterable[SigningKey]) -> dict[str, Any]:
-    """/openid/v1/jwks: the public halves."""
+def jwks(keys: Iterable[SigningKey], vault: Vault | None) -> dict[str, Any]:
+    """/openid/v1/jwks: the public halves. Raises VaultError."""
     found = []
     for key in keys:
-        public = _imported(key.spec.private_key).as_dict(private=False)
+        public = _opened(key, vault).as_dict(private=False)
         found.append({**public, "kid": key.metadata.name, "alg": ALGORITHM, "use": "sig"})
     return {"keys": found}
 
@@ -186,6 +200,20 @@ def _is_due(key: SigningKey, now: datetime) -> bool:
 def _next_step(moment: datetime) -> datetime:
     seconds = int(STEP.total_seconds())
     return moment + timedelta(seconds=seconds - int(moment.timestamp()) % seconds)
+
+
+def _place(name: str) -> Place:
+    return Place(SIGNING_KEY.kind, "", name, "spec.privateKey")
+
+
+def _opened(key: SigningKey, vault: Vault | None) -> ECKey:
+    """The key pair of a key, unsealed where it is sealed. Raises VaultError."""
+    text = key.spec.private_key
+    if text.startswith(SEALED):
+        if vault is None:
+            raise BadKeys("this cloud has no keys for secret values", "set its file of keys")
+        text = vault.unseal(_place(key.metadata.name), text)
+    return _imported(text)
 
 
 def _new_key() -> str:
