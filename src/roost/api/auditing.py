@@ -97,7 +97,7 @@ class Call:
         """Record the changes of a transaction in it."""
         if not self._open or not tx.changes:
             return
-        base = self.record(201 if self._verb() == "create" else 200)
+        base = self.record(201 if self.target and self.target.verb == "create" else 200)
         for change in tx.changes:
             tx.audit(self._changed(base, change))
         self.recorded += len(tx.changes)
