@@ -149,8 +149,9 @@ async def _converse(process: asyncio.subprocess.Process, data: bytes) -> tuple[b
 
 
 async def _feed(pipe: asyncio.StreamWriter, data: bytes) -> None:
-    # nft may end without reading all: what it says then tells more than the broken pipe.
-    with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+    # nft may end without reading all: what it says then tells more than the broken pipe. asyncio's loop
+    # raises the first two for that, uvloop also a RuntimeError.
+    with contextlib.suppress(BrokenPipeError, ConnectionResetError, RuntimeError):
         pipe.write(data)
         await pipe.drain()
     pipe.close()
