@@ -211,6 +211,9 @@ DIFFERENCES: list[tuple[Raw, Raw, list[str], list[str]]] = [
     ({"tags": ["a", "b"]}, {"tags": ["b", "a"]}, [], []),
     ({"tags": ["a", "b"]}, {"tags": ["b", "c"]}, ['.spec.tags[="c"]'], ['.spec.tags[="a"]']),
     ({"steps": ["a", "b"]}, {"steps": ["b", "a"]}, [".spec.steps"], []),
+    ({"tags": ["a"]}, {}, [], [".spec.tags"]),
+    ({"tags": ["a"]}, {"tags": []}, [], ['.spec.tags[="a"]']),
+    ({"tags": []}, {}, [], []),
     ({"whole": {"a": "x"}}, {"whole": {"a": "y"}}, [".spec.whole"], []),
     ({"whole": {"a": "x"}}, {"whole": {"b": 7, "a": "x", "many": {}}}, [], []),
     (

@@ -99,7 +99,7 @@ async def test_null_means_absent(client: Client) -> None:
     body = host("h1", location=None, interfaces=[{"port": "eth0", "networks": None}])
     body["metadata"]["labels"] = None
     made = (await client.post(HOSTS, body)).ok(201)
-    assert made["spec"]["location"] == "" and made["spec"]["interfaces"] == [{"port": "eth0"}]
+    assert made["spec"]["location"] == "" and made["spec"]["interfaces"] == [{"port": "eth0", "networks": []}]
 
 
 async def test_generated_names_differ(client: Client) -> None:

@@ -244,7 +244,7 @@ def _compare_structs(old: Raw, new: Raw, shape: Shape) -> Difference:
         if key in new or key in untracked:
             continue
         field = shape.fields.get(key)
-        if field is None or field.default is ABSENT:
+        if field is None or field.default is ABSENT or (value and field.default in ({}, [])):
             removed[f"f:{key}"] = MEMBER
         else:
             _note(field.token, _compare(value, field.default, field.shape), changed, removed)
