@@ -199,8 +199,7 @@ async def test_an_answer_that_is_not_read(served: Served, monkeypatch: pytest.Mo
     streams = await asyncio.open_connection(sock=raw, ssl=context, server_hostname="localhost", limit=1024)
     request = f"GET {HOSTS}?watch=true HTTP/1.1\r\nhost: x\r\n\r\n"
     streams[1].write(request.encode())
-    transport = streams[1].transport
-    assert isinstance(transport, asyncio.Transport)
+    transport: Any = streams[1].transport
     await streams[0].readuntil(b"\r\n\r\n")
     transport.pause_reading()
     async with asyncio.timeout(30):
