@@ -135,35 +135,6 @@ def test_every_kind_of_namespace_is_listed_everywhere(run: Run) -> None:
     assert run("get", "ns", "-o", "name") == "namespace/central\n"
 
 
-def test_watch_tells_what_happens(server: ApiServer, version: str, run: Run) -> None:
-    run("apply", "-f", "-", stdin=config_map("m1"))
-    command = [
-        str(kubectl.program(version)),
-        "get",
-        "cm",
-        "--watch-only",
-        "--output-watch-events",
-        "-o",
-        "name",
-    ]
-    environment = server.environment()
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as watching:
-        assert watching.stdout is not None
-        lines = watching.stdout
-        # Written again and again until the watch has begun, for it tells nothing of what was before.
-        found = ""
-        for n in range(200):
-            run("patch", "cm", "m1", "--type=merge", "-p", json.dumps({"data": {"key": str(n)}}))
-            if n == 5:
-                break
-        run("delete", "cm", "m1")
-        while not found.startswith("DELETED"):
-            found = lines.readline()
-            assert found
-        watching.terminate()
-    assert found.split() == ["DELETED", "configmap/m1"]
-
-
 def test_describe_shows_what_was_logged(server: ApiServer, run: Run) -> None:
     run("apply", "-f", "-", stdin=host("h1"))
     server.do(
