@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from roost.model.codec import Raw
-from tests.differential.sequences import JSON_PATCH
+from tests.differential.requests import JSON_PATCH
 from tests.differential.servers import Answer, Step
 
 

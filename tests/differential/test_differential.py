@@ -9,10 +9,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 
 from roost.model.registry import BY_KIND
+from tests.differential.corpus import CORPUS
 from tests.differential.definitions import definition, structural, with_defaults
 from tests.differential.differences import DIFFERENCES, Seen, Unexplained, excuse, page
 from tests.differential.normal import Normal
-from tests.differential.sequences import CORPUS, random_changes, random_ends
+from tests.differential.sequences import random_changes, random_ends
 from tests.differential.servers import KINDS, Pair, Server, Step, pair
 from tests.support.kubernetes import NotHere
 
