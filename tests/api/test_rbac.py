@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -322,6 +324,7 @@ MATRIX = [
     ("create", "serviceaccounts/token", "", ""),
     ("get", "namespaces", "", "roc"),
     ("get", "secrets", "", ""),
+    ("create", "secrets", "", "c"),
     ("list", "clusterroles", "rbac.authorization.k8s.io", "roc"),
     ("create", "rolebindings", "rbac.authorization.k8s.io", ""),
     ("escalate", "clusterroles", "rbac.authorization.k8s.io", ""),
@@ -342,6 +345,16 @@ def test_what_the_shipped_roles_may(verb: str, resource: str, group: str, who: s
         caller = Caller("x", [members, "system:authenticated"])
         assert SHIPPED.allowed(caller, asked(verb, resource, group=group)) is (letter in who), members
     assert SHIPPED.allowed(Caller("x", [ADMINISTRATORS]), asked(verb, resource, group=group))
+
+
+def test_the_documented_matrix_is_what_the_roles_may() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "security.md").read_text()
+    rows = re.findall(r"^\| `(\w+) ([\w/]+)\.?([\w.]*)` \| (.+) \|$", text, re.MULTILINE)
+    assert len(rows) >= 20
+    for verb, resource, group, told in rows:
+        wanted = asked(verb, resource, group=group)
+        held = [SHIPPED.allowed(Caller("x", [g]), wanted) for g in shipped.GROUPS.values()]
+        assert [("no", "yes")[h] for h in held] == told.split(" | "), (verb, resource)
 
 
 def test_each_role_holds_what_the_lower_one_does() -> None:
