@@ -555,6 +555,34 @@ async def test_roles_of_users_are_given_by_who_has_them(client: Client) -> None:
     (await eve.merge(f"{V1}/users/boss", {"spec": {"disabled": False}})).refused(403)
 
 
+async def test_tokens_and_passwords_are_given_by_who_holds_as_much(client: Client) -> None:
+    desk = rule("create", "users/token users/password")
+    (await client.post(f"{RBAC}/clusterroles", role_body("desk", desk))).ok(201)
+    (await client.post(f"{RBAC}/clusterrolebindings", binding_body("desk", "desk", "eve"))).ok(201)
+    for role in ("administrator", "reader"):
+        (await client.post(f"{V1}/users", {"metadata": {"name": role}, "spec": {"role": role}})).ok(201)
+    eve, password = local(client, "eve", READERS), {"spec": {"password": "correct horse battery"}}
+    (await eve.post(f"{V1}/users/reader/token", {})).ok(201)
+    (await eve.post(f"{V1}/users/reader/password", password)).ok(201)
+    for refused in (
+        await eve.post(f"{V1}/users/administrator/token", {}),
+        await eve.post(f"{V1}/users/administrator/password", password),
+    ):
+        refused.refused(403, "not currently held", 'user "administrator"')
+
+
+async def test_applying_what_is_not_there_takes_the_right_to_create(client: Client) -> None:
+    (await client.post(f"{RBAC}/clusterroles", role_body("mender", rule("patch get", "hosts")))).ok(201)
+    (await client.post(f"{RBAC}/clusterrolebindings", binding_body("mender", "mender", "eve"))).ok(201)
+    eve = local(client, "eve")
+    body = host("h1", location="moon")
+    applied = {"kind": "application/apply-patch+yaml"}
+    path = f"{HOSTS}/h1?fieldManager=test"
+    (await eve.send("PATCH", path, body, **applied)).refused(403, "cannot create")
+    assert (await client.send("PATCH", path, body, **applied)).status in (200, 201)
+    (await eve.send("PATCH", path, body, **applied)).ok()
+
+
 async def test_what_is_shipped_is_not_deleted(client: Client, store: Store) -> None:
     await store.transact(shipped.declare)
     for path in ("clusterroles/roost:reader", "clusterrolebindings/roost:readers"):

@@ -214,7 +214,7 @@ class Api:
     def _guarded(self, caller: Caller, found: Target, *, operating: bool) -> ApiContext:
         """The context with what this caller's write is held to besides the rules of the kind."""
         kind = found.info.kind
-        rules = guarding.rules(self._gate.directory.grants, caller, found.info, operating=operating)
+        rules = guarding.rules(self._gate.directory.grants, caller, found, operating=operating)
         if not rules:
             return self._context
         every = {**self._context.rules, kind: (*rules, *self._context.rules.get(kind, ()))}
@@ -262,6 +262,9 @@ class Api:
         if found.verb != "create":
             raise not_allowed(request.method, request.url.path)
         admitting.own_namespace(self._context, info, found.namespace, found.name)
+        if info.kind == "User":
+            user = Caller(found.name, self._gate.role_groups(found.name))
+            guarding.check_stand_in(self._gate.directory.grants, caller, user)
         body = await bodies.json_object(request, required=False)
         return _json(await handler(self._context, caller, found.namespace, found.name, body), 201)
 

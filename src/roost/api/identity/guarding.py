@@ -3,7 +3,10 @@
 Who creates or changes a role must hold every permission in it, or the verb `escalate` on roles; who
 creates or changes a binding, or a User with a role, must hold every permission of the role, or the verb
 `bind` on it (Kubernetes' own rules). A role that aggregates may be given by who may do everything only.
-What a change leaves as it was is not asked for again. The role of a binding never changes.
+Who hands out a token or a password of a User must hold everything that this User does. What a change
+leaves as it was is not asked for again. The role of a binding never changes.
+
+A patch that creates takes the right to create, too.
 
 The shipped roles and bindings can be changed, not deleted: they count also where they are missing.
 
@@ -19,6 +22,7 @@ import msgspec
 from roost.api.identity import shipped
 from roost.api.identity.grants import Grants
 from roost.api.identity.rules import EVERYTHING, Attributes, TooManyCases, in_words, uncovered
+from roost.api.target import Target
 from roost.engine import admission
 from roost.engine.admission import Refused
 from roost.link.exchange import Caller
@@ -40,14 +44,38 @@ GIVING = frozenset({"Role", "ClusterRole", "RoleBinding", "ClusterRoleBinding", 
 SHOWN = 10
 
 
-def rules(grants: Grants, caller: Caller, info: KindInfo, *, operating: bool) -> Sequence[admission.Rule]:
-    """The further rules for this caller's write on a kind."""
+def rules(grants: Grants, caller: Caller, target: Target, *, operating: bool) -> Sequence[admission.Rule]:
+    """The further rules for this caller's write."""
     found: list[admission.Rule] = []
-    if info.kind in GIVING:
+    if target.verb in ("patch", "update"):
+        found.append(_creating(grants, caller, target))
+    if target.info.kind in GIVING:
         found.append(_Giving(grants, caller).check)
     if operating:
         found.append(only_operating)
     return found
+
+
+def _creating(grants: Grants, caller: Caller, target: Target) -> admission.Rule:
+    """Refuse a patch or update that would create, when the caller may not create."""
+    info = target.info
+    asked = Attributes(
+        verb="create", group=info.group, resource=info.plural, namespace=target.namespace, name=target.name
+    )
+
+    def check(tx: Transaction, request: admission.Request) -> None:
+        if request.operation == "create" and not grants.allowed(caller, asked):
+            raise Refused(
+                f'user "{caller.name}" cannot create resource "{info.plural}" in API group "{info.group}"',
+                "it is not there yet; ask who may create it",
+            )
+
+    return check
+
+
+def check_stand_in(grants: Grants, caller: Caller, user: Caller) -> None:
+    """Refuse to hand out what proves to be `user` unless the caller holds every permission of his."""
+    _Giving(grants, caller).hold(grants.rules(user, ""), "", f'user "{user.name}"')
 
 
 def only_operating(tx: Transaction, request: admission.Request) -> None:
@@ -108,9 +136,9 @@ class _Giving:
             return
         namespace = new.metadata.namespace
         if gathers_more:
-            self._hold(EVERYTHING, namespace, "aggregationRule")
+            self.hold(EVERYTHING, namespace, "aggregationRule")
         added = new.rules if labels_more else [r for r in new.rules if r not in former]
-        self._hold(added, namespace, "rules")
+        self.hold(added, namespace, "rules")
 
     def _binding(self, new: RoleBinding | ClusterRoleBinding, old: object) -> None:
         former = old if isinstance(old, RoleBinding | ClusterRoleBinding) else None
@@ -142,13 +170,14 @@ class _Giving:
                 "create the role before you bind it",
                 field="roleRef",
             )
-        self._hold(given, namespace, "roleRef")
+        self.hold(given, namespace, "roleRef")
 
     def _may(self, verb: str, plural: str, namespace: str, name: str) -> bool:
         asked = Attributes(verb=verb, group=RBAC, resource=plural, namespace=namespace, name=name)
         return self._grants.allowed(self._caller, asked)
 
-    def _hold(self, given: Sequence[PolicyRule], namespace: str, field: str) -> None:
+    def hold(self, given: Sequence[PolicyRule], namespace: str, field: str) -> None:
+        """Refuse to give rules that the caller does not hold."""
         own = self._grants.rules(self._caller, namespace)
         try:
             missing = uncovered(own, given)
