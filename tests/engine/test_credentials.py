@@ -107,3 +107,16 @@ async def test_revoking_takes_what_it_names() -> None:
         assert await w.store.transact(lambda tx: revoke(tx, "ada", "bearer")) == 1
         left = {(c.spec.purpose, c.spec.subject) for c in await w.store.every(Credential)}
         assert left == {("enrol-host", "ada"), ("bearer", "grace")}
+
+
+@on_fake_time
+async def test_the_oldest_session_ends_for_a_new_one() -> None:
+    async with world() as w:
+        tokens = []
+        for _ in range(PER_SUBJECT + 1):
+            tokens.append(await w.store.transact(lambda tx: issue(tx, "session", "ada", HOUR)))
+            w.clock.jump(1)
+        with pytest.raises(BadCredential):
+            await w.store.transact(lambda tx: verify(tx, tokens[0], "session"))
+        for token in tokens[1:]:
+            await w.store.transact(lambda tx, t=token: verify(tx, t, "session"))  # type: ignore[misc]
