@@ -112,6 +112,24 @@ async def test_rules_are_one_field_and_said_defaults_are_no_change(client: Clien
     assert grown["spec"]["networks"] == ["oam", "mgmt"] and grown["spec"]["rules"] == made["spec"]["rules"]
 
 
+async def test_owners_in_two_versions_of_a_kind_meet(client: Client) -> None:
+    newer = POLICIES.replace("/v1/", "/v2alpha1/")
+    rule = {"action": "allow", "protocol": "tcp", "ports": ["22"]}
+    await apply(client, policy("p", networks=["oam"], order=5, rules=[rule]), "one", POLICIES)
+    ordered = {**policy("p", order=6), "apiVersion": "roost.edge/v2alpha1"}
+    (await apply(client, ordered, "two", newer)).refused(409, 'conflict with "one": .spec.order')
+    taken = (await apply(client, ordered, "two", newer, "&force=true")).ok()
+    assert [e["apiVersion"] for e in taken["metadata"]["managedFields"]] == [
+        "roost.edge/v1",
+        "roost.edge/v2alpha1",
+    ]
+    # The rules look otherwise in the other version, yet nobody has changed them.
+    assert set(owned(taken, "one")["f:spec"]) == {"f:networks", "f:rules"}
+    stored = (await client.get(f"{POLICIES}/p")).ok()
+    assert stored["spec"]["order"] == 6 and stored["spec"]["rules"][0]["ports"] == ["22"]
+    assert (await apply(client, policy("p", networks=["oam"], rules=[rule]), "one", POLICIES)).ok() == stored
+
+
 async def test_metadata_is_applied_by_key(client: Client) -> None:
     body = host("h1")
     body["metadata"] |= {"labels": {"a": "1"}, "annotations": {"n": "x"}, "finalizers": ["roost.edge/a"]}

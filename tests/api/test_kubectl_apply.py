@@ -78,7 +78,7 @@ def get(run: Run, name: str = "host/h1") -> Raw:
 
 
 def managers(raw: Raw) -> list[tuple[str, str]]:
-    return [(e["manager"], e["operation"]) for e in raw["metadata"].get("managedFields", [])]
+    return sorted((e["manager"], e["operation"]) for e in raw["metadata"].get("managedFields", []))
 
 
 @pytest.fixture

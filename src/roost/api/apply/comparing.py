@@ -244,10 +244,14 @@ def _compare_structs(old: Raw, new: Raw, shape: Shape) -> Difference:
         if key in new or key in untracked:
             continue
         field = shape.fields.get(key)
-        if field is None or field.default is ABSENT or (value and field.default in ({}, [])):
+        if field is None or field.default is ABSENT:
             removed[f"f:{key}"] = MEMBER
+            continue
+        found = _compare(value, field.default, field.shape)
+        if found is not NOTHING and field.default in ({}, []):
+            removed[field.token] = MEMBER
         else:
-            _note(field.token, _compare(value, field.default, field.shape), changed, removed)
+            _note(field.token, found, changed, removed)
     return _found(changed, removed)
 
 
