@@ -45,7 +45,8 @@ def table(rows: Iterable[Row]) -> str:
         middle = median(row.runs)
         span = f"{number(min(row.runs))} to {number(max(row.runs))} ({len(row.runs)})"
         peer = number(median(row.peer)) if row.peer else ""
-        ratio = f"{middle / median(row.peer):.2f}" if row.peer and median(row.peer) else ""
+        # A delay below 0 (an event that came before its answer) has no ratio that would mean anything.
+        ratio = f"{middle / median(row.peer):.2f}" if row.peer and min(middle, median(row.peer)) > 0 else ""
         cells = [row.room, row.what, row.unit, number(middle), span, peer, ratio, row.goal]
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join("\n".join(lines) + "\n" for lines in tables.values())

@@ -57,6 +57,6 @@ function done(summary, latency, _)
   local errors = summary.errors
   local failed = errors.connect + errors.read + errors.write + errors.status + errors.timeout
   io.write(string.format(
-    '{"requests":%d,"microseconds":%d,"failed":%d,"median":%d,"tail":%d,"bytes":%d}\n',
-    summary.requests, summary.duration, failed, latency:percentile(50), latency:percentile(99), summary.bytes))
+    '{"requests":%d,"microseconds":%d,"failed":%d,"median":%d,"tail":%d}\n',
+    summary.requests, summary.duration, failed, latency:percentile(50), latency:percentile(99)))
 end

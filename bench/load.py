@@ -32,7 +32,6 @@ class Load(msgspec.Struct, frozen=True):
     failed: int
     median: int
     tail: int
-    bytes: int
 
     @property
     def rate(self) -> float:
