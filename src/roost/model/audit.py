@@ -177,8 +177,13 @@ def _check_noted(head: Head, noted: dict[int, str]) -> None:
 # -- what changed
 
 
+def nothing_hidden(_: Path) -> bool:
+    """Of a kind without secrets every field may be shown."""
+    return False
+
+
 def differences(
-    old: Raw, new: Raw, hidden: Callable[[Path], bool] = lambda _: False
+    old: Raw, new: Raw, hidden: Callable[[Path], bool] = nothing_hidden
 ) -> tuple[list[Changed], int]:
     """Changed fields between two objects, in order, and how many more there are past the limits.
 
@@ -212,6 +217,9 @@ class _Differences:
     def compare(self, path: Path, text: str, old: Any, new: Any) -> None:
         """Look at a field that has changed, or whose inside has."""
         full = self._left <= 0 or len(self.changes) >= MOST_CHANGES
+        if (old is _MISSING or new is _MISSING) and self._is_told_whole(path):
+            # What came or went as one is told as one.
+            old, new = _text(old), _text(new)
         if full and (old is _MISSING or new is _MISSING):
             # Past the limits fields are only counted: all of an object that came or went as one.
             self.more += 1
@@ -221,6 +229,10 @@ class _Differences:
             self.more += 1
         else:
             self._add(path, text, old, new)
+
+    def _is_told_whole(self, path: Path) -> bool:
+        """A part of spec or status in which no field is hidden."""
+        return len(path) > 1 and path[0] != "metadata" and self._hidden is nothing_hidden
 
     def inside(self, path: Path, text: str, old: Any, new: Any) -> None:
         """Look at what an object or a list holds."""
@@ -253,6 +265,11 @@ class _Differences:
             len(text) + (len(old) if type(old) is str else 8) + (len(new) if type(new) is str else 8)
         )
         self.changes.append(Changed(path=text, old=old, new=new))
+
+
+def _text(value: Any) -> Any:
+    """An object or a list as JSON text."""
+    return _encode(value).decode() if type(value) in _HOLDING and value else value
 
 
 def _parts(value: Any) -> dict[Any, Any] | None:

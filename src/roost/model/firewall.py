@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from functools import lru_cache
 from typing import Annotated, Literal
 
 from roost.model.host import Personality
@@ -102,6 +103,12 @@ def parse_ports(text: str) -> tuple[int, int]:
     return first, last
 
 
+@lru_cache(maxsize=4096)
+def _address_family(text: str) -> int:
+    """4 or 6; raises ValueError. Policies repeat their networks, and taking one apart costs 10 µs."""
+    return ipaddress.ip_network(text).version
+
+
 def rule_problems(rule: FirewallRule, at: str) -> list[Problem]:
     """What is wrong with one rule; `at` is its path."""
     problems = []
@@ -120,11 +127,11 @@ def rule_problems(rule: FirewallRule, at: str) -> list[Problem]:
             problems.append(Problem(f"{at}.ports[{n}]", str(error), "write 443 or 8000-8010"))
     for n, text in enumerate(rule.peers):
         try:
-            peer = ipaddress.ip_network(text)
+            version = _address_family(text)
         except ValueError as error:
             problems.append(Problem(f"{at}.peers[{n}]", str(error), "write a network, as 192.0.2.0/24"))
             continue
-        if (rule.protocol, peer.version) in (("icmp", 6), ("icmpv6", 4)):
+        if (rule.protocol, version) in (("icmp", 6), ("icmpv6", 4)):
             problems.append(
                 Problem(f"{at}.peers[{n}]", f"{rule.protocol} does not go with {text}", "split the rule")
             )

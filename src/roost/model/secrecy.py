@@ -15,6 +15,7 @@ from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 import msgspec
 
+from roost.model.audit import nothing_hidden
 from roost.model.kind import KindInfo
 from roost.model.registry import BY_KIND
 
@@ -48,7 +49,7 @@ def hidden(kind: str) -> Callable[[Path], bool]:
         return lambda _: True
     patterns = secret_fields(info.type)
     if not patterns:
-        return lambda _: False
+        return nothing_hidden
     return lambda path: any(_within(path, pattern) for pattern in patterns)
 
 
