@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 from roost.api.app import create_app
 from roost.api.context import ApiContext
 from roost.api.identity import passwords, throttle
+from roost.api.identity.accounts import ROTATE
+from roost.api.identity.login import LIFETIME
 from roost.api.identity.passwords import Busy, Hasher
 from roost.api.identity.throttle import FIRST, FREE, LONGEST, Throttle, Throttled
 from roost.engine.credentials import PER_SUBJECT
@@ -261,3 +263,20 @@ def test_the_tables_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
         door.failed(f"n{n}", 0.0)
         door._names.take(f"n{n}", 0.0)
     assert len(door._failed) == 10 and len(door._names._left) == 10
+
+
+def test_the_numbers_of_the_security_model_are_those_of_the_code() -> None:
+    text = " ".join((Path(__file__).parents[2] / "docs" / "security.md").read_text().split())
+    hours = int(LIFETIME.total_seconds()) // 3600
+    many, each = int(throttle.PER_ADDRESS[0]), round(throttle.PER_ADDRESS[1] * 60)
+    for told in (
+        f"a bearer token for {hours} hours",
+        f"Argon2id ({passwords.MEMORY // 1024} MiB, {passwords.PASSES} passes)",
+        f"({passwords.SHORTEST} to {passwords.LONGEST} characters)",
+        f"in a thread of their own, with {passwords.WAITING} in line",
+        f"After {FREE} wrong ones a name is locked for {FIRST:.0f} seconds, doubling up to an hour",
+        f"one address has {many} tries at once and {each} a minute",
+        f"Keys are made anew every {ROTATE.days} days",
+    ):
+        assert told in text, told
+    assert (LONGEST, passwords.THREADS) == (3600, 1)

@@ -61,8 +61,8 @@ OPEN_PATHS = ["/api", "/api/*", "/apis", "/apis/*", "/healthz", "/livez", "/open
 VERSION_PATHS = ["/healthz", "/livez", "/readyz", "/version", "/version/"]
 SECRETS = frozenset({"secrets"})
 """Kinds whose content is not for who only looks."""
-ACCESS = frozenset({USER.plural, SERVICE_ACCOUNT.plural, "certificatesigningrequests", "auditrecords"})
-"""Kinds that give access, or tell of it, besides those of RBAC."""
+ACCESS = frozenset({USER.plural, SERVICE_ACCOUNT.plural})
+"""Kinds that give access, besides those of RBAC."""
 
 
 def _resources(*, without: Iterable[str]) -> dict[str, list[str]]:
