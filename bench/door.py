@@ -13,7 +13,6 @@ import sys
 from datetime import timedelta
 from pathlib import Path
 
-import structlog
 import uvloop
 from tests.support.certificates import Authority
 
@@ -26,6 +25,8 @@ from roost.fleet import admission as fleet_admission
 from roost.model.access import User, UserSpec
 from roost.model.cloud import Cloud
 from roost.model.meta import Metadata
+from roost.program.role import SWITCH_AFTER
+from roost.program.start import configure_logging
 from roost.store.store import Store
 from roost.store.transaction import Transaction
 
@@ -46,7 +47,7 @@ async def main(directory: Path, port: int, url: str) -> None:
     """Serve until SIGTERM."""
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
-    structlog.configure(logger_factory=structlog.PrintLoggerFactory())
+    configure_logging()
     authority = Authority(directory)
     pair = authority.server()
     store = await Store.open(url)
@@ -70,5 +71,6 @@ async def main(directory: Path, port: int, url: str) -> None:
 
 
 if __name__ == "__main__":
+    sys.setswitchinterval(SWITCH_AFTER)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(main(Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3]))
