@@ -144,7 +144,7 @@ async def test_heads_that_are_too_large(served: Served) -> None:
     for headers in ([f"x-large: {'x' * 70_000}"], [f"x-{n}: y" for n in range(200)]):
         streams = await served.connect()
         status, body = await ask(streams, "/healthz", *headers)
-        assert status == 400 and b"larger than" in body
+        assert status == 431 and b"larger than" in body
         assert await closed(streams)
     streams = await served.connect(served.admin())
     status, body = await ask(streams, f"{HOSTS}?labelSelector={'a' * 20_000}")

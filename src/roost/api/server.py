@@ -2,8 +2,10 @@
 
 What is added to uvicorn:
 - the verified client certificate of a connection goes into the ASGI scope (`access.PEER`);
-- limits: connections, also of one address; bytes of URL, headers and trailers (also of one that never
-  ends), time for the headers of a request to arrive, time a client may leave its answer unread;
+- limits: connections, also of one address; requests of a connection that come before answers; bytes of URL,
+  headers and trailers (also of one that never ends), time for the headers of a request to arrive, time a
+  client may leave its answer unread;
+- what is no HTTP is refused with a Status, as anything else;
 - the head of an answer leaves together with the first of its body, when that is there at once: one TLS
   record and one call of the kernel instead of two, which is most of what a small answer costs;
 - what clients can provoke at will is logged once a minute;
@@ -29,15 +31,17 @@ from email.utils import formatdate
 from pathlib import Path
 from typing import Any, Protocol
 
+import msgspec
 import structlog
 from starlette.types import Message, Receive, Scope, Send
 from uvicorn._types import ASGI3Application
 from uvicorn.config import Config
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
 from roost.api.access import PEER
 from roost.api.gates import Gates
+from roost.api.status import ApiError, bad_request
 
 GRACE = 3.0
 CONNECTIONS = 2048
@@ -48,6 +52,8 @@ KEEP_ALIVE = 120
 UNREAD_FOR = 60.0
 LONGEST_HEAD = 64 * 1024
 MOST_HEADERS = 128
+MOST_WAITING = 64
+"""Requests of one connection that may come before the first of them is answered."""
 CERTIFICATES_EVERY = 30.0
 SAY_AGAIN_AFTER = 60.0
 
@@ -340,7 +346,9 @@ class _Connection(HttpToolsProtocol):
         """The head of a request is there."""
         self._got_head()
         self._unfinished = 0
-        if self._head <= LONGEST_HEAD:
+        if len(self.pipeline) >= MOST_WAITING:
+            self.transport.abort()
+        elif self._head <= LONGEST_HEAD:
             super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
@@ -385,7 +393,22 @@ class _Connection(HttpToolsProtocol):
             self._too_large()
 
     def _too_large(self) -> None:
-        self.send_400_response(f"URL and headers are larger than {LONGEST_HEAD} bytes")
+        self._turn_away(ApiError(431, f"URL and headers are larger than {LONGEST_HEAD} bytes"))
+
+    def send_400_response(self, msg: str) -> None:
+        """What came is no HTTP."""
+        self._turn_away(bad_request(msg))
+
+    def _turn_away(self, refusal: ApiError) -> None:
+        """Answer without asking the application, and close. While a request before is still worked on the
+        answer would be taken for that one's: then there is none."""
+        if self.cycle is None or self.cycle.response_complete:
+            body = msgspec.json.encode(refusal.body())
+            lines = [b"%b: %b\r\n" % header for header in self.server_state.default_headers]
+            length = b"content-type: application/json\r\ncontent-length: %d\r\n" % len(body)
+            head = [STATUS_LINE[refusal.code], *lines, length, b"connection: close\r\n\r\n"]
+            self.transport.write(b"".join([*head, body]))
+        self.transport.close()
 
 
 def _keep_alive(connection: socket.socket | None) -> None:
