@@ -101,15 +101,6 @@ def shallow(value: Any, deepest: int = DEEPEST) -> bool:
     return False
 
 
-def without_nulls(value: Any) -> Any:
-    """A null in an object means absent, as Kubernetes takes it."""
-    if isinstance(value, dict):
-        return {k: without_nulls(v) for k, v in value.items() if v is not None}
-    if isinstance(value, list):
-        return [without_nulls(v) for v in value]
-    return value
-
-
 def _too_large() -> ApiError:
     return ApiError(
         413, f"the body is larger than {LARGEST} bytes; split it, or leave out what is not needed"

@@ -89,7 +89,15 @@ async def serve(
     listeners = list(sockets) or bind(host, port)
     state = _State()
     gates = Gates(app)
-    config = Config(app=gates, ws="none", lifespan="off", log_config=None, timeout_keep_alive=KEEP_ALIVE)
+    config = Config(
+        app=gates,
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        timeout_keep_alive=KEEP_ALIVE,
+        # A client's address is that of its connection, not what a header says.
+        proxy_headers=False,
+    )
     config.load()
     logging.getLogger("uvicorn.error").addFilter(_said)
     loop = asyncio.get_running_loop()

@@ -76,7 +76,7 @@ class Writer(Write):
     async def create(self, document: Document) -> Raw:
         """Add the resource in `document`."""
         info, namespace = self.info, self.target.namespace
-        body = info.prepare(bodies.without_nulls(document.raw))
+        body = info.prepare(codec.without_nulls(document.raw))
         admitting.envelope(info, body, namespace, "")
         meta = dict(body.get("metadata") or {})
         if meta.get("resourceVersion"):
@@ -152,7 +152,7 @@ class Writer(Write):
                 raise not_found(info, target.name)
             live = self.view.shape(current.raw)
             try:
-                body = info.prepare(bodies.without_nulls(make(live)))
+                body = info.prepare(codec.without_nulls(make(live)))
             except patching.Unfit as unfit:
                 raise invalid(info, target.name, [unfit.problem]) from unfit
             body = sealing.compared(self.context.vault, info, body, current.raw)
@@ -258,7 +258,7 @@ class Writer(Write):
         """Apply a configuration: the resource, and whether it is new; raises ApiError 409 on conflicts."""
         info, target = self.info, self.target
         admitting.writable(info, "patch", target.name)
-        body = info.prepare(bodies.without_nulls(document.raw))
+        body = info.prepare(codec.without_nulls(document.raw))
         for key in ("apiVersion", "kind"):
             if not isinstance(body.get(key), str):
                 raise bad_request(f"{key} must be set in an applied configuration")

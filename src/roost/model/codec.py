@@ -42,7 +42,7 @@ def encode(resource: Resource) -> Raw:
     """Raw object of a struct, apiVersion and kind in front. What has no value is absent, never null."""
     info = BY_TYPE[type(resource)]
     body: Raw = {"apiVersion": info.api_version, "kind": info.kind}
-    body.update(_without_nulls(msgspec.to_builtins(resource)))
+    body.update(without_nulls(msgspec.to_builtins(resource)))
     return body
 
 
@@ -74,12 +74,18 @@ def unknown_fields(info: KindInfo, raw: Raw) -> list[str]:
     return [p for p in _unknown(body, info.type, "") if p not in tolerated]
 
 
-def _without_nulls(value: Any) -> Any:
+def without_nulls(value: Any) -> Any:
+    """A copy without the members of objects that are null: null means absent, as Kubernetes takes it."""
     if type(value) is dict:
-        return {k: _without_nulls(v) for k, v in value.items() if v is not None}
+        return {
+            k: without_nulls(v) if type(v) in _CONTAINERS else v for k, v in value.items() if v is not None
+        }
     if type(value) is list:
-        return [_without_nulls(v) for v in value]
+        return [without_nulls(v) if type(v) in _CONTAINERS else v for v in value]
     return value
+
+
+_CONTAINERS = frozenset({dict, list})
 
 
 def _problem(text: str) -> Problem:
