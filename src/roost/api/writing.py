@@ -330,6 +330,10 @@ class Writer(Write):
 
     def _would_be(self, current: Stored) -> Callable[[Raw], managers.Elsewhere]:
         def elsewhere(body: Raw) -> managers.Elsewhere:
+            if self.info is not self.stored:
+                # Only what is an object of its version can be converted.
+                meta = {k: v for k, v in body["metadata"].items() if k != "managedFields"}
+                admitting.decode(self.info, {**body, "metadata": meta}, self.target.name)
             return self._elsewhere(current.raw, self.view.take(body))
 
         return elsewhere
