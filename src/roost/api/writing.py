@@ -27,7 +27,7 @@ from roost.api.apply.shapes import Shape, shape_of
 from roost.api.context import ApiContext
 from roost.api.deleting import delete as delete
 from roost.api.deleting import delete_collection as delete_collection
-from roost.api.forms import View
+from roost.api.forms import Form, View
 from roost.api.status import ApiError, bad_request, invalid, not_found, warning
 from roost.api.strict import Document
 from roost.api.target import Target
@@ -369,19 +369,21 @@ async def create(
     context: ApiContext, request: Request, caller: Caller, target: Target, view: View
 ) -> Response:
     """POST on a list."""
+    form = _form(request)
     writer = Writer(context, caller, target, view, write_options.of_create(request))
     raw = await writer.create(await strict.document(request))
-    return _answer(request, writer, raw, 201)
+    return _answer(form, writer, raw, 201)
 
 
 async def update(
     context: ApiContext, request: Request, caller: Caller, target: Target, view: View
 ) -> Response:
     """PUT of one resource."""
+    form = _form(request)
     writer = Writer(context, caller, target, view, write_options.of_update(request))
     body, duplicates = await strict.document(request)
     raw = await writer.change(lambda _: body, "update", duplicates)
-    return _answer(request, writer, raw, 200)
+    return _answer(form, writer, raw, 200)
 
 
 async def patch(
@@ -395,19 +397,25 @@ async def patch(
     """PATCH of one resource. `may_create` raises ApiError 403 when an applied one may not be created."""
     kind = bodies.media_type(request)
     patching.check_type(kind, target.info)
+    form = _form(request)
     writer = Writer(context, caller, target, view, write_options.of_patch(request, kind))
     content = await bodies.read(request)
     if kind == write_options.APPLY_PATCH:
         raw, created = await writer.apply(strict.from_yaml(content), may_create)
-        return _answer(request, writer, raw, 201 if created else 200)
+        return _answer(form, writer, raw, 201 if created else 200)
     steps, duplicates = strict.parsed(content)
     raw = await writer.change(lambda current: patching.apply(kind, current, steps), "patch", duplicates)
-    return _answer(request, writer, raw, 200)
+    return _answer(form, writer, raw, 200)
 
 
-def _answer(request: Request, writer: Writer, raw: Raw, code: int) -> Response:
+def _form(request: Request) -> Form:
+    """The form of the answer; raises ApiError 400 and 406: before the write, for after it nobody may hear
+    that it was refused."""
+    return forms.negotiate(request.headers.get("accept", ""), request.query_params)
+
+
+def _answer(form: Form, writer: Writer, raw: Raw, code: int) -> Response:
     view, now = writer.view, writer.context.clock()
-    form = forms.negotiate(request.headers.get("accept", ""), request.query_params)
     body = forms.one(view, view.shape(raw), form, now)
     if form.media == forms.YAML:
         response = Response(encoders.in_yaml(body), code, media_type=form.media)
