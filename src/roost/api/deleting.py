@@ -102,11 +102,11 @@ async def delete(
     context: ApiContext, request: Request, caller: Caller, target: Target, view: View
 ) -> Response:
     """DELETE of one resource."""
+    form = forms.negotiate(request.headers.get("accept", ""), request.query_params)
     common, options = await write_options.of_delete(request)
     deletion = Deletion(context, caller, target, view, common)
     stored, gone = await deletion.one(options)
     if not gone:
-        form = forms.negotiate(request.headers.get("accept", ""), request.query_params)
         shown = forms.one(view, view.shape(stored.raw), form, context.clock())
         return Response(msgspec.json.encode(shown), media_type=JSON)
     details = {"name": target.name, "group": target.info.group, "kind": target.info.plural, "uid": stored.uid}
