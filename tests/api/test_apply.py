@@ -163,7 +163,7 @@ async def test_preconditions(client: Client) -> None:
     made = (await apply(client, host("h1"))).ok(201)
     wrong = host("h1", location="x")
     wrong["metadata"]["uid"] = "other"
-    (await apply(client, wrong)).refused(409, "it was deleted and made anew")
+    (await apply(client, wrong)).refused(422, "metadata.uid", "field is immutable")
     wrong["metadata"] = {"name": "h1", "resourceVersion": "1"}
     (await apply(client, wrong)).refused(409, "has changed")
     wrong["metadata"] = {k: made["metadata"][k] for k in ("name", "uid", "resourceVersion")}
@@ -392,24 +392,34 @@ async def test_the_store_keeps_owners_when_the_platform_writes(client: Client, s
 
 async def test_what_never_changes(client: Client) -> None:
     made = (await client.post(HOSTS, host("h1"))).ok(201)
-    for key in ("creationTimestamp", "deletionTimestamp"):
+    for key in ("uid", "deletionTimestamp"):
         changed = {"metadata": {key: "2020-01-01T00:00:00Z"}}
         (await client.merge(f"{HOSTS}/h1", changed)).refused(422, f"metadata.{key}", "field is immutable")
-    same = (await client.merge(f"{HOSTS}/h1", {"metadata": {"generation": 9, "selfLink": "/x"}})).ok()
+    given = {"generation": 9, "selfLink": "/x", "creationTimestamp": "2020-01-01T00:00:00Z"}
+    same = (await client.merge(f"{HOSTS}/h1", {"metadata": given})).ok()
     assert same == made
+    put = (await client.put(f"{HOSTS}/h1", {**made, "metadata": {**made["metadata"], **given}})).ok()
+    assert put == made
+    other = {**made, "metadata": {**made["metadata"], "uid": "other"}}
+    refused = (await client.put(f"{HOSTS}/h1", other)).refused(409, "the write expected uid other")
+    assert refused["details"] == {"name": "h1", "group": "roost.edge", "kind": "hosts"}
 
 
 async def test_finalizers_only_go_once_deletion_is_asked_for(client: Client) -> None:
     body = host("h1")
     body["metadata"]["finalizers"] = ["roost.edge/a", "roost.edge/b"]
     await client.post(HOSTS, body)
-    (await client.delete(f"{HOSTS}/h1")).ok()
+    marked = (await client.delete(f"{HOSTS}/h1")).ok()["metadata"]
+    assert marked["deletionTimestamp"] and marked["generation"] == 2
     more = {"metadata": {"finalizers": ["roost.edge/a", "roost.edge/c"]}}
     (await client.merge(f"{HOSTS}/h1", more)).refused(422, "no new finalizers can be added", "roost.edge/c")
     less = {"metadata": {"finalizers": ["roost.edge/b"]}}
-    assert (await client.merge(f"{HOSTS}/h1", less)).ok()["metadata"]["finalizers"] == ["roost.edge/b"]
+    left = (await client.merge(f"{HOSTS}/h1", less)).ok()
+    assert left["metadata"]["finalizers"] == ["roost.edge/b"]
     gone = (await client.merge(f"{HOSTS}/h1", {"metadata": {"finalizers": []}})).ok()
-    assert gone["metadata"]["name"] == "h1"
+    assert "finalizers" not in gone["metadata"]
+    for key in ("name", "uid", "resourceVersion", "deletionTimestamp", "generation"):
+        assert gone["metadata"][key] == left["metadata"][key]
     (await client.get(f"{HOSTS}/h1")).refused(404)
 
 
@@ -499,9 +509,12 @@ async def test_several_by_selector_limit_and_policy(client: Client) -> None:
         await client.post(HOSTS, body)
     some = (await client.delete(f"{HOSTS}?labelSelector=odd%3D0&limit=2")).ok()
     assert [i["metadata"]["name"] for i in some["items"]] == ["h0", "h2"]
-    held = (
-        await client.delete(f"{HOSTS}?fieldSelector=metadata.name%3Dh1&propagationPolicy=Foreground")
-    ).ok()
-    assert [i["metadata"]["finalizers"] for i in held["items"]] == [["foregroundDeletion"]]
+    before = (await client.get(f"{HOSTS}/h1")).ok()
+    one = f"{HOSTS}?fieldSelector=metadata.name%3Dh1&propagationPolicy=Foreground"
+    for asked in (f"{one}&dryRun=All", one):
+        (told,) = (await client.delete(asked)).ok()["items"]
+        assert told == before
+    held = (await client.get(f"{HOSTS}/h1")).ok()["metadata"]
+    assert held["finalizers"] == ["foregroundDeletion"] and held["deletionTimestamp"]
     names = [i["metadata"]["name"] for i in (await client.get(HOSTS)).ok()["items"]]
     assert names == ["h1", "h3", "h4"]

@@ -26,22 +26,6 @@ RANDOM = settings(
     database=None,
     suppress_health_check=list(HealthCheck),
 )
-AWAITED = pytest.mark.xfail(reason="known to differ without a reason; to be mended", strict=False)
-AWAITED_FEATURES = frozenset(
-    {
-        "methods that are none",
-        "update with another name, namespace, uid",
-        "merge patch",
-        "delete with options",
-        "delete in the foreground",
-        "finalizers",
-        "deletecollection",
-        "deletecollection with finalizers",
-        "deletecollection by field",
-        "dry run",
-        "watch with finalizers",
-    }
-)
 pytestmark = pytest.mark.timeout(600)
 
 
@@ -60,9 +44,7 @@ def met() -> set[str]:
     return set()
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(n, marks=[AWAITED] if n in AWAITED_FEATURES else []) for n in CORPUS]
-)
+@pytest.mark.parametrize("name", CORPUS)
 def test_each_feature_is_answered_alike(name: str, servers: Pair, met: set[str]) -> None:
     compared(servers, CORPUS[name], met)
 
@@ -79,7 +61,6 @@ def test_random_changes_are_answered_alike(steps: list[Step], servers: Pair) -> 
     compared(servers, steps)
 
 
-@AWAITED
 @RANDOM
 @given(steps=random_ends)
 def test_random_ends_are_answered_alike(steps: list[Step], servers: Pair) -> None:

@@ -24,6 +24,7 @@ from roost.model.selector import LABEL_KEY, LABEL_VALUE
 from roost.store.transaction import Stored
 
 ANNOTATIONS = 256 * 1024
+IMMUTABLE = ("uid", "deletionTimestamp")
 OWNERS = {
     Owner.OPERATOR: "operators",
     Owner.CLOUD: "the cloud's controllers",
@@ -154,15 +155,16 @@ def _lists(paths: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(path.partition("[")[0] for path in paths)
 
 
-def update_problems(stored: Raw, given: Raw, immutable: Sequence[str]) -> list[Problem]:
-    """What is wrong with changed metadata, beside the stored one."""
+def update_problems(stored: Raw, given: Raw) -> list[Problem]:
+    """What is wrong with changed metadata, beside the stored one. A creationTimestamp that is given is not
+    looked at: the stored one stays (Kubernetes: rest.BeforeUpdate)."""
     problems = [
         Problem(
             f"metadata.{key}",
             f"Invalid value: {str(given[key])[:100]!r}: field is immutable",
             "leave it as it is stored",
         )
-        for key in immutable
+        for key in IMMUTABLE
         if given.get(key) and given[key] != stored.get(key)
     ]
     finalizers = given.get("finalizers")

@@ -255,6 +255,8 @@ class Api:
         if found.subresource == "status" and "status" in info.type.__struct_fields__:
             if found.verb == "get":
                 return await reading.get(self._context, request, found, view)
+            if found.verb not in ("update", "patch"):
+                raise not_allowed(request.method, request.url.path)
             raise admitting.status_refused(info, found.name)
         handler = self._context.subresources.get((info.plural, found.subresource))
         if handler is None:

@@ -56,15 +56,18 @@ class Deletion(Write):
         return await self.transact(lambda tx: self._remove(tx, target.namespace, target.name, options))
 
     async def several(self, names: list[tuple[str, str]], options: DeleteOptions) -> list[Stored]:
-        """Delete resources in batches; those that others deleted meanwhile are passed over."""
+        """Delete resources in batches: each as it was before. Those that others deleted meanwhile are passed
+        over."""
         admitting.writable(self.info, "deletecollection", "")
         gone: list[Stored] = []
         for at in range(0, len(names), TOGETHER):
             part = names[at : at + TOGETHER]
 
             def work(tx: Transaction, part: list[tuple[str, str]] = part) -> list[Stored]:
-                found = [(ns, n) for ns, n in part if tx.find(self.stored.kind, ns, n)]
-                return [self._remove(tx, ns, n, options)[0] for ns, n in found]
+                found = [s for ns, n in part if (s := tx.find(self.stored.kind, ns, n))]
+                for stored in found:
+                    self._remove(tx, stored.namespace, stored.name, options)
+                return found
 
             gone += await self.transact(work)
         return gone
@@ -127,12 +130,13 @@ async def delete_collection(
         raise forbidden(target.info, "", "a namespace must be given to delete several", "use -n")
     deletion = Deletion(context, caller, target, view, common)
 
-    def chosen(tx: Transaction) -> list[tuple[str, str]]:
+    def chosen(tx: Transaction) -> tuple[list[tuple[str, str]], int]:
         everything = tx.select(view.source, target.namespace or None, origin="")
         found = [(s.namespace, s.name) for s in everything if selector.matches(view.shape(s.raw))]
-        return found[:limit] if limit else found
+        return found[:limit] if limit else found, tx.revision
 
-    gone = await deletion.several(await context.store.read(chosen), options)
-    metadata: Raw = {"resourceVersion": str(max((s.revision for s in gone), default=context.store.revision))}
+    names, revision = await context.store.read(chosen)
+    gone = await deletion.several(names, options)
+    metadata: Raw = {"resourceVersion": str(revision)}
     body = forms.several(view, [view.shape(s.raw) for s in gone], forms.Form(), context.clock(), metadata)
     return Response(msgspec.json.encode(body), media_type=JSON)

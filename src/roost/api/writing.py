@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
 
 import msgspec
 from starlette.requests import Request
@@ -47,18 +46,10 @@ GENERATED = 5
 LONGEST_GENERATED = 63
 TRIES = 8
 FIXED = ("uid", "creationTimestamp", "deletionTimestamp", "generation", "generateName")
-IMMUTABLE = ("creationTimestamp", "deletionTimestamp")
 
 
 def allowed() -> None:
     """Nobody need be asked."""
-
-
-class Changed(NamedTuple):
-    """What a changed body stands for: the stored struct, and the revision it was made from, if it says so."""
-
-    new: Resource
-    expected: str
 
 
 class Writer(Write):
@@ -156,15 +147,18 @@ class Writer(Write):
             except patching.Unfit as unfit:
                 raise invalid(info, target.name, [unfit.problem]) from unfit
             body = sealing.compared(self.context.vault, info, body, current.raw)
+            if verb == "update":
+                # A whole object that names its uid replaces that one alone.
+                current.require(uid=_given(body, "uid"))
             self._check_written(duplicates, admitting.unknown(info, body, live))
             entries = self._sent_entries(body, current)
-            new, expected = self._changed(current, live, body)
+            new = self._changed(current, live, body)
             raw = codec.overlay(current.raw, new)
             shown = raw if self.info is self.stored else self.view.shape(raw)
             writing = self._writing(tx)
             other = self._elsewhere(current.raw, raw)
             entries = managers.updated(live, shown, self._shape, entries, writing, other)
-            return self._replace(tx, current, new, raw, entries, expected)
+            return self._replace(tx, current, new, raw, entries)
 
         return await self.transact(work)
 
@@ -187,18 +181,14 @@ class Writer(Write):
         given = managers.given(sent)
         return stored if given is None else given
 
-    def _changed(self, current: Stored, live: Raw, body: Raw) -> Changed:
-        """The struct a changed body stands for; raises ApiError 400, 409 and 422."""
+    def _changed(self, current: Stored, live: Raw, body: Raw) -> Resource:
+        """The stored struct that a changed body stands for; raises ApiError 400 and 422, and Conflict when
+        the body was made from another revision, which comes before what else is wrong with it."""
         info, name = self.info, self.target.name
         admitting.envelope(info, body, self.target.namespace, name)
+        current.require(revision=_given(body, "resourceVersion"))
         given, stored = body.get("metadata") or {}, live["metadata"]
-        if given.get("uid") not in (None, "", current.uid):
-            raise ApiError(
-                409,
-                f'Operation cannot be fulfilled on {info.resource} "{name}": uid {given["uid"]!s} '
-                f"was asked for, the resource has {current.uid}: it was deleted and made anew",
-            )
-        problems = admitting.update_problems(stored, given, IMMUTABLE)
+        problems = admitting.update_problems(stored, given)
         if problems:
             raise invalid(info, name, problems)
         meta = {**given, "name": name, "namespace": self.target.namespace}
@@ -213,13 +203,10 @@ class Writer(Write):
             body["status"] = live["status"]
         served = admitting.decode(info, body, name)
         if info is self.stored:
-            return Changed(served, str(given.get("resourceVersion") or ""))
-        new = admitting.decode(self.stored, self.view.take(codec.encode(served)), name)
-        return Changed(new, str(given.get("resourceVersion") or ""))
+            return served
+        return admitting.decode(self.stored, self.view.take(codec.encode(served)), name)
 
-    def _replace(
-        self, tx: Transaction, current: Stored, new: Resource, raw: Raw, entries: list[Raw], expected: str
-    ) -> Raw:
+    def _replace(self, tx: Transaction, current: Stored, new: Resource, raw: Raw, entries: list[Raw]) -> Raw:
         request = admission.Request(
             operation="update",
             info=self.stored,
@@ -235,7 +222,7 @@ class Writer(Write):
         problems = self.stored.transition(current.raw, raw)
         if problems:
             raise invalid(self.info, self.target.name, problems)
-        written = tx.replace(raw, expected=expected).raw
+        written = tx.replace(raw).raw
         if self.options.dry_run:
             written["metadata"]["resourceVersion"] = str(current.revision)
         return written
@@ -319,8 +306,8 @@ class Writer(Write):
         }
         if not given.get("resourceVersion"):
             body["metadata"].pop("resourceVersion", None)
-        new, expected = self._changed(current, live, body)
-        return self._replace(tx, current, new, codec.overlay(current.raw, new), after, expected)
+        new = self._changed(current, live, body)
+        return self._replace(tx, current, new, codec.overlay(current.raw, new), after)
 
     def _of_client_side(self, live: Raw) -> fields.Fields:
         """What kubectl may take over from its own client-side apply."""
@@ -357,6 +344,12 @@ class Writer(Write):
                 causes,
             )
         self.warnings = named
+
+
+def _given(body: Raw, key: str) -> str:
+    """A word of the body's metadata; empty when it has none."""
+    meta = body.get("metadata")
+    return str(meta.get(key) or "") if isinstance(meta, dict) else ""
 
 
 def generated(prefix: str) -> str:

@@ -6,7 +6,7 @@ read, decide, write needs no retries. Work handed to `Store.transact` is a plain
 
 Invariants kept here, whoever writes:
 - each change gets the next revision, without gaps; a write that changes nothing makes no change;
-- uid and creationTimestamp never change; generation counts changes of spec;
+- uid and creationTimestamp never change; generation counts changes of spec, and the mark for deletion;
 - a resource with finalizers is marked for deletion, and goes when the last finalizer does.
 
 Writes are held back and sent together (`pending`); a transaction sees its own all the same. A savepoint is
@@ -68,6 +68,14 @@ class Stored:
     def typed(self, kind: type[R]) -> R:
         """The object as its struct."""
         return decode(kind, self.raw)
+
+    def require(self, *, uid: str = "", revision: str = "") -> None:
+        """Raise Conflict when it is not the one that a writer speaks of; empty stands for any."""
+        if uid and uid != self.uid:
+            raise Conflict(self.kind, self.namespace, self.name, f"uid {uid}", f"uid {self.uid}")
+        if revision and revision != str(self.revision):
+            expected, actual = f"revision {revision}", f"revision {self.revision}"
+            raise Conflict(self.kind, self.namespace, self.name, expected, actual)
 
 
 class Change(msgspec.Struct, frozen=True):
@@ -253,15 +261,13 @@ class Transaction:
     def replace(self, raw: Raw, *, expected: str = "") -> Stored:
         """Change a resource; `expected` is a resourceVersion that must still hold.
 
-        Raises NotFound and Conflict. Nothing is written when nothing changes.
+        Raises NotFound and Conflict. Nothing is written when nothing changes. One that is marked for deletion
+        goes with its last finalizer: it is answered as it would have been, at the revision it had.
         """
         kind, namespace, name = _key(raw)
         current = self.get(kind, namespace, name)
-        if expected and expected != str(current.revision):
-            raise Conflict(kind, namespace, name, f"revision {expected}", f"revision {current.revision}")
         old, meta = current.raw["metadata"], dict(raw["metadata"])
-        if meta.get("uid") and meta["uid"] != current.uid:
-            raise Conflict(kind, namespace, name, f"uid {meta['uid']}", f"uid {current.uid}")
+        current.require(uid=meta.get("uid", ""), revision=expected)
         for fixed in ("uid", "creationTimestamp", "deletionTimestamp"):
             meta.pop(fixed, None)
             if fixed in old:
@@ -270,7 +276,9 @@ class Transaction:
         meta["generation"] = old.get("generation", 1) + (1 if changed else 0)
         new = {**raw, "metadata": meta}
         if meta.get("deletionTimestamp") and not meta.get("finalizers"):
-            return self._remove(current)
+            self._remove(current)
+            last = encoding.text(encoding.ordered(new))
+            return Stored(kind, namespace, name, current.uid, current.revision, current.origin, last)
         return self._write("MODIFIED", new, current.origin, current)
 
     def remove(
@@ -278,15 +286,13 @@ class Transaction:
     ) -> Stored:
         """Delete a resource, or mark it for deletion while it has finalizers. Raises NotFound, Conflict."""
         current = self.get(kind, namespace, name)
-        if expected_uid and expected_uid != current.uid:
-            raise Conflict(kind, namespace, name, f"uid {expected_uid}", f"uid {current.uid}")
-        if expected and expected != str(current.revision):
-            raise Conflict(kind, namespace, name, f"revision {expected}", f"revision {current.revision}")
+        current.require(uid=expected_uid, revision=expected)
         if not current.raw["metadata"].get("finalizers"):
             return self._remove(current)
         if current.raw["metadata"].get("deletionTimestamp"):
             return current
         meta = {**current.raw["metadata"], "deletionTimestamp": time.seconds(self.now)}
+        meta["generation"] = meta.get("generation", 1) + 1
         return self._write("MODIFIED", {**current.raw, "metadata": meta}, current.origin, current)
 
     def save(self, resource: R) -> R:
