@@ -19,7 +19,6 @@ from roost.cli.main import make_app, run
 from roost.program import stores
 from roost.program.home import Home, Settings
 from roost.store import database
-from roost.store.illness import CHECK, remedy
 from tests.cli.conftest import Result
 from tests.store.random_stores import hosts, live
 from tests.support.stores import new_database, opened
@@ -230,19 +229,3 @@ def test_starting_on_a_damaged_store_says_what_to_do(home: Path) -> None:
     assert done.returncode == 1, done
     assert "not a database" in done.stderr and "roost store restore" in done.stderr
     assert "Traceback" not in done.stderr
-
-
-@pytest.mark.parametrize(
-    ("cause", "word"),
-    [
-        ("database or disk is full", "free room"),
-        ("attempt to write a readonly database", "read-only"),
-        ("database disk image is malformed", "roost store restore"),
-        ("file is not a database", "roost store restore"),
-        ("disk I/O error", "replace the disk"),
-        ('connection to server at "::1" failed: Connection refused', "PostgreSQL runs"),
-        ("something else", CHECK),
-    ],
-)
-def test_each_failure_has_a_next_step(cause: str, word: str) -> None:
-    assert word in remedy(cause)

@@ -299,7 +299,7 @@ def _explained(place: Place) -> Iterator[None]:
     from sqlalchemy.exc import SQLAlchemyError
 
     from roost.store.errors import StoreError
-    from roost.store.illness import remedy
+    from roost.store.remedies import CHECK, remedy
 
     try:
         yield
@@ -308,9 +308,9 @@ def _explained(place: Place) -> Iterator[None]:
     except SQLAlchemyError as error:
         # The database's own words, without the statement and its values.
         words = str(getattr(error, "orig", None) or error)
-        raise Failed(f"{place.label}: the database failed: {words}", remedy(words)) from error
+        raise Failed(f"{place.label}: the database failed: {words}", remedy(error) or CHECK) from error
     except OSError as error:
-        raise Failed(f"{place.label}: {error}", remedy(str(error))) from error
+        raise Failed(f"{place.label}: {error}", remedy(error) or CHECK) from error
 
 
 @contextmanager

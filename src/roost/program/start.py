@@ -26,7 +26,7 @@ from roost.link.errors import LinkError
 from roost.link.node import BadNode
 from roost.program.home import Home, Settings, StartError
 from roost.store.errors import StoreError, Unavailable
-from roost.store.illness import remedy
+from roost.store.remedies import CHECK
 
 RESTART = 75
 OPEN_FILES = 20_000
@@ -140,7 +140,7 @@ def _explain(error: BaseException | None) -> None:
     if isinstance(error, StartError | OSError | StoreError | LinkError | BadNode):
         print(f"roost: {error}", file=sys.stderr)
         if isinstance(error, Unavailable):
-            print(f"  {remedy(error.cause)}", file=sys.stderr)
+            print(f"  {CHECK}", file=sys.stderr)
     elif error is not None:
         structlog.get_logger("roost.program").error("ended by an error", exc_info=error)
 

@@ -127,7 +127,7 @@ class Store:
         try:
             engine = database.open_engine(url)
         except OSError as error:
-            raise Unavailable(str(error)) from error
+            raise unavailable(error) from error
         store = cls(engine, clock=clock, inline=inline, history=history)
         try:
             await store._start()
