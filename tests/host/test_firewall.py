@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
+import uvloop
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -298,3 +301,28 @@ async def test_an_nft_that_misbehaves_fails_within_the_deadline(
     driver = FirewallDriver(("sh", "-c", script), deadline_seconds=5.0 if "sleep" not in script else 0.1)
     outcome = await FirewallAspect(tmp_path, driver).reconcile(HostConfigurationSpec(), 1, facts())
     assert outcome.status.state == "failed" and "Next:" in outcome.status.message
+
+
+TURNS = 30
+"""Of the loop, in which nft is started and fed."""
+
+
+@pytest.mark.parametrize("new_loop", [asyncio.new_event_loop, uvloop.new_event_loop])
+def test_who_is_cancelled_while_nft_runs_leaves_the_loop_no_error(
+    new_loop: Callable[[], asyncio.AbstractEventLoop],
+) -> None:
+    told: list[dict[str, Any]] = []
+
+    async def main() -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: told.append(context))
+        for turns in range(TURNS):
+            asking = asyncio.ensure_future(FirewallDriver(("sh", "-c", "exec sleep 60")).check([]))
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            asking.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await asking
+
+    with asyncio.Runner(loop_factory=new_loop) as runner:
+        runner.run(main())
+    assert not told

@@ -154,9 +154,9 @@ async def _feed(pipe: asyncio.StreamWriter, data: bytes) -> None:
     with contextlib.suppress(BrokenPipeError, ConnectionResetError, RuntimeError):
         pipe.write(data)
         await pipe.drain()
+    # Its end is not waited for: the end of nft is. And who is cancelled while it waits cancels the future
+    # that the loop sets when the pipe is closed, which the loop then reports as an error of its own.
     pipe.close()
-    with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-        await pipe.wait_closed()
 
 
 async def _take(process: asyncio.subprocess.Process, pipe: asyncio.StreamReader) -> bytes:
