@@ -3,7 +3,8 @@
 Every request goes the same way: limits on the URL, authentication, taking the path apart, the
 caller's role, the handler. Whatever is refused on the way leaves as a Status; an unknown exception
 leaves as a 500 without its inside, which goes to the log. Writes and denied requests are recorded
-(`auditing`) and logged in one line each: who, what, on which resource, with which result; never bodies.
+(`auditing`); what was refused or failed is also logged, one line each: who, what, on which resource, with
+which result; never bodies.
 """
 
 from __future__ import annotations
@@ -11,7 +12,6 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import dataclasses
-import functools
 from collections.abc import Sequence
 from urllib.parse import quote, unquote
 
@@ -28,6 +28,7 @@ from roost.api import (
     audits,
     bodies,
     clouds,
+    deleting,
     discovery,
     documents,
     events,
@@ -242,13 +243,11 @@ class Api:
             case "update":
                 return await writing.update(context, request, caller, found, view)
             case "patch":
-                asked = msgspec.structs.replace(access.attributes_of(found), verb="create")
-                may_create = functools.partial(self._gate.require, caller, asked)
-                return await writing.patch(context, request, caller, found, view, may_create)
+                return await writing.patch(context, request, caller, found, view)
             case "delete":
-                return await writing.delete(context, request, caller, found, view)
+                return await deleting.delete(context, request, caller, found, view)
             case _:
-                return await writing.delete_collection(context, request, caller, found, view)
+                return await deleting.delete_collection(context, request, caller, found, view)
 
     async def _subresource(self, request: Request, caller: Caller, found: Target, view: View) -> Response:
         info = found.info

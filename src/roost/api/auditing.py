@@ -176,12 +176,16 @@ class Call:
             return
         record = self.record(code)
         if denied or written:
-            self._log_line("denied" if denied else "write", record)
+            self._log_line(record)
         if code >= 400 or not self.recorded:
             gathered.add(record)
 
-    def _log_line(self, event: str, record: Record) -> None:
-        _log.info(
+    def _log_line(self, record: Record) -> None:
+        """Successful writes stand in the audit: in the log, too, for whoever looks closely."""
+        event, tell = "write", _log.debug
+        if record.code >= 400:
+            event, tell = "denied" if record.code in DENIED else "write failed", _log.info
+        tell(
             event,
             user=record.user,
             verb=record.verb,

@@ -24,8 +24,6 @@ from roost.api.apply import comparing, fields, managers, merging, migration
 from roost.api.apply.managers import Writing
 from roost.api.apply.shapes import Shape, shape_of
 from roost.api.context import ApiContext
-from roost.api.deleting import delete as delete
-from roost.api.deleting import delete_collection as delete_collection
 from roost.api.forms import Form, View
 from roost.api.status import ApiError, bad_request, invalid, not_found, warning
 from roost.api.strict import Document
@@ -46,10 +44,6 @@ GENERATED = 5
 LONGEST_GENERATED = 63
 TRIES = 8
 FIXED = ("uid", "creationTimestamp", "deletionTimestamp", "generation", "generateName")
-
-
-def allowed() -> None:
-    """Nobody need be asked."""
 
 
 class Writer(Write):
@@ -241,7 +235,7 @@ class Writer(Write):
 
     # -- apply
 
-    async def apply(self, document: Document, may_create: Callable[[], None]) -> tuple[Raw, bool]:
+    async def apply(self, document: Document) -> tuple[Raw, bool]:
         """Apply a configuration: the resource, and whether it is new; raises ApiError 409 on conflicts."""
         info, target = self.info, self.target
         admitting.writable(info, "patch", target.name)
@@ -263,7 +257,6 @@ class Writer(Write):
             if current is not None:
                 known = sealing.compared(self.context.vault, info, known, current.raw)
             if current is None or live is None:
-                may_create()
                 return self._apply_anew(tx, known), True
             return self._apply_to(tx, current, live, known), False
 
@@ -385,16 +378,15 @@ async def patch(
     caller: Caller,
     target: Target,
     view: View,
-    may_create: Callable[[], None] = allowed,
 ) -> Response:
-    """PATCH of one resource. `may_create` raises ApiError 403 when an applied one may not be created."""
+    """PATCH of one resource."""
     kind = bodies.media_type(request)
     patching.check_type(kind, target.info)
     form = _form(request)
     writer = Writer(context, caller, target, view, write_options.of_patch(request, kind))
     content = await bodies.read(request)
     if kind == write_options.APPLY_PATCH:
-        raw, created = await writer.apply(strict.from_yaml(content), may_create)
+        raw, created = await writer.apply(strict.from_yaml(content))
         return _answer(form, writer, raw, 201 if created else 200)
     steps, duplicates = strict.parsed(content)
     raw = await writer.change(lambda current: patching.apply(kind, current, steps), "patch", duplicates)
