@@ -14,7 +14,7 @@ import asyncio
 import contextlib
 import os
 import signal
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import msgspec
 
@@ -103,21 +103,22 @@ class FirewallDriver:
 
     async def _run(self, command: Sequence[str], data: bytes) -> tuple[int, bytes, str]:
         try:
-            process = await asyncio.create_subprocess_exec(
-                *command,
-                stdin=asyncio.subprocess.PIPE,
-                stdout=asyncio.subprocess.PIPE,
-                stderr=asyncio.subprocess.PIPE,
-                env={**os.environ, "LC_ALL": "C"},
-                start_new_session=True,
-            )
+            with _held(data) as file:
+                process = await asyncio.create_subprocess_exec(
+                    *command,
+                    stdin=file,
+                    stdout=asyncio.subprocess.PIPE,
+                    stderr=asyncio.subprocess.PIPE,
+                    env={**os.environ, "LC_ALL": "C"},
+                    start_new_session=True,
+                )
         except FileNotFoundError as error:
             raise _missing(command, str(error)) from error
         except PermissionError as error:
             raise _denied(command, str(error)) from error
         try:
             async with asyncio.timeout(self._deadline_seconds):
-                output, said = await _converse(process, data)
+                output, said = await _listen(process)
         except TimeoutError as error:
             raise NftTimeout(
                 command,
@@ -137,26 +138,26 @@ class _Listing(msgspec.Struct):
     nftables: list[Json]
 
 
-async def _converse(process: asyncio.subprocess.Process, data: bytes) -> tuple[bytes, bytes]:
-    """Feed nft and take what it writes; one that writes more than MAX_OUTPUT is killed."""
-    if process.stdin is None or process.stdout is None or process.stderr is None:
-        raise ValueError("nft is run with all three pipes")
-    _, output, said = await asyncio.gather(
-        _feed(process.stdin, data), _take(process, process.stdout), _take(process, process.stderr)
-    )
+@contextlib.contextmanager
+def _held(data: bytes) -> Iterator[int]:
+    """Data as a file in memory: nft opens /dev/stdin anew, and uvloop gives children sockets there."""
+    descriptor = os.memfd_create("nft", os.MFD_CLOEXEC)
+    try:
+        with open(descriptor, "wb", closefd=False) as file:
+            file.write(data)
+        os.lseek(descriptor, 0, os.SEEK_SET)
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+async def _listen(process: asyncio.subprocess.Process) -> tuple[bytes, bytes]:
+    """What nft writes; one that writes more than MAX_OUTPUT is killed."""
+    if process.stdout is None or process.stderr is None:
+        raise ValueError("nft is run with pipes")
+    output, said = await asyncio.gather(_take(process, process.stdout), _take(process, process.stderr))
     await process.wait()
     return output, said
-
-
-async def _feed(pipe: asyncio.StreamWriter, data: bytes) -> None:
-    # nft may end without reading all: what it says then tells more than the broken pipe. asyncio's loop
-    # raises the first two for that, uvloop also a RuntimeError.
-    with contextlib.suppress(BrokenPipeError, ConnectionResetError, RuntimeError):
-        pipe.write(data)
-        await pipe.drain()
-    # Its end is not waited for: the end of nft is. And who is cancelled while it waits cancels the future
-    # that the loop sets when the pipe is closed, which the loop then reports as an error of its own.
-    pipe.close()
 
 
 async def _take(process: asyncio.subprocess.Process, pipe: asyncio.StreamReader) -> bytes:
