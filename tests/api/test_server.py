@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from roost.api import reading, server
+from roost.api import connection, reading, saying, server
 from roost.api.access import ADMINISTRATORS, CALLER
 from roost.api.app import create_app
 from roost.api.context import ApiContext
@@ -129,7 +129,7 @@ async def test_old_tls_is_refused(served: Served) -> None:
 
 
 async def test_headers_that_do_not_end(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(server, "HEADERS_WITHIN", 0.2)
+    monkeypatch.setattr(connection, "HEADERS_WITHIN", 0.2)
     silent = await served.connect()
     slow = await served.connect()
     slow[1].write(b"GET /healthz HTTP/1.1\r\nhost: ")
@@ -166,17 +166,17 @@ async def test_a_line_that_does_not_end_is_not_gathered(served: Served, begin: b
     sent = 0
     with contextlib.suppress(ConnectionError, ssl.SSLError):
         async with asyncio.timeout(10):
-            while sent < 64 * server.LONGEST_HEAD and not reader.at_eof():
+            while sent < 64 * connection.LONGEST_HEAD and not reader.at_eof():
                 writer.write(b"a" * 16_384)
                 await writer.drain()
                 await asyncio.sleep(0)
                 sent += 16_384
-    assert sent < 64 * server.LONGEST_HEAD
+    assert sent < 64 * connection.LONGEST_HEAD
     writer.close()
 
 
 async def test_too_many_connections(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(server, "CONNECTIONS", 2)
+    monkeypatch.setattr(connection, "CONNECTIONS", 2)
     kept = [await served.connect(), await served.connect()]
     with contextlib.suppress(ConnectionError, ssl.SSLError):
         assert await closed(await served.connect())
@@ -186,7 +186,7 @@ async def test_too_many_connections(served: Served, monkeypatch: pytest.MonkeyPa
 
 
 async def test_an_answer_that_is_not_read(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(server, "UNREAD_FOR", 0.2)
+    monkeypatch.setattr(connection, "UNREAD_FOR", 0.2)
     client = Client(served.app)
     note = {"metadata": {"annotations": {"note": "x" * 200_000}}}
     await client.post(HOSTS, host("h1"))
@@ -376,14 +376,14 @@ async def test_a_client_that_leaves_before_the_body_ends_the_call_to_the_subclou
 
 async def test_a_small_answer_leaves_in_one_piece(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
     written: list[bytes] = []
-    plain = server._Writer.release
+    plain = connection.Writer.release
 
-    def release(self: server._Writer) -> None:
+    def release(self: connection.Writer) -> None:
         if self._held:
             written.append(b"".join(self._held))
         plain(self)
 
-    monkeypatch.setattr(server._Writer, "release", release)
+    monkeypatch.setattr(connection.Writer, "release", release)
     streams = await served.connect()
     assert await ask(streams, "/healthz") == (200, b"ok")
     (whole,) = written
@@ -514,7 +514,7 @@ def dechunked(body: bytes) -> list[bytes]:
 async def test_one_address_gets_its_share_of_connections(
     served: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(server, "CONNECTIONS_OF_ONE_ADDRESS", 2)
+    monkeypatch.setattr(connection, "CONNECTIONS_OF_ONE_ADDRESS", 2)
     two = [await served.connect() for _ in range(2)]
     with pytest.raises((ssl.SSLError, ConnectionError, asyncio.IncompleteReadError)):
         await ask(await served.connect(), "/healthz")
@@ -530,7 +530,7 @@ async def test_one_address_gets_its_share_of_connections(
 
 
 async def test_what_clients_provoke_is_logged_once(served: Served, caplog: pytest.LogCaptureFixture) -> None:
-    server._said.forget()
+    saying.said.forget()
     for _ in range(5):
         streams = await served.connect()
         streams[1].write(b"nonsense\r\n\r\n")
@@ -541,10 +541,10 @@ async def test_what_clients_provoke_is_logged_once(served: Served, caplog: pytes
 
 def test_a_text_is_said_again_after_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [1000.0]
-    monkeypatch.setattr("roost.api.server.time.monotonic", lambda: now[0])
-    said = server.OncePerMinute()
+    monkeypatch.setattr("roost.api.saying.time.monotonic", lambda: now[0])
+    said = saying.OncePerMinute()
     assert said.first("a") and not said.first("a") and said.first("b")
-    now[0] += server.SAY_AGAIN_AFTER
+    now[0] += saying.SAY_AGAIN_AFTER
     assert said.first("a")
     for n in range(2 * said.MOST):
         said.first(str(n))
