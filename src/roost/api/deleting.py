@@ -86,18 +86,14 @@ class Deletion(Write):
             operation="delete", info=self.stored, user=self.caller.name, old=old, origin=current.origin
         )
         self.admit(tx, request)
-        expected = options.resource_version
-        metadata = current.raw["metadata"]
-        present = metadata.get("finalizers", [])
-        wanted = finalizers(present, options)
-        # Preconditions speak of what was there before, so they are checked by whichever write comes first.
-        uid = options.uid
-        if wanted is not present and (not uid or uid == current.uid):
-            changed = {**current.raw, "metadata": {**metadata, "finalizers": wanted}}
-            current, expected = tx.replace(changed, expected=expected), ""
-            if metadata.get("deletionTimestamp"):
-                return current, tx.find(kind, namespace, name) is None
-        removed = tx.remove(kind, namespace, name, expected_uid=uid, expected=expected)
+        removed = tx.remove(
+            kind,
+            namespace,
+            name,
+            expected_uid=options.uid,
+            expected=options.resource_version,
+            finalizers=finalizers(current.raw["metadata"].get("finalizers", []), options),
+        )
         return removed, tx.find(kind, namespace, name) is None
 
 

@@ -282,17 +282,29 @@ class Transaction:
         return self._write("MODIFIED", new, current.origin, current)
 
     def remove(
-        self, kind: str, namespace: str, name: str, *, expected_uid: str = "", expected: str = ""
+        self,
+        kind: str,
+        namespace: str,
+        name: str,
+        *,
+        expected_uid: str = "",
+        expected: str = "",
+        finalizers: list[str] | None = None,
     ) -> Stored:
-        """Delete a resource, or mark it for deletion while it has finalizers. Raises NotFound, Conflict."""
+        """Delete a resource, or mark it for deletion while it has finalizers. Raises NotFound, Conflict.
+
+        `finalizers` take the place of its own, in the same change.
+        """
         current = self.get(kind, namespace, name)
         current.require(uid=expected_uid, revision=expected)
-        if not current.raw["metadata"].get("finalizers"):
+        meta = current.raw["metadata"]
+        held = meta.get("finalizers", []) if finalizers is None else finalizers
+        if not held:
             return self._remove(current)
-        if current.raw["metadata"].get("deletionTimestamp"):
-            return current
-        meta = {**current.raw["metadata"], "deletionTimestamp": time.seconds(self.now)}
-        meta["generation"] = meta.get("generation", 1) + 1
+        meta = {**meta, "finalizers": held}
+        if not meta.get("deletionTimestamp"):
+            meta["deletionTimestamp"] = time.seconds(self.now)
+            meta["generation"] = meta.get("generation", 1) + 1
         return self._write("MODIFIED", {**current.raw, "metadata": meta}, current.origin, current)
 
     def save(self, resource: R) -> R:
