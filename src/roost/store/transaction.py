@@ -23,7 +23,7 @@ from functools import cached_property
 from typing import Any, Literal, TypeVar
 
 import msgspec
-from sqlalchemy import Connection, delete, func, select
+from sqlalchemy import Connection, func, select
 
 from roost.model import time
 from roost.model.audit import Record
@@ -33,7 +33,8 @@ from roost.model.registry import BY_TYPE
 from roost.store import encoding, statements
 from roost.store.errors import AlreadyExists, Conflict, NotFound
 from roost.store.pending import Key, Pending
-from roost.store.schema import cursors, properties, resources
+from roost.store.remembered import Remembered
+from roost.store.schema import resources
 from roost.store.session import Session, failures
 
 HERE = ""
@@ -111,7 +112,7 @@ class Change(msgspec.Struct, frozen=True):
         return _decode(self.previous) if self.previous else {}
 
 
-class Transaction:
+class Transaction(Remembered):
     """What a unit of work sees. Made by the store only."""
 
     def __init__(self, batch: Batch, revision: int, now: datetime) -> None:
@@ -338,55 +339,6 @@ class Transaction:
         current = self.find(kind, namespace, name)
         if current:
             self._remove(current)
-
-    # -- cursors and properties
-
-    def cursor(self, peer: str) -> tuple[str, int]:
-        """Store identity and revision up to which `peer`'s stream was taken in; ("", 0) when never."""
-        row = self._session.first(statements.CURSOR, {"of": peer})
-        return (row[0], row[1]) if row else ("", 0)
-
-    def set_cursor(self, peer: str, store_id: str, revision: int) -> None:
-        """Remember how far `peer`'s stream was taken in, in the transaction that takes it in."""
-        self.wrote = True
-        self._mark()
-        values = {"of": peer, "to_store": store_id, "to_revision": revision}
-        if self._session.run(statements.MOVE_CURSOR, values) == 0:
-            self._session.run(
-                statements.ADD_CURSOR, {"peer": peer, "store_id": store_id, "revision": revision}
-            )
-
-    def drop_cursor(self, peer: str) -> None:
-        """Forget a peer's stream."""
-        self.wrote = True
-        self.connection.execute(delete(cursors).where(cursors.c.peer == peer))
-
-    def property(self, name: str) -> str:
-        """A remembered word; empty when there is none."""
-        row = self._session.first(statements.PROPERTY, {"of": name})
-        return row[0] if row else ""
-
-    def set_property(self, name: str, value: str) -> None:
-        """Remember a word."""
-        self.wrote = True
-        self._mark()
-        if self._session.run(statements.CHANGE_PROPERTY, {"of": name, "to": value}) == 0:
-            self._session.run(statements.ADD_PROPERTY, {"name": name, "value": value})
-
-    def drop_property(self, name: str) -> None:
-        """Forget a word."""
-        self.wrote = True
-        self.connection.execute(delete(properties).where(properties.c.name == name))
-
-    def next_number(self, counter: str) -> int:
-        """The next number of a named counter, from 1."""
-        self.wrote = True
-        self._mark()
-        row = self._session.first(statements.COUNT_UP, {"counter": counter})
-        if row:
-            return int(row[0])
-        self._session.run(statements.ADD_COUNTER, {"name": counter, "value": 1})
-        return 1
 
     # -- audit
 

@@ -1,0 +1,74 @@
+"""What a transaction remembers besides resources: how far streams of peers were taken in, words, counters."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+from sqlalchemy import Connection, delete
+
+from roost.store import statements
+from roost.store.schema import cursors, properties
+from roost.store.session import Session
+
+
+class Remembered(ABC):
+    """The part of a transaction that keeps cursors, words and counters. They make no revision."""
+
+    wrote: bool
+    _session: Session
+
+    @property
+    @abstractmethod
+    def connection(self) -> Connection:
+        """A SQLAlchemy connection in this transaction, for statements of others."""
+
+    @abstractmethod
+    def _mark(self) -> None:
+        """Be ready for an own statement, so that this unit alone can be undone."""
+
+    def cursor(self, peer: str) -> tuple[str, int]:
+        """Store identity and revision up to which `peer`'s stream was taken in; ("", 0) when never."""
+        row = self._session.first(statements.CURSOR, {"of": peer})
+        return (row[0], row[1]) if row else ("", 0)
+
+    def set_cursor(self, peer: str, store_id: str, revision: int) -> None:
+        """Remember how far `peer`'s stream was taken in, in the transaction that takes it in."""
+        self.wrote = True
+        self._mark()
+        values = {"of": peer, "to_store": store_id, "to_revision": revision}
+        if self._session.run(statements.MOVE_CURSOR, values) == 0:
+            self._session.run(
+                statements.ADD_CURSOR, {"peer": peer, "store_id": store_id, "revision": revision}
+            )
+
+    def drop_cursor(self, peer: str) -> None:
+        """Forget a peer's stream."""
+        self.wrote = True
+        self.connection.execute(delete(cursors).where(cursors.c.peer == peer))
+
+    def property(self, name: str) -> str:
+        """A remembered word; empty when there is none."""
+        row = self._session.first(statements.PROPERTY, {"of": name})
+        return row[0] if row else ""
+
+    def set_property(self, name: str, value: str) -> None:
+        """Remember a word."""
+        self.wrote = True
+        self._mark()
+        if self._session.run(statements.CHANGE_PROPERTY, {"of": name, "to": value}) == 0:
+            self._session.run(statements.ADD_PROPERTY, {"name": name, "value": value})
+
+    def drop_property(self, name: str) -> None:
+        """Forget a word."""
+        self.wrote = True
+        self.connection.execute(delete(properties).where(properties.c.name == name))
+
+    def next_number(self, counter: str) -> int:
+        """The next number of a named counter, from 1."""
+        self.wrote = True
+        self._mark()
+        row = self._session.first(statements.COUNT_UP, {"counter": counter})
+        if row:
+            return int(row[0])
+        self._session.run(statements.ADD_COUNTER, {"name": counter, "value": 1})
+        return 1
