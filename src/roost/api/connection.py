@@ -266,14 +266,19 @@ class Connection(HttpToolsProtocol):
         self._turn_away(bad_request(msg))
 
     def _turn_away(self, refusal: ApiError) -> None:
-        """Answer without asking the application, and close. While a request before is still worked on the
-        answer would be taken for that one's: then there is none."""
-        if self.cycle is None or self.cycle.response_complete:
+        """Answer without asking the application, and close. A request before this that is still worked on
+        gets its answer, and this none: it would be taken for that one's."""
+        before = self.cycle
+        if before is None or before.response_complete:
             body = msgspec.json.encode(refusal.body())
             lines = [b"%b: %b\r\n" % header for header in self.server_state.default_headers]
             length = b"content-type: application/json\r\ncontent-length: %d\r\n" % len(body)
             head = [STATUS_LINE[refusal.code], *lines, length, b"connection: close\r\n\r\n"]
             self.transport.write(b"".join([*head, body]))
+        elif not (before.more_body or before.response_started or self.pipeline):
+            before.keep_alive = False
+            self.flow.pause_reading()
+            return
         self.transport.close()
 
 
