@@ -237,7 +237,7 @@ class Gate:
         return Caller(**{**fields, "groups": sorted({*caller.groups, *groups} - {AUTHENTICATED})})
 
     def _refusal(self, caller: Caller, asked: Attributes) -> ApiError:
-        reason = self._why_not(caller)
+        reason = self._why_not(caller, asked.namespace)
         if asked.path:
             return ApiError(
                 403,
@@ -258,11 +258,12 @@ class Gate:
             details={"name": asked.name, **details} if asked.name else details,
         )
 
-    def _why_not(self, caller: Caller) -> str:
+    def _why_not(self, caller: Caller, namespace: str) -> str:
         for role, means in _MEANS.items():
             if GROUPS[role] in caller.groups:
                 return means
-        given = [g for g in self.directory.grants.grants(caller, "") if not g.role.startswith("system:")]
+        grants = self.directory.grants.grants(caller, namespace)
+        given = any(not g.role.startswith("system:") for g in grants)
         return "none of its roles allows it" if given else "it has no role here"
 
 
