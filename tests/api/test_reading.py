@@ -457,6 +457,23 @@ async def test_schema_is_served(client: Client) -> None:
     assert answer.headers["content-type"] == old.replace("@", ".") and fields(answer.body)[1] == b"2.0"
 
 
+def test_the_past_of_a_resource_is_in_the_schema() -> None:
+    host = "/apis/roost.edge/v1/namespaces/{namespace}/hosts/{name}"
+    for described in (version2(), version3("roost.edge", "v1")):
+        listed = described["paths"][f"{host}/history"]
+        assert [p["name"] for p in listed["get"]["parameters"]] == ["uid", "limit", "continue"]
+        assert listed["get"]["x-kubernetes-group-version-kind"]["kind"] == "ChangeList"
+        then = described["paths"][f"{host}/history/{{when}}"]
+        assert [p["name"] for p in then["parameters"]] == ["when", "name", "namespace"]
+        assert then["get"]["responses"]["200"] == described["paths"][host]["get"]["responses"]["200"]
+        operations = [o["operationId"] for p in described["paths"].values() for o in _operations(p)]
+        assert len(operations) == len(set(operations))
+
+
+def _operations(path: Raw) -> list[Raw]:
+    return [o for method, o in path.items() if method != "parameters"]
+
+
 async def test_health_and_version_are_open_to_all(store: Store, client: Client) -> None:
     nobody = Client(client.app, "nobody", ())
     for path in ("/healthz", "/readyz", "/livez"):

@@ -23,6 +23,7 @@ from roost.api.access import verbs
 from roost.api.bodies import JSON_PATCH, MERGE_PATCH
 from roost.api.documents import answer, tag
 from roost.api.forms import YAML
+from roost.api.history import SUBRESOURCE
 from roost.api.status import ApiError, no_such_path
 from roost.api.write_options import APPLY_PATCH
 from roost.model.codec import Raw
@@ -81,6 +82,12 @@ _SINGLE = (
     ("patch", "patch", "patch", {**_WRITING, "force": ("boolean", "Take fields that others own.")}),
     ("delete", "delete", "delete", _DELETING),
 )
+_CHANGES = {"history": "ChangeList"}
+_HISTORY = {
+    "uid": ("string", "Only of the resource with this identity, among those of the name."),
+    "limit": ("integer", "Changes per page, the newest first."),
+    "continue": _READING["continue"],
+}
 
 
 def respond(parts: Sequence[str], headers: Mapping[str, str], url: URL, now: datetime) -> Response:
@@ -182,13 +189,20 @@ def _paths(kinds: Sequence[KindInfo], operation: Callable[..., Raw]) -> Raw:
             f"{base}/namespaces/{{namespace}}/{info.plural}" if info.namespaced else f"{base}/{info.plural}"
         )
         if info.namespaced:
-            paths[f"{base}/{info.plural}"] = {"get": operation(info, *_ACTIONS[0])}
+            everywhere = operation(info, *_ACTIONS[0])
+            everywhere["operationId"] += "ForAllNamespaces"
+            paths[f"{base}/{info.plural}"] = {"get": everywhere}
         offered = verbs(info)
         shared = [_path_parameter("namespace")] if info.namespaced else []
         collection = {a[0]: operation(info, *a) for a in _ACTIONS if a[1] in offered}
         single = {a[0]: operation(info, *a) for a in _SINGLE if a[1] in offered}
         paths[where] = {**collection, **({"parameters": shared} if shared else {})}
-        paths[f"{where}/{{name}}"] = {**single, "parameters": [_path_parameter("name"), *shared]}
+        named = [_path_parameter("name"), *shared]
+        paths[f"{where}/{{name}}"] = {**single, "parameters": named}
+        past = f"{where}/{{name}}/{SUBRESOURCE}"
+        paths[past] = {"get": operation(info, "get", "history", "get", _HISTORY), "parameters": named}
+        then = {"get": operation(info, "get", "past", "get", {"uid": _HISTORY["uid"]})}
+        paths[f"{past}/{{when}}"] = {**then, "parameters": [_path_parameter("when"), *named]}
     return paths
 
 
@@ -201,7 +215,7 @@ def _common(info: KindInfo, verb: str, action: str) -> Raw:
         "operationId": f"{verb}{_operation_group(info)}{info.kind}",
         "description": f"{verb} {info.plural}",
         "x-kubernetes-action": action,
-        GVK: {"group": info.group, "version": info.version, "kind": info.kind},
+        GVK: {"group": info.group, "version": info.version, "kind": _CHANGES.get(verb, info.kind)},
     }
 
 
@@ -216,8 +230,11 @@ def _consumes(method: str) -> list[str]:
     return [MERGE_PATCH, JSON_PATCH, APPLY_PATCH] if method == "patch" else [JSON, YAML]
 
 
-def _schema_name(info: KindInfo, verb: str) -> str:
-    return f"{schema_name(info)}List" if verb == "list" else schema_name(info)
+def _schema(info: KindInfo, verb: str, place: str) -> Raw:
+    """What a verb takes or answers, as a reference to where a document has its schemas."""
+    if verb in _CHANGES:
+        return {"type": "object"}
+    return {"$ref": f"#/{place}/{schema_name(info)}{'List' if verb == 'list' else ''}"}
 
 
 def _operation2(info: KindInfo, method: str, verb: str, action: str, parameters: Raw) -> Raw:
@@ -233,12 +250,12 @@ def _operation2(info: KindInfo, method: str, verb: str, action: str, parameters:
         "responses": {
             "200": {
                 "description": "OK",
-                "schema": {"$ref": f"#/definitions/{_schema_name(info, verb)}"},
+                "schema": _schema(info, verb, "definitions"),
             }
         },
     }
     if method in ("post", "put"):
-        body = {"$ref": f"#/definitions/{_schema_name(info, verb)}"}
+        body = _schema(info, verb, "definitions")
         listed.append({"name": "body", "in": "body", "required": True, "schema": body})
     if method == "patch":
         listed.append({"name": "body", "in": "body", "required": True, "schema": {"type": "object"}})
@@ -246,7 +263,7 @@ def _operation2(info: KindInfo, method: str, verb: str, action: str, parameters:
 
 
 def _operation3(info: KindInfo, method: str, verb: str, action: str, parameters: Raw) -> Raw:
-    reference = {"$ref": f"#/components/schemas/{_schema_name(info, verb)}"}
+    reference = _schema(info, verb, "components/schemas")
     operation: Raw = {
         **_common(info, verb, action),
         "parameters": [
