@@ -1,7 +1,8 @@
 """What may differ between Kubernetes' answers and ours, and why. Everything else is a fault.
 
 `EVENED` is evened out before answers are compared (`normal`, `definitions`); `DIFFERENCES` each excuse
-answers of a certain kind. docs/kubernetes-differences.md shows both and is checked against them.
+answers of a certain kind; `APART` is what no sequence asks for.
+docs/kubernetes-differences.md shows them and is checked against them.
 """
 
 from __future__ import annotations
@@ -110,6 +111,30 @@ EVENED: tuple[Evened, ...] = (
         kubernetes="`managedFields` of every writer, also where nobody applies.",
         roost="Its own entries.",
         why="Entries name times and versions; what ownership leads to, conflicts and removals, is compared.",
+    ),
+)
+
+
+APART: tuple[Evened, ...] = (
+    Evened(
+        name="A watch from a revision that is not reached",
+        kubernetes="200, and nothing is told until that revision has passed.",
+        roost="410 Expired after a short wait: list anew.",
+        why="Such a revision is from another life of the store, as after a backup was put back; a client "
+        "that waits for it is blind for as long.",
+    ),
+    Evened(
+        name="A list at a revision that is not reached",
+        kubernetes="504 with the cause ResourceVersionTooLarge, and a Retry-After header.",
+        roost="The same without the header; `details.retryAfterSeconds` is there.",
+        why="For the header client-go repeats the request ten times, in vain, before it looks at the cause "
+        "and lists without a revision.",
+    ),
+    Evened(
+        name="Pages of large objects",
+        kubernetes="A page has as many objects as `limit` says, whatever their size.",
+        roost="A page ends early at 8 MiB; its continue token leads on.",
+        why="The memory that an answer takes is bounded. The convention lets pages be shorter.",
     ),
 )
 
@@ -341,6 +366,10 @@ def page() -> str:
         "## In objects and texts",
         "",
         *_table(EVENED),
+        "",
+        "## Where the sequences do not go",
+        "",
+        *_table(APART),
     ]
     return "\n".join(lines) + "\n"
 
