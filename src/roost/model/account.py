@@ -21,7 +21,10 @@ class ObjectReference(Part, frozen=True, kw_only=True):
 class ServiceAccount(Resource, frozen=True, kw_only=True, omit_defaults=True):
     """An identity for programs in one namespace; tokens are asked for at its `token` subresource."""
 
-    secrets: Annotated[list[ObjectReference], doc("Kept; not used.", max_length=64)] = []
+    secrets: Annotated[
+        list[ObjectReference],
+        doc("Kept; not used.", max_length=64, list_type="map", list_keys=("name",), map_type="atomic"),
+    ] = []
     image_pull_secrets: Annotated[list[ObjectReference], doc("Kept; not used.", max_length=64)] = []
     automount_service_account_token: Annotated[bool | None, doc("Kept; not used.")] = None
 

@@ -63,7 +63,9 @@ class EventSeries(Part, frozen=True, kw_only=True):
 class Event(Resource, frozen=True, kw_only=True, omit_defaults=True):
     """Something was noted about a resource."""
 
-    involved_object: Annotated[ObjectReference, doc("What it is about.")] = ObjectReference()
+    involved_object: Annotated[ObjectReference, doc("What it is about.", map_type="atomic")] = (
+        ObjectReference()
+    )
     type: Annotated[str, doc("Normal or Warning.", max_length=64)] = ""
     reason: Annotated[str, doc("One CamelCase word for the cause.", max_length=128)] = ""
     message: Annotated[str, doc("For people.", max_length=4096)] = ""
@@ -74,7 +76,9 @@ class Event(Resource, frozen=True, kw_only=True, omit_defaults=True):
     event_time: Annotated[str | None, doc("When it first happened, exactly.", format="date-time")] = None
     series: Annotated[EventSeries | None, doc("Present when it went on happening.")] = None
     action: Annotated[str, doc("What was done or failed.", max_length=128)] = ""
-    related: Annotated[ObjectReference | None, doc("Another resource that matters to it.")] = None
+    related: Annotated[
+        ObjectReference | None, doc("Another resource that matters to it.", map_type="atomic")
+    ] = None
     reporting_component: Annotated[str, doc("Controller that tells.", max_length=253)] = ""
     reporting_instance: Annotated[str, doc("Which of several such.", max_length=128)] = ""
 
@@ -82,14 +86,16 @@ class Event(Resource, frozen=True, kw_only=True, omit_defaults=True):
 class EventV1(Resource, frozen=True, kw_only=True, omit_defaults=True):
     """Something was noted about a resource."""
 
-    regarding: Annotated[ObjectReference, doc("What it is about.")] = ObjectReference()
+    regarding: Annotated[ObjectReference, doc("What it is about.", map_type="atomic")] = ObjectReference()
     type: Annotated[str, doc("Normal or Warning.", max_length=64)] = ""
     reason: Annotated[str, doc("One CamelCase word for the cause.", max_length=128)] = ""
     note: Annotated[str, doc("For people.", max_length=4096)] = ""
     event_time: Annotated[str | None, doc("When it first happened, exactly.", format="date-time")] = None
     series: Annotated[EventSeries | None, doc("Present when it went on happening.")] = None
     action: Annotated[str, doc("What was done or failed.", max_length=128)] = ""
-    related: Annotated[ObjectReference | None, doc("Another resource that matters to it.")] = None
+    related: Annotated[
+        ObjectReference | None, doc("Another resource that matters to it.", map_type="atomic")
+    ] = None
     reporting_controller: Annotated[str, doc("Controller that tells.", max_length=253)] = ""
     reporting_instance: Annotated[str, doc("Which of several such.", max_length=128)] = ""
     deprecated_count: Annotated[int, doc("How often it happened.", ge=0)] = 0

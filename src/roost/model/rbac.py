@@ -141,14 +141,14 @@ class ClusterRole(Resource, frozen=True, kw_only=True, omit_defaults=True):
 class RoleBinding(Resource, frozen=True, kw_only=True, omit_defaults=True):
     """Gives a role in one namespace."""
 
-    role_ref: Annotated[RoleRef, doc("The role; it can't change.")]
+    role_ref: Annotated[RoleRef, doc("The role; it can't change.", map_type="atomic")]
     subjects: Annotated[list[Subject], doc("Who is given it.", max_length=MOST_SUBJECTS)] = []
 
 
 class ClusterRoleBinding(Resource, frozen=True, kw_only=True, omit_defaults=True):
     """Gives a ClusterRole in all namespaces."""
 
-    role_ref: Annotated[RoleRef, doc("The ClusterRole; it can't change.")]
+    role_ref: Annotated[RoleRef, doc("The ClusterRole; it can't change.", map_type="atomic")]
     subjects: Annotated[list[Subject], doc("Who is given it.", max_length=MOST_SUBJECTS)] = []
 
 
