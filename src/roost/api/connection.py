@@ -153,6 +153,8 @@ class Connection(HttpToolsProtocol):
         self._got_head()
         self.resume_writing()
         super().connection_lost(exc)
+        # After an error uvicorn lets the timer run on, and with it all that was not sent yet.
+        self._unset_keepalive_if_required()
 
     def _too_many(self) -> bool:
         """Whether there are more connections than are served, of all or of this address."""
