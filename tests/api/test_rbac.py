@@ -571,6 +571,19 @@ async def test_tokens_and_passwords_are_given_by_who_holds_as_much(client: Clien
         refused.refused(403, "not currently held", 'user "administrator"')
 
 
+async def test_tokens_carry_no_rights_of_a_namespace_that_the_giver_lacks(client: Client) -> None:
+    desk = rule("create", "users/token users/password")
+    (await client.post(f"{RBAC}/clusterroles", role_body("desk", desk))).ok(201)
+    (await client.post(f"{RBAC}/clusterrolebindings", binding_body("desk", "desk", "eve"))).ok(201)
+    (await client.post(f"{V1}/users", {"metadata": {"name": "tom"}})).ok(201)
+    eve, path = local(client, "eve", READERS), f"{RBAC}/namespaces/central/rolebindings"
+    (await eve.post(f"{V1}/users/tom/token", {})).ok(201)
+    (await client.post(path, binding_body("tom", "roost:operator", "tom"))).ok(201)
+    (await eve.post(f"{V1}/users/tom/token", {})).refused(403, "not currently held", 'user "tom"')
+    (await client.post(path, binding_body("eve", "roost:operator", "eve"))).ok(201)
+    (await eve.post(f"{V1}/users/tom/token", {})).ok(201)
+
+
 async def test_applying_what_is_not_there_takes_the_right_to_create(client: Client) -> None:
     (await client.post(f"{RBAC}/clusterroles", role_body("mender", rule("patch get", "hosts")))).ok(201)
     (await client.post(f"{RBAC}/clusterrolebindings", binding_body("mender", "mender", "eve"))).ok(201)
@@ -624,6 +637,23 @@ async def test_rights_in_a_subclouds_namespace_go_with_the_call(store: Store) ->
     await eve.get("/clouds/ridge/apis")
     assert OPERATORS in seen[0] and OPERATORS not in seen[1]
     assert "system:authenticated" not in seen[0]
+
+
+async def test_a_role_named_as_a_shipped_one_gives_nothing_below(store: Store) -> None:
+    seen: list[list[str]] = []
+
+    async def call(cloud: str, request: Any) -> Any:
+        seen.append(request.caller.groups)
+        raise RuntimeError("stop here")
+
+    client = Client(create_app(ApiContext(store=store, cloud="central", call_cloud=call)))
+    await store.save(Subcloud(metadata=Metadata(name="harbor")))
+    # Whoever may write roles in the namespace may name one so, and it need not allow anything.
+    (await client.post(f"{RBAC}/namespaces/harbor/roles", role_body("roost:admin"))).ok(201)
+    body = binding_body("b", "roost:admin", "eve", kind="Role")
+    (await client.post(f"{RBAC}/namespaces/harbor/rolebindings", body)).ok(201)
+    await local(client, "eve").get("/clouds/harbor/apis")
+    assert ADMINISTRATORS not in seen[0]
 
 
 # -- watches

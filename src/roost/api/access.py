@@ -231,7 +231,8 @@ class Gate:
     def groups_below(self, caller: Caller, cloud: str) -> Caller:
         """The caller as a subcloud is told of him: with the groups of the roles he is given here,
         everywhere or in the subcloud's namespace."""
-        given = {g.role for g in self.directory.grants.grants(caller, cloud)}
+        grants = self.directory.grants.grants(caller, cloud)
+        given = {g.role.name for g in grants if g.role.kind == "ClusterRole"}
         groups = {GROUPS[role] for role, name in ROLES.items() if name in given}
         fields = {f: getattr(caller, f) for f in Caller.__struct_fields__}
         return Caller(**{**fields, "groups": sorted({*caller.groups, *groups} - {AUTHENTICATED})})
@@ -263,7 +264,7 @@ class Gate:
             if GROUPS[role] in caller.groups:
                 return means
         grants = self.directory.grants.grants(caller, namespace)
-        given = any(not g.role.startswith("system:") for g in grants)
+        given = any(not g.role.name.startswith("system:") for g in grants)
         return "none of its roles allows it" if given else "it has no role here"
 
 

@@ -264,7 +264,7 @@ class Api:
             raise not_allowed(request.method, request.url.path)
         admitting.own_namespace(self._context, info, found.namespace, found.name)
         if info.kind == "User":
-            user = Caller(found.name, self._gate.role_groups(found.name))
+            user = Caller(found.name, [*self._gate.role_groups(found.name), access.USERS])
             guarding.check_stand_in(self._gate.directory.grants, caller, user)
         body = await bodies.json_object(request, required=False)
         return _json(await handler(self._context, caller, found.namespace, found.name, body), 201)

@@ -25,10 +25,11 @@ REMEMBERED = 1024
 
 
 class Grant(msgspec.Struct, frozen=True):
-    """Rules that somebody has, and through which binding to which role."""
+    """Rules that somebody has, and through which binding to which role. A name alone does not tell the
+    role: whoever writes the roles of a namespace may give one the name of any ClusterRole."""
 
     binding: str
-    role: str
+    role: RoleRef
     rules: Sequence[PolicyRule]
 
 
@@ -62,7 +63,7 @@ class Grants:
         rules = self.rules_of(binding.role_ref, namespace)
         if rules is None:
             return
-        grant = Grant(f"{type(binding).__name__} {binding.metadata.name}", binding.role_ref.name, rules)
+        grant = Grant(f"{type(binding).__name__} {binding.metadata.name}", binding.role_ref, rules)
         for subject in binding.subjects:
             index[_key(subject)].append(grant)
 
@@ -101,16 +102,22 @@ class Grants:
             return ""
         for grant in self.grants(caller, asked.namespace):
             if any(allows(rule, asked) for rule in grant.rules):
-                return f'RBAC: allowed by {grant.binding} of role "{grant.role}"'
+                return f'RBAC: allowed by {grant.binding} of role "{grant.role.name}"'
         return ""
 
     def aggregated(self) -> dict[str, list[PolicyRule]]:
         """The rules of every aggregated ClusterRole."""
         return {n: self._effective[n] for n, r in self._cluster_roles.items() if r.aggregation_rule}
 
+    def namespaces(self, caller: Caller) -> list[str]:
+        """Namespaces in which a caller is given more than everywhere."""
+        if SUPERUSERS in caller.groups:
+            return []
+        keys = _keys("" if caller.linked else caller.name, caller.groups)
+        return sorted(namespace for namespace, index in self._within.items() if any(k in index for k in keys))
+
     def _find(self, name: str, groups: Sequence[str], namespace: str) -> Iterator[Grant]:
-        keys = [f"user/{name}"] if name else []
-        keys += [f"group/{g}" for g in groups]
+        keys = _keys(name, groups)
         for key in keys:
             yield from self._everywhere.get(key, ())
         within = self._within.get(namespace) if namespace else None
@@ -144,6 +151,11 @@ def gathered(role: ClusterRole, roles: Mapping[str, ClusterRole]) -> list[Policy
 def account_name(namespace: str, name: str) -> str:
     """The user name of a service account."""
     return f"{ACCOUNT}{namespace}:{name}"
+
+
+def _keys(name: str, groups: Sequence[str]) -> list[str]:
+    """Under which keys a caller's grants stand; an empty name has none."""
+    return [*([f"user/{name}"] if name else ()), *(f"group/{g}" for g in groups)]
 
 
 def _key(subject: Subject) -> str:

@@ -74,8 +74,11 @@ def _creating(grants: Grants, caller: Caller, target: Target) -> admission.Rule:
 
 
 def check_stand_in(grants: Grants, caller: Caller, user: Caller) -> None:
-    """Refuse to hand out what proves to be `user` unless the caller holds every permission of his."""
-    _Giving(grants, caller).hold(grants.rules(user, ""), "", f'user "{user.name}"')
+    """Refuse to hand out what proves to be `user` unless the caller holds every permission of his,
+    everywhere and in each namespace."""
+    giving = _Giving(grants, caller)
+    for namespace in ("", *grants.namespaces(user)):
+        giving.hold(grants.rules(user, namespace), namespace, f'user "{user.name}"')
 
 
 def only_operating(tx: Transaction, request: admission.Request) -> None:
