@@ -46,7 +46,8 @@ def own_namespace(context: ApiContext, info: KindInfo, namespace: str, name: str
             info,
             name,
             f"namespace {namespace} belongs to subcloud {namespace}, this is the API of {context.cloud}",
-            f"use --context {namespace}, or -n {context.cloud} for this cloud",
+            f"use --context {namespace} (roost login URL/clouds/{namespace} makes it), "
+            f"or -n {context.cloud} for this cloud",
         )
 
 
@@ -66,7 +67,8 @@ def own_home(info: KindInfo, stored: Stored) -> None:
             info,
             stored.name,
             f"its home is subcloud {name}, here is a copy",
-            f"use its context: kubectl --context {name}, or roost --cloud {name}",
+            f"use its context: kubectl --context {name} (roost login URL/clouds/{name} makes it), "
+            f"or roost --cloud {name}",
         )
 
 
