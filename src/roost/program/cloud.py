@@ -1,8 +1,10 @@
-"""A cloud in one process: store, controllers, links both ways, API, and mostly a host of its own.
+"""A process of a cloud: store, API, mostly a host of its own, and the active part (`active`).
 
-Start: store, certificates, link end for lower nodes, API, controllers, host, link upwards. Stop: the
-same backwards. The tasks run in one group: when one fails for good, the process ends and its
-supervisor starts it anew, for everything is in the store.
+Start: store, certificates, API, active part, host. Stop: the same backwards. The tasks run in one group:
+when one fails for good, the process ends and its supervisor starts it anew, for everything is in the store.
+
+On SQLite a cloud is one process, which the home's lock sees to. On PostgreSQL it may be several: all serve
+the API, and a lease in the database decides which of them is active.
 """
 
 from __future__ import annotations
@@ -19,54 +21,47 @@ from typing import Any
 
 import structlog
 
-from roost import __version__
 from roost.api import through
 from roost.api.app import Api
 from roost.api.context import ApiContext
 from roost.api.identity import shipped
-from roost.api.identity.aggregation import AggregationController
 from roost.api.server import serve
 from roost.cloud import admission as cloud_admission
-from roost.cloud.certificates import CertificateController
 from roost.cloud.configuration import PlatformPorts
-from roost.cloud.controllers import controllers as cloud_controllers
 from roost.engine.admission import Rule
-from roost.engine.controller import Runner
-from roost.engine.presence import PresenceBook
+from roost.engine.leadership import Leadership
 from roost.engine.vault import BadKeys, Vault
 from roost.fleet import admission as fleet_admission
-from roost.fleet.controllers import controllers as fleet_controllers
 from roost.link import exchange, pki
 from roost.link.errors import LinkError
 from roost.link.files import write_private
 from roost.link.identity import FACTS_FILE
 from roost.link.identity import load as load_identity
-from roost.link.lower import Backoff, LowerLink, TlsDialer
-from roost.link.node import Node
 from roost.link.node import host as host_node
 from roost.link.node import subcloud as subcloud_node
-from roost.link.upper import LocalDialer, UpperLink
-from roost.link.upper import Presence as LinkPresence
-from roost.link.upper import Settings as LinkSettings
 from roost.model import time
 from roost.model.cloud import CLOUD, Cloud, CloudSpec
 from roost.model.host import HOST, Host, HostSpec
 from roost.model.meta import Metadata
 from roost.program import notify
 from roost.program.access import authenticators, enrolment_subresources, keep_kubeconfig
-from roost.program.enrolments import check_enrolment, remember_enrolment
-from roost.program.home import Home, Settings, StartError, split_address
+from roost.program.active import Active, ActiveDialer, Parts
+from roost.program.home import API_PORT, LINK_PORT, Home, Settings, StartError, split_address
 from roost.program.local import HostRole, tell_of_connection
 from roost.program.plans import plan_subresource
 from roost.program.proof import probe
 from roost.program.timing import TIMING
-from roost.program.uplink import UplinkTeller
 from roost.store.database import sqlite_url
 from roost.store.store import Store
-from roost.store.transaction import Transaction
+from roost.store.transaction import HERE, Transaction
 
 LOOK_AT_CERTIFICATES = 3600.0
-API_PORT, LINK_PORT = 7443, 7444
+ACTIVE = "active"
+"""The lease of the process that is active."""
+
+AUTHORITY = "authority"
+"""The property with the pin of the certificate authority that all processes on a database have."""
+
 ANY_ADDRESS = frozenset({"0.0.0.0", "::"})  # noqa: S104 - compared, not bound
 
 _log = structlog.get_logger("roost.program")
@@ -81,33 +76,28 @@ class CloudRole:
         self._home, self._settings, self._stop, self._leave = home, settings, stop, leave
         self._clock: Callable[[], datetime] = lambda: datetime.now(UTC)
         self._name = settings.cloud
-        self._runners: dict[str, Runner] = {}
-        self._uplink: LowerLink | None = None
+        self._process = f"{socket.gethostname()}/{uuid.uuid4()}"
         self._server_end = ""
         self._names: list[str] = []
-        self._background: set[asyncio.Task[None]] = set()
-        self._hosts: PresenceBook
-        self._subclouds: PresenceBook
+        self._listening = asyncio.Event()
+        self._active: Active | None = None
+        self._leadership: Leadership | None = None
         self._store: Store
         self._authority: pki.Authority
-        self._upper: UpperLink
         self._host: HostRole | None = None
         self._api: Api | None = None
 
     async def run(self) -> None:
         """Start everything, tell the supervisor, run until told to stop."""
-        monotonic = asyncio.get_running_loop().time
-        self._hosts, self._subclouds = PresenceBook(monotonic), PresenceBook(monotonic)
         url = self._settings.database or sqlite_url(self._home.path / "cloud.db")
         self._store = await Store.open(url)
         try:
             await self._store.transact(self._declare)
             certificate = self._certificates()
-            self._upper = self._make_upper()
+            if self._settings.database:
+                await self._store.transact(self._join)
+                self._leadership = Leadership(self._store, ACTIVE, self._process)
             self._api = api = Api(self._context())
-            self._make_uplink(api)
-            self._make_runners()
-            await self._listen()
             if self._settings.host:
                 await self._open_host()
             await self._serve(api, certificate)
@@ -117,7 +107,13 @@ class CloudRole:
     # -- making
 
     def _declare(self, tx: Transaction) -> None:
-        """The cloud's own resource and that of its host, at the first start."""
+        """The cloud's own resource and that of its host, at the first start. Raises StartError."""
+        there = [found.name for found in tx.select(CLOUD.kind, origin=HERE)]
+        if there and self._name not in there:
+            raise StartError(
+                f"the database holds cloud {there[0]}, not {self._name}",
+                f"start with --name {there[0]}, or name another database",
+            )
         if tx.find(CLOUD.kind, "", self._name) is None:
             spec = CloudSpec(system_mode=self._settings.mode)
             tx.save(Cloud(metadata=Metadata(name=self._name), spec=spec))
@@ -125,6 +121,17 @@ class CloudRole:
         host = self._settings.host
         if host and tx.find(HOST.kind, self._name, host) is None:
             tx.save(Host(metadata=Metadata(name=host, namespace=self._name), spec=HostSpec()))
+
+    def _join(self, tx: Transaction) -> None:
+        """One authority for all processes of this database: the first one's. Raises StartError."""
+        known = tx.property(AUTHORITY)
+        if known not in ("", self._authority.pin):
+            raise StartError(
+                f"the processes of cloud {self._name} on this database have another certificate authority",
+                f"copy ca.crt and ca.key from pki/ in the home of one of them to {self._home.pki}",
+            )
+        if not known:
+            tx.set_property(AUTHORITY, self._authority.pin)
 
     def _certificates(self) -> Path:
         """This cloud's CA, its server certificate, and the administrator's kubeconfig."""
@@ -139,30 +146,6 @@ class CloudRole:
         address = _joined("127.0.0.1" if host in ANY_ADDRESS else host, port)
         keep_kubeconfig(self._home.path / "kubeconfig", self._name, address, self._authority, now)
         return certificate
-
-    def _make_upper(self) -> UpperLink:
-        addresses = (
-            [split_address(self._settings.link_address, LINK_PORT)] if self._settings.link_address else []
-        )
-        upper = UpperLink(
-            self._store,
-            self._authority,
-            name=self._name,
-            directory=self._home.pki,
-            clock=self._clock,
-            settings=LinkSettings(addresses=addresses, server_names=self._names),
-            timing=TIMING,
-            admit=self._admit,
-            on_enrolled=remember_enrolment,
-        )
-        upper.listen(self._presence_changed)
-        return upper
-
-    async def _admit(self, node: Node) -> None:
-        """Let in nodes that enrolled for the declaration that stands. Raises Refused."""
-        if self._settings.host and node == host_node(self._name, self._settings.host):
-            return
-        await self._store.read(lambda tx: check_enrolment(tx, node, self._name))
 
     def _context(self) -> ApiContext:
         return ApiContext(
@@ -205,21 +188,12 @@ class CloudRole:
         return [_joined(reached, port)]
 
     async def _call_cloud(self, cloud: str, request: exchange.Request) -> exchange.Response:
-        return await self._upper.call(subcloud_node(cloud), request)
-
-    def _make_uplink(self, api: Api) -> None:
-        if not (self._home.uplink / FACTS_FILE).exists():
-            return
-        dialer = TlsDialer(self._home.uplink, clock=self._clock)
-        self._uplink = LowerLink(
-            self._store,
-            dialer,
-            node=dialer.identity.who(),
-            clock=self._clock,
-            handler=through.handler(api),
-            timing=TIMING,
-            backoff=Backoff(cap=self._settings.retry_seconds),
-        )
+        node = subcloud_node(cloud)
+        if self._active is None:
+            leader = self._leadership.leader if self._leadership else ""
+            reason = f"its link is at another process of this cloud: {leader or 'not known'}"
+            raise exchange.Unreachable(str(node), reason)
+        return await self._active.upper.call(node, request)
 
     def _platform(self) -> PlatformPorts:
         """Ports that no policy may close."""
@@ -232,26 +206,26 @@ class CloudRole:
             dialled = [split_address(e, LINK_PORT)[1] for e in identity.endpoints]
         return PlatformPorts(links=tuple(ports), dialled=tuple(dialled))
 
-    def _make_runners(self) -> None:
-        platform = self._platform()
+    def _parts(self, api: Api) -> Parts:
         # On a database of its own one process follows another under the home's lock: what the former
         # had in hand is this one's at once. Processes that share a database must tell each other apart.
-        shared = bool(self._settings.database)
-        holder = f"{socket.gethostname()}/{uuid.uuid4()}" if shared else self._store.identity
-        rules = self._rules()
-        made = cloud_controllers(
-            self._name, __version__, self._hosts, platform, holder, rules, self._drop_host
+        return Parts(
+            home=self._home,
+            settings=self._settings,
+            store=self._store,
+            clock=self._clock,
+            authority=self._authority,
+            server_names=self._names,
+            server_end=lambda: self._server_end,
+            platform=self._platform(),
+            rules=self._rules(),
+            handler=through.handler(api),
+            holder=self._process if self._settings.database else self._store.identity,
         )
-        made |= fleet_controllers(self._name, self._subclouds, self._drop_subcloud)
-        certificates = CertificateController(self._name, self._certificate_ends)
-        made[certificates.name] = certificates
-        aggregation = AggregationController()
-        made[aggregation.name] = aggregation
-        self._runners = {name: Runner(self._store, controller) for name, controller in made.items()}
 
     async def _open_host(self) -> None:
         node = host_node(self._name, self._settings.host)
-        dialer = LocalDialer(self._upper, node)
+        dialer = ActiveDialer(lambda: self._active, node)
         self._host = HostRole(
             self._home,
             self._settings,
@@ -262,8 +236,6 @@ class CloudRole:
             timing=TIMING,
         )
         await self._host.open(link_up=self._proving_link_up, probe=self._prove)
-        if self._uplink is not None:
-            tell_of_connection(self._uplink, self._host.agent.notice)
 
     # -- running
 
@@ -273,15 +245,11 @@ class CloudRole:
             server: asyncio.Task[None] = group.create_task(self._answer(api, certificate, ready))
             both: list[asyncio.Future[Any]] = [server, ready]
             await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
-            others = [group.create_task(runner.run()) for runner in self._runners.values()]
-            others.append(group.create_task(self._keep_certificates()))
+            others = [group.create_task(self._lead(api)), group.create_task(self._keep_certificates())]
+            if self._leadership is None:
+                await self._listening.wait()
             if self._host is not None:
                 others.append(group.create_task(self._host.run()))
-            if self._uplink is not None:
-                teller = UplinkTeller(self._store, self._name)
-                teller.changed(self._uplink.state)
-                self._uplink.listen(teller.changed)
-                self._uplink.start()
             _log.info("cloud up", cloud=self._name, api=self._settings.api_address)
             notify.tell("READY=1")
             await server
@@ -313,14 +281,22 @@ class CloudRole:
                 "end what uses that address, or choose another with --address",
             ) from error
 
-    async def _listen(self) -> None:
+    async def _lead(self, api: Api) -> None:
+        """Be active: always, or whenever it is this process's turn."""
+        if self._leadership is None:
+            await self._act(api)
+        else:
+            await self._leadership.run(lambda: self._act(api))
+
+    async def _act(self, api: Api) -> None:
+        """Be the active process, until cancelled."""
+        active = self._active = Active(self._parts(api))
+        if active.uplink is not None and self._host is not None:
+            tell_of_connection(active.uplink, self._host.agent.notice)
         try:
-            await self._upper.start()
-        except OSError as error:
-            raise StartError(
-                f"links can't be taken at {self._settings.link_address}: {os.strerror(error.errno or 0)}",
-                "end what uses that address, or choose another with --link-address",
-            ) from error
+            await active.run(self._listening)
+        finally:
+            self._active = None
 
     async def _keep_certificates(self) -> None:
         """Look now and then whether the server's certificate is due; the server reads it again itself."""
@@ -335,10 +311,6 @@ class CloudRole:
     async def _close(self) -> None:
         with contextlib.suppress(Exception):
             notify.tell("STOPPING=1")
-        if self._uplink is not None:
-            await self._uplink.stop()
-        if hasattr(self, "_upper"):
-            await self._upper.stop()
         if self._host is not None:
             await self._host.close()
         if self._api is not None:
@@ -347,51 +319,12 @@ class CloudRole:
 
     # -- facts
 
-    def _presence_changed(self, node: Node, presence: LinkPresence) -> None:
-        book = self._hosts if node.kind == "host" else self._subclouds
-        if presence.connected:
-            end = presence.certificate_expires_at
-            book.up(
-                node.name,
-                version=presence.version,
-                certificate_expires_at=time.seconds(end) if end else "",
-            )
-        else:
-            book.down(node.name)
-        if node.kind == "host":
-            self._runners["hosts"].wake((node.cloud, node.name))
-        else:
-            self._runners["subclouds"].wake(("", node.name))
-
-    def _drop_host(self, name: str) -> None:
-        self._disconnect(host_node(self._name, name), self._hosts)
-
-    def _drop_subcloud(self, name: str) -> None:
-        self._disconnect(subcloud_node(name), self._subclouds)
-
-    def _disconnect(self, node: Node, book: PresenceBook) -> None:
-        """End the link of a node that is gone, and forget it."""
-        task = asyncio.get_running_loop().create_task(self._upper.disconnect(node, "it was deleted here"))
-        self._background.add(task)
-
-        def ended(done: asyncio.Task[None]) -> None:
-            self._background.discard(done)
-            self._upper.forget(node)
-            book.forget(node.name)
-
-        task.add_done_callback(ended)
-
-    def _certificate_ends(self) -> dict[str, str]:
-        ends = {f"cloud={self._name}.server": self._server_end}
-        if self._uplink is not None and self._uplink.state.certificate_expires_at:
-            ends[f"cloud={self._name}.link"] = time.seconds(self._uplink.state.certificate_expires_at)
-        return ends
-
     def _proving_link_up(self) -> bool:
-        return self._uplink is None or self._uplink.state.connected
+        uplink = self._active.uplink if self._active else None
+        return uplink is None or uplink.state.connected
 
     async def _prove(self) -> None:
-        if self._uplink is not None:
+        if (self._home.uplink / FACTS_FILE).exists():
             await probe(self._home.uplink)
 
 

@@ -23,6 +23,8 @@ import msgspec
 from roost.link.files import write_private
 from roost.model.cloud import SystemMode
 
+API_PORT, LINK_PORT = 7443, 7444
+
 
 class StartError(Exception):
     """Roost can't start: why, and what to do."""

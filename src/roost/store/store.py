@@ -33,7 +33,7 @@ import msgspec
 from sqlalchemy import Engine, func, select
 
 from roost.model.meta import Resource
-from roost.store import audit, database, statements
+from roost.store import audit, database, leases, statements
 from roost.store.errors import Compacted, FutureRevision, Overloaded, Unavailable
 from roost.store.following import follow
 from roost.store.recent import Recent, Subscriber
@@ -176,7 +176,7 @@ class Store:
         """Run `work` in a transaction and return its result once it is on disk.
 
         `size` is about how many bytes it holds while it waits. What `work` raises is raised here and undoes
-        its writes. Raises Overloaded, Unavailable.
+        its writes. Raises Overloaded, Unavailable, and LeaseLost within `leases.under`.
         """
         if self._closed:
             raise Unavailable("the store is closed")
@@ -185,7 +185,7 @@ class Store:
         if self._waiting and self._waiting_bytes + size > WAITING_BYTES:
             raise Overloaded(len(self._waiting), self._waiting_bytes)
         future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-        self._waiting.append(Unit(audit.signed(work), future, size))
+        self._waiting.append(Unit(leases.fenced(audit.signed(work)), future, size))
         self._waiting_bytes += size
         self._pump()
         return await future

@@ -1,0 +1,217 @@
+"""The active part of a cloud: its controllers, the links of lower nodes, the link upwards.
+
+One process of a cloud does this at a time. Whether a lower node is there is a fact of the process that has
+its link, and the controllers go by it: so they are always together. Each term is begun with a fresh
+`Active`, which has met nobody yet and gives nodes their time to come.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+
+import msgspec
+
+from roost import __version__
+from roost.api.identity.aggregation import AggregationController
+from roost.cloud.certificates import CertificateController
+from roost.cloud.configuration import PlatformPorts
+from roost.cloud.controllers import controllers as cloud_controllers
+from roost.engine.admission import Rule
+from roost.engine.controller import Runner
+from roost.engine.presence import PresenceBook
+from roost.fleet.controllers import controllers as fleet_controllers
+from roost.link import pki
+from roost.link.errors import ConnectionLost
+from roost.link.exchange import Handler
+from roost.link.identity import FACTS_FILE
+from roost.link.lower import Backoff, LowerLink, TlsDialer
+from roost.link.node import Node
+from roost.link.node import host as host_node
+from roost.link.node import subcloud as subcloud_node
+from roost.link.upper import LocalDialer, UpperLink
+from roost.link.upper import Presence as LinkPresence
+from roost.link.upper import Settings as LinkSettings
+from roost.link.wire import MemoryConnection
+from roost.model import time
+from roost.program.enrolments import check_enrolment, remember_enrolment
+from roost.program.home import LINK_PORT, Home, Settings, StartError, split_address
+from roost.program.timing import TIMING
+from roost.program.uplink import UplinkTeller
+from roost.store.store import Store
+
+
+class Parts(msgspec.Struct, frozen=True, kw_only=True):
+    """What a term is made of: what its process keeps over all terms."""
+
+    home: Home
+    settings: Settings
+    store: Store
+    clock: Callable[[], datetime]
+    authority: pki.Authority
+    server_names: Sequence[str]
+    server_end: Callable[[], str]
+    """When the certificate of the API ends."""
+    platform: PlatformPorts
+    rules: Mapping[str, Sequence[Rule]]
+    handler: Handler
+    """Answers what the upper cloud asks through the link."""
+    holder: str
+    """Tells this process from others in leases of steps."""
+
+
+class Active:
+    """One term. `run` until cancelled."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts, self._name = parts, parts.settings.cloud
+        monotonic = asyncio.get_running_loop().time
+        self._hosts, self._subclouds = PresenceBook(monotonic), PresenceBook(monotonic)
+        self._background: set[asyncio.Task[None]] = set()
+        self.upper = self._make_upper()
+        self.uplink = self._make_uplink()
+        self._runners = self._make_runners()
+
+    async def run(self, listening: asyncio.Event) -> None:
+        """Listen, then run the controllers. `listening` is set once lower nodes can come.
+
+        Raises StartError when the link's address can't be had.
+        """
+        try:
+            await self._listen()
+            listening.set()
+            async with asyncio.TaskGroup() as group:
+                for runner in self._runners.values():
+                    group.create_task(runner.run())
+                if self.uplink is not None:
+                    teller = UplinkTeller(self._parts.store, self._name)
+                    teller.changed(self.uplink.state)
+                    self.uplink.listen(teller.changed)
+                    self.uplink.start()
+        finally:
+            if self.uplink is not None:
+                await self.uplink.stop()
+            await self.upper.stop()
+
+    async def _listen(self) -> None:
+        try:
+            await self.upper.start()
+        except OSError as error:
+            where = self._parts.settings.link_address
+            raise StartError(
+                f"links can't be taken at {where}: {os.strerror(error.errno or 0)}",
+                "end what uses that address, or choose another with --link-address",
+            ) from error
+
+    # -- making
+
+    def _make_upper(self) -> UpperLink:
+        parts = self._parts
+        where = parts.settings.link_address
+        upper = UpperLink(
+            parts.store,
+            parts.authority,
+            name=self._name,
+            directory=parts.home.pki,
+            clock=parts.clock,
+            settings=LinkSettings(
+                addresses=[split_address(where, LINK_PORT)] if where else [],
+                server_names=parts.server_names,
+            ),
+            timing=TIMING,
+            admit=self._admit,
+            on_enrolled=remember_enrolment,
+        )
+        upper.listen(self._presence_changed)
+        return upper
+
+    async def _admit(self, node: Node) -> None:
+        """Let in nodes that enrolled for the declaration that stands. Raises Refused."""
+        settings = self._parts.settings
+        if settings.host and node == host_node(self._name, settings.host):
+            return
+        await self._parts.store.read(lambda tx: check_enrolment(tx, node, self._name))
+
+    def _make_uplink(self) -> LowerLink | None:
+        parts = self._parts
+        if not (parts.home.uplink / FACTS_FILE).exists():
+            return None
+        dialer = TlsDialer(parts.home.uplink, clock=parts.clock)
+        return LowerLink(
+            parts.store,
+            dialer,
+            node=dialer.identity.who(),
+            clock=parts.clock,
+            handler=parts.handler,
+            timing=TIMING,
+            backoff=Backoff(cap=parts.settings.retry_seconds),
+        )
+
+    def _make_runners(self) -> dict[str, Runner]:
+        parts = self._parts
+        made = cloud_controllers(
+            self._name, __version__, self._hosts, parts.platform, parts.holder, parts.rules, self._drop_host
+        )
+        made |= fleet_controllers(self._name, self._subclouds, self._drop_subcloud)
+        certificates = CertificateController(self._name, self._certificate_ends)
+        made[certificates.name] = certificates
+        aggregation = AggregationController()
+        made[aggregation.name] = aggregation
+        return {name: Runner(parts.store, controller) for name, controller in made.items()}
+
+    # -- facts
+
+    def _presence_changed(self, node: Node, presence: LinkPresence) -> None:
+        book = self._hosts if node.kind == "host" else self._subclouds
+        if presence.connected:
+            end = presence.certificate_expires_at
+            book.up(
+                node.name,
+                version=presence.version,
+                certificate_expires_at=time.seconds(end) if end else "",
+            )
+        else:
+            book.down(node.name)
+        if node.kind == "host":
+            self._runners["hosts"].wake((node.cloud, node.name))
+        else:
+            self._runners["subclouds"].wake(("", node.name))
+
+    def _drop_host(self, name: str) -> None:
+        self._disconnect(host_node(self._name, name), self._hosts)
+
+    def _drop_subcloud(self, name: str) -> None:
+        self._disconnect(subcloud_node(name), self._subclouds)
+
+    def _disconnect(self, node: Node, book: PresenceBook) -> None:
+        """End the link of a node that is gone, and forget it."""
+        task = asyncio.get_running_loop().create_task(self.upper.disconnect(node, "it was deleted here"))
+        self._background.add(task)
+
+        def ended(done: asyncio.Task[None]) -> None:
+            self._background.discard(done)
+            self.upper.forget(node)
+            book.forget(node.name)
+
+        task.add_done_callback(ended)
+
+    def _certificate_ends(self) -> dict[str, str]:
+        ends = {f"cloud={self._name}.server": self._parts.server_end()}
+        if self.uplink is not None and self.uplink.state.certificate_expires_at:
+            ends[f"cloud={self._name}.link"] = time.seconds(self.uplink.state.certificate_expires_at)
+        return ends
+
+
+class ActiveDialer(LocalDialer):
+    """Dials the active part in this process, whichever term it is, for the host that lives with its cloud."""
+
+    def __init__(self, active: Callable[[], Active | None], node: Node) -> None:
+        self._active, self._node = active, node
+
+    async def dial(self) -> MemoryConnection:
+        active = self._active()
+        if active is None:
+            raise ConnectionLost("the links of this cloud are at another of its processes")
+        return await LocalDialer(active.upper, self._node).dial()
