@@ -30,7 +30,7 @@ from roost.model.codec import Raw
 from roost.model.kind import KindInfo
 from roost.model.meta import GROUP, VERSION
 from roost.model.registry import SERVED
-from roost.model.schema import GVK, all_definitions, definitions, refer, schema_name
+from roost.model.schema import GVK, META, all_definitions, definitions, refer, schema_name
 
 PROTOBUF_ASKED = (
     "application/com.github.proto-openapi.spec.v2@v1.0+protobuf",
@@ -82,6 +82,24 @@ _SINGLE = (
     ("patch", "patch", "patch", {**_WRITING, "force": ("boolean", "Take fields that others own.")}),
     ("delete", "delete", "delete", _DELETING),
 )
+STATUS = f"{META}Status"
+_STATUS: Raw = {
+    "type": "object",
+    "description": "What came of a request that has no resource to show: a refusal, or a deletion.",
+    "properties": {
+        "kind": {"type": "string", "description": "Status"},
+        "apiVersion": {"type": "string", "description": "v1"},
+        "metadata": {"type": "object", "description": "Empty."},
+        "status": {"type": "string", "description": "Success or Failure."},
+        "message": {"type": "string", "description": "What it is about, why, and the next step."},
+        "reason": {"type": "string", "description": "The kind of refusal in one word, for programs."},
+        "details": {"type": "object", "description": "The resource it is about, and the causes by field."},
+        "code": {"type": "integer", "format": "int32", "description": "The HTTP code of a refusal."},
+    },
+    "required": ["kind", "apiVersion", "metadata", "status"],
+}
+_PLACE2, _PLACE3 = "definitions", "components/schemas"
+_SEVERAL = ("list", "deletecollection")
 _CHANGES = {"history": "ChangeList"}
 _HISTORY = {
     "uid": ("string", "Only of the resource with this identity, among those of the name."),
@@ -143,7 +161,12 @@ def _version3_index() -> bytes:
 def version2() -> Raw:
     """The OpenAPI v2 document."""
     found = refer(all_definitions(), lambda name, rest: {**_text(rest), "$ref": f"#/definitions/{name}"})
-    return {"swagger": "2.0", "info": _INFO, "paths": _paths(SERVED, _operation2), "definitions": found}
+    return {
+        "swagger": "2.0",
+        "info": _INFO,
+        "paths": _paths(SERVED, _operation2),
+        "definitions": {**found, STATUS: _STATUS},
+    }
 
 
 def version3(group: str, version: str) -> Raw:
@@ -157,7 +180,7 @@ def version3(group: str, version: str) -> Raw:
         "openapi": "3.0.0",
         "info": _INFO,
         "paths": _paths(kinds, _operation3),
-        "components": {"schemas": schemas},
+        "components": {"schemas": {**schemas, STATUS: _STATUS}},
     }
 
 
@@ -234,7 +257,32 @@ def _schema(info: KindInfo, verb: str, place: str) -> Raw:
     """What a verb takes or answers, as a reference to where a document has its schemas."""
     if verb in _CHANGES:
         return {"type": "object"}
-    return {"$ref": f"#/{place}/{schema_name(info)}{'List' if verb == 'list' else ''}"}
+    return {"$ref": f"#/{place}/{schema_name(info)}{'List' if verb in _SEVERAL else ''}"}
+
+
+def _answers(info: KindInfo, verb: str, place: str) -> dict[str, Raw]:
+    """What a verb answers by code. A deletion tells of its success, or shows what waits for finalizers:
+    version 2 has no word for that."""
+    own, status = _schema(info, verb, place), {"$ref": f"#/{place}/{STATUS}"}
+    match verb:
+        case "create":
+            found = {"201": own}
+        case "patch":
+            found = {"200": own, "201": own}
+        case "delete":
+            found = {"200": {"anyOf": [status, own]} if place == _PLACE3 else status}
+        case _:
+            found = {"200": own}
+    return {**found, "default": status}
+
+
+def _produces(verb: str, code: str) -> tuple[str, ...]:
+    """Refusals and deletions are told in JSON alone."""
+    return (JSON,) if code == "default" or verb in ("delete", "deletecollection") else (JSON, YAML)
+
+
+def _answer_text(code: str) -> str:
+    return {"200": "OK", "201": "Created"}.get(code, "Refused: a Status says why, and what to do")
 
 
 def _operation2(info: KindInfo, method: str, verb: str, action: str, parameters: Raw) -> Raw:
@@ -248,14 +296,12 @@ def _operation2(info: KindInfo, method: str, verb: str, action: str, parameters:
         "consumes": _consumes(method),
         "parameters": listed,
         "responses": {
-            "200": {
-                "description": "OK",
-                "schema": _schema(info, verb, "definitions"),
-            }
+            code: {"description": _answer_text(code), "schema": schema}
+            for code, schema in _answers(info, verb, _PLACE2).items()
         },
     }
     if method in ("post", "put"):
-        body = _schema(info, verb, "definitions")
+        body = _schema(info, verb, _PLACE2)
         listed.append({"name": "body", "in": "body", "required": True, "schema": body})
     if method == "patch":
         listed.append({"name": "body", "in": "body", "required": True, "schema": {"type": "object"}})
@@ -263,14 +309,20 @@ def _operation2(info: KindInfo, method: str, verb: str, action: str, parameters:
 
 
 def _operation3(info: KindInfo, method: str, verb: str, action: str, parameters: Raw) -> Raw:
-    reference = _schema(info, verb, "components/schemas")
+    reference = _schema(info, verb, _PLACE3)
     operation: Raw = {
         **_common(info, verb, action),
         "parameters": [
             {"name": name, "in": "query", "description": text, "schema": {"type": type}}
             for name, (type, text) in parameters.items()
         ],
-        "responses": {"200": {"description": "OK", "content": {JSON: {"schema": reference}}}},
+        "responses": {
+            code: {
+                "description": _answer_text(code),
+                "content": {media: {"schema": schema} for media in _produces(verb, code)},
+            }
+            for code, schema in _answers(info, verb, _PLACE3).items()
+        },
     }
     if method in ("post", "put", "patch"):
         inner = {"type": "object"} if method == "patch" else reference
