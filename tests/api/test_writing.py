@@ -161,7 +161,7 @@ async def test_update_keeps_identity_and_checks_the_revision(client: Client) -> 
     (await client.put(f"{HOSTS}/h1", changed)).refused(409, "the write expected uid other")
     (await client.put(f"{HOSTS}/h2", host("h2"))).refused(404, 'hosts.roost.edge "h2" not found')
     (await client.put(f"{HOSTS}/h1", host("h2"))).refused(400, "does not match the name on the URL")
-    stale = {"metadata": {"resourceVersion": "1"}, "spec": {"location": "z"}}
+    stale: dict[str, Any] = {"metadata": {"resourceVersion": "1"}, "spec": {"location": "z"}}
     (await client.merge(f"{HOSTS}/h1", stale)).refused(409)
     stale["spec"] = {"location": 7}
     (await client.merge(f"{HOSTS}/h1", stale)).refused(409, "has changed")
