@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from roost.api import audits
 from roost.api.access import CALLER
 from roost.api.app import Api, create_app
 from roost.api.auditing import Gathered, key_of
@@ -168,6 +169,28 @@ async def test_who_follows_the_audit_sees_what_comes_and_is_let_go_at_the_end(
     assert (await watch.next())["record"]["name"] == "a"
     api.end_watches()
     assert await watch.rest() == []
+
+
+async def test_who_follows_the_audit_is_let_go_when_he_may_no_longer(client: Client) -> None:
+    (await client.post(f"{V1}/users", {"metadata": {"name": "ann"}, "spec": {"role": "administrator"}})).ok(
+        201
+    )
+    watch = await client.local("ann").watch("/audit?follow=true&kind=host")
+    assert "audit" in await watch.next()
+    (await client.merge(f"{V1}/users/ann", {"spec": {"disabled": True}})).ok()
+    async with asyncio.timeout(30):
+        assert await watch.rest() == []
+
+
+async def test_so_many_follow_the_audit_and_no_more(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(audits, "FOLLOWERS", 1)
+    first = await client.watch("/audit?follow=true&kind=host")
+    assert "audit" in await first.next()
+    refused = await client.get("/audit?follow=true")
+    refused.refused(429, "follow the audit")
+    assert refused.headers["retry-after"]
+    assert (await client.get("/audit")).status == 200
+    await first.close()
 
 
 @pytest.fixture

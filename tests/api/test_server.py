@@ -19,7 +19,7 @@ from roost.api import connection, reading, saying, server
 from roost.api.access import ADMINISTRATORS, CALLER
 from roost.api.app import create_app
 from roost.api.context import ApiContext
-from roost.api.gates import Gate, Gates
+from roost.api.gates import Gate, Gates, _stays
 from roost.api.status import ApiError
 from roost.api.through import handler
 from roost.link import exchange
@@ -596,6 +596,11 @@ def test_a_gate_counts() -> None:
     with gate.passing("a"), gate.passing("a"), pytest.raises(ApiError), gate.passing("a"):
         pass
     assert not gate._of and gate._inside == 0
+
+
+def test_only_what_goes_on_is_bounded_elsewhere() -> None:
+    assert _stays(b"watch=true") and _stays(b"limit=1&watch=1") and _stays(b"follow=t")
+    assert not _stays(b"watch=false") and not _stays(b"rewatch=1") and not _stays(b"labelSelector=watch%3D1")
 
 
 async def test_what_comes_while_it_stops(client: Client) -> None:

@@ -219,12 +219,12 @@ class Gate:
                 return True
         raise self._refusal(caller, asked)
 
-    def still_allowed(self, caller: Caller, target: Target) -> bool:
+    def still_allowed(self, caller: Caller, asked: Attributes) -> bool:
         """Whether who began a request would be let in now; what can't be told is no."""
         if not isinstance(caller, Known):
             return False
         try:
-            return self.may(caller.anew(), attributes_of(target))
+            return self.may(caller.anew(), asked)
         except ApiError:
             return False
 

@@ -13,6 +13,7 @@ import asyncio
 import contextvars
 import dataclasses
 from collections.abc import Sequence
+from functools import partial
 from urllib.parse import quote, unquote
 
 import msgspec
@@ -78,9 +79,10 @@ class Api:
         }
         self._context = dataclasses.replace(context, subresources=extra)
         self._watches = Watches()
-        self._watches.still_allowed = self._gate.still_allowed
+        self._watches.still_allowed = self._may_still_watch
         self._attending: asyncio.Task[None] | None = None
         self._gathered = auditing.Gathered(context.store, context.clock)
+        self._followers = audits.Followers()
         self._views = {
             at: {plural: View.of(info) for plural, info in kinds.items()}
             for at, kinds in discovery.SERVED.items()
@@ -92,7 +94,7 @@ class Api:
     def end_watches(self) -> None:
         """End all watches, now and from now on."""
         self._watches.end()
-        self._gathered.ending = True
+        self._followers.ending = True
         self._login.close()
         if self._attending is not None:
             self._attending.cancel()
@@ -164,8 +166,11 @@ class Api:
             case ["logout"] if request.method == "POST":
                 return _json(await self._login.logout(request))
             case ["audit"]:
-                self._gate.require(caller, Attributes(verb="get", path="/audit"))
-                return await audits.respond(self._context, request, call, self._gathered)
+                asked_for = Attributes(verb="get", path="/audit")
+                self._gate.require(caller, asked_for)
+                self._attend()
+                still = partial(self._gate.still_allowed, caller, asked_for)
+                return await audits.respond(self._context, request, call, self._followers, still)
             case ["keys", *rest]:
                 self._gate.require(caller, Attributes(verb=request.method.lower(), path="/keys"))
                 return await rotating.respond(self._context, request, rest)
@@ -221,8 +226,11 @@ class Api:
         every = {**self._context.rules, kind: (*rules, *self._context.rules.get(kind, ()))}
         return dataclasses.replace(self._context, rules=every)
 
+    def _may_still_watch(self, caller: Caller, target: Target) -> bool:
+        return self._gate.still_allowed(caller, access.attributes_of(target))
+
     def _attend(self) -> None:
-        """See to it that watches end when rights do."""
+        """See to it that what lasts ends when rights do."""
         if self._attending is None or self._attending.done():
             attending = self._gate.directory.follow(self._watches.review)
             self._attending = asyncio.create_task(attending, context=contextvars.Context())

@@ -233,8 +233,6 @@ class Gathered:
         self._shed = 0
         self._failures = 0
         self._task: asyncio.Task[None] | None = None
-        self.ending = False
-        """Whether the server ends: who follows the audit is let go."""
 
     def add(self, record: Record) -> None:
         """Have a record written soon; one like it a moment ago is counted instead."""

@@ -13,16 +13,17 @@ Parameters: `after` (a sequence; resume with the last one seen), `limit`, `newes
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
 
 import msgspec
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
-from roost.api.auditing import DENIED, Call, Gathered
+from roost.api.auditing import DENIED, Call
 from roost.api.context import ApiContext
-from roost.api.status import bad_request, from_store, not_allowed
+from roost.api.status import ApiError, bad_request, from_store, not_allowed
 from roost.api.target import number, truth
 from roost.model import time
 from roost.model.audit import Entry, Head, Record
@@ -34,6 +35,8 @@ TOGETHER = 500
 NEWEST = 5_000
 LOOK_EVERY = 0.5
 FOLLOW_FOR = 3600.0
+FOLLOWERS = 64
+"""Who may follow at once."""
 JSON_LINES = "application/jsonl"
 
 Wanted = Callable[[Record], bool]
@@ -94,22 +97,52 @@ def _since(text: str) -> str:
         raise bad_request(f"since: {error}; write a time with its zone, as 2026-11-23T04:00:00Z") from error
 
 
-async def respond(context: ApiContext, request: Request, call: Call, gathered: Gathered) -> Response:
-    """The audit, or a refusal."""
+class Followers:
+    """Those who follow the audit of one server. `ending`: the server ends, and lets them go."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.ending = False
+
+    @contextmanager
+    def following(self) -> Iterator[None]:
+        """While one follows."""
+        self.count += 1
+        try:
+            yield
+        finally:
+            self.count -= 1
+
+    def check(self) -> None:
+        """Raise ApiError 429 when there are as many as may be."""
+        if self.count >= FOLLOWERS:
+            message = f"{FOLLOWERS} clients follow the audit, as many as are served; try again later"
+            raise ApiError(429, message, details={"retryAfterSeconds": 5}, headers={"Retry-After": "5"})
+
+
+async def respond(
+    context: ApiContext, request: Request, call: Call, followers: Followers, allowed: Callable[[], bool]
+) -> Response:
+    """The audit, or a refusal. `allowed` says whether who asked may still have it: for who follows."""
     if request.method not in ("GET", "HEAD"):
         raise not_allowed(request.method, "/audit")
     call.watched = True
     asked = Asked.of(request.query_params)
-    reader = _Reader(context, asked, gathered)
-    return StreamingResponse(reader.lines(await reader.start()), media_type=JSON_LINES)
+    reader = _Reader(context, asked)
+    begin = await reader.start()
+    if not asked.follow:
+        return StreamingResponse(reader.lines(begin), media_type=JSON_LINES)
+    followers.check()
+    return StreamingResponse(reader.followed(begin, followers, allowed), media_type=JSON_LINES)
 
 
 class _Reader:
     """One request's way through the audit."""
 
-    def __init__(self, context: ApiContext, asked: Asked, gathered: Gathered) -> None:
-        self._context, self._asked, self._gathered = context, asked, gathered
+    def __init__(self, context: ApiContext, asked: Asked) -> None:
+        self._context, self._asked = context, asked
         self._left = asked.limit
+        self._after = 0
 
     async def start(self) -> tuple[Head, bytes, list[Entry]]:
         """Where it begins, the line that says so, and what was gathered from the end backwards."""
@@ -145,27 +178,47 @@ class _Reader:
         return found[: self._asked.newest][::-1]
 
     async def lines(self, begin: tuple[Head, bytes, list[Entry]]) -> AsyncIterator[bytes]:
-        """The answer, piece by piece; ends at the end of the audit, or of the server when it follows."""
+        """The answer, piece by piece, up to the end of the audit."""
         head, first, newest = begin
+        self._after = head.sequence
         yield first + b"".join(map(_line, newest))
+        async for part in self._rest():
+            yield part
+
+    async def followed(
+        self, begin: tuple[Head, bytes, list[Entry]], followers: Followers, allowed: Callable[[], bool]
+    ) -> AsyncIterator[bytes]:
+        """The answer, and what comes later, until the limit, the deadline, the end of the server or of the
+        right to it."""
         loop = asyncio.get_running_loop()
-        after, deadline = head.sequence, loop.time() + FOLLOW_FOR
-        while True:
-            part = await self._read(after)
+        deadline = loop.time() + FOLLOW_FOR
+        with followers.following():
+            async for part in self.lines(begin):
+                yield part
+            while self._has_room() and loop.time() < deadline:
+                await asyncio.sleep(LOOK_EVERY)
+                if followers.ending or not allowed():
+                    return
+                async for part in self._rest():
+                    yield part
+
+    async def _rest(self) -> AsyncIterator[bytes]:
+        """The lines from where it stands to the present end."""
+        while self._has_room():
+            part = await self._read(self._after)
             if part:
-                after = part[-1].sequence
+                self._after = part[-1].sequence
                 chosen = [e for e in part if self._fits(e)]
                 if self._asked.limit:
                     chosen = chosen[: self._left]
                     self._left -= len(chosen)
                 if chosen:
                     yield b"".join(map(_line, chosen))
-            if self._asked.limit and not self._left:
-                return
             if len(part) < TOGETHER:
-                if not self._asked.follow or loop.time() >= deadline or self._gathered.ending:
-                    return
-                await asyncio.sleep(LOOK_EVERY)
+                return
+
+    def _has_room(self) -> bool:
+        return not self._asked.limit or self._left > 0
 
     async def _read(self, after: int) -> list[Entry]:
         try:

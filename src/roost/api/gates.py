@@ -1,10 +1,11 @@
 """How many requests a server works on at once, and what those beyond are told.
 
-Reads and writes are counted apart, so that neither keeps the other out; watches have their own bound
-(`watching.MOST`). One client, known by its certificate or its address, gets at most half of either, so that
-one that runs wild leaves room for the others. What is beyond the bounds is answered at once with 429 and
-Retry-After, before anything is read or checked: clients of Kubernetes wait and come back. The bounds are
-those of Kubernetes' own server (400 reads and 200 writes in flight).
+Reads and writes are counted apart, so that neither keeps the other out; watches and those who follow the
+audit have their own bounds (`watching.MOST`, `audits.FOLLOWERS`). One client, known by its certificate or its
+address, gets at most half of either, so that one that runs wild leaves room for the others. What is beyond
+the bounds is answered at once with 429 and Retry-After, before anything is read or checked: clients of
+Kubernetes wait and come back. The bounds are those of Kubernetes' own server (400 reads and 200 writes in
+flight).
 
 Requests that come while the server stops are answered with 503, so that the client asks again elsewhere.
 """
@@ -16,10 +17,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from starlette.datastructures import QueryParams
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from roost.api.access import PEER
 from roost.api.status import ApiError
+from roost.api.target import truth
 
 READS = 400
 WRITES = 200
@@ -67,7 +70,7 @@ class Gates:
             if self.stopping:
                 raise _stopping()
             if scope["method"] in ("GET", "HEAD", "OPTIONS"):
-                if b"watch=" in scope["query_string"] or b"follow=" in scope["query_string"]:
+                if _stays(scope["query_string"]):
                     return await self._app(scope, receive, send)
                 gate = self._reads
             else:
@@ -76,6 +79,14 @@ class Gates:
                 await self._app(scope, receive, send)
         except ApiError as error:
             await error.response()(scope, receive, send)
+
+
+def _stays(query: bytes) -> bool:
+    """Whether a request asks for an answer that goes on."""
+    if b"watch=" not in query and b"follow=" not in query:
+        return False
+    asked = QueryParams(query)
+    return truth(asked, "watch") or truth(asked, "follow")
 
 
 def _stopping() -> ApiError:
