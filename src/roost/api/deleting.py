@@ -22,11 +22,11 @@ from roost.api.target import Target, number
 from roost.api.transacting import Write
 from roost.api.write_options import DeleteOptions
 from roost.engine import admission
+from roost.engine.garbage import FOREGROUND, ORPHAN
 from roost.link.exchange import Caller
 from roost.model.codec import Raw
 from roost.store.transaction import Stored, Transaction
 
-FOREGROUND, ORPHAN = "foregroundDeletion", "orphan"
 TOGETHER = 200
 
 

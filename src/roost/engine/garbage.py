@@ -278,7 +278,8 @@ class GarbageController:
         action = decide(node, standing, graph)
         dependents = graph.dependents(node.uid) if action.do is Do.ORPHAN else []
         try:
-            await store.transact(lambda tx: self._carry_out(tx, stored, action, dependents))
+            if action.do is not Do.NOTHING:
+                await store.transact(lambda tx: self._carry_out(tx, stored, action, dependents))
         except admission.Refused as refusal:
             told = f"its owners are gone, and yet it stays: {refusal}"
             await store.transact(lambda tx: note(tx, self._cloud, stored, "OwnersGone", told))
@@ -314,8 +315,6 @@ class GarbageController:
                         _forget(tx, found, frozenset({current.uid}))
                 if len(dependents) <= TOGETHER:
                     _release(tx, current, ORPHAN)
-            case Do.NOTHING:
-                pass
 
     def _delete(self, tx: Transaction, current: Stored, finalizers: tuple[str, ...]) -> None:
         """Delete as an API call would, rules included; raises Refused. What an owner still stands for was
