@@ -1,4 +1,4 @@
-"""Events fade: each goes an hour after it was last written, and the oldest go first when there are many.
+"""Events fade: each goes an hour after it last happened, and the oldest go first when there are many.
 
 `note` writes one of our own, where something about a resource must be said that is no state and no alarm.
 
