@@ -138,6 +138,15 @@ async def test_tokens_go_with_their_user(store: Store, client: Client, app: Api)
     (await who(app, None, authorization=f"Bearer {token}")).refused(401)
 
 
+async def test_tokens_of_a_user_that_is_going_are_not_those_of_the_next(client: Client, app: Api) -> None:
+    await client.post(f"{V1}/users", {"metadata": {"name": "tom", "finalizers": ["example.com/wait"]}})
+    (await client.delete(f"{V1}/users/tom")).ok()
+    token = (await client.post(f"{V1}/users/tom/token", {})).ok(201)["status"]["token"]
+    (await client.merge(f"{V1}/users/tom", {"metadata": {"finalizers": None}})).ok()
+    await client.post(f"{V1}/users", {"metadata": {"name": "tom"}, "spec": {"role": "administrator"}})
+    (await who(app, None, authorization=f"Bearer {token}")).refused(401)
+
+
 async def test_linked_callers_bring_their_groups(client: Client, store: Store, app: Api) -> None:
     await store.save(User(metadata=Metadata(name="rita"), spec=UserSpec(role="administrator")))
     reader = client.reader()

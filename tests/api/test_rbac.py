@@ -131,6 +131,10 @@ def test_rules_that_are_too_many_cases_are_not_compared() -> None:
     with pytest.raises(TooManyCases):
         uncovered([rule("get", "hosts")], [wide])
     assert uncovered(list(EVERYTHING), [wide]) == []
+    some = PolicyRule(verbs=words[:100], api_groups=["a"], resources=words[:100])
+    assert len(uncovered([rule("get", "hosts")], [some] * 2)) == 20_000
+    with pytest.raises(TooManyCases):
+        uncovered([rule("get", "hosts")], [some] * 3)
 
 
 # -- properties
@@ -538,6 +542,28 @@ async def test_nobody_gives_what_he_does_not_have(client: Client, store: Store) 
         (await client.post(bindings, binding_body(f"may-{verb}", f"may-{verb}", "eve"))).ok(201)
     (await eve.post(bindings, binding_body("bound", "full", "rob"))).ok(201)
     (await eve.put(f"{roles}/same", role_body("same", rule("delete", "hosts")))).refused(403)
+
+
+async def test_what_a_role_gathers_is_not_given_on_by_a_label(client: Client, store: Store) -> None:
+    await store.transact(shipped.declare)
+    writes = rule("get update patch", "clusterroles", groups="rbac.authorization.k8s.io")
+    (await client.post(f"{RBAC}/clusterroles", role_body("giver", writes))).ok(201)
+    (await client.post(f"{RBAC}/clusterrolebindings", binding_body("giver", "giver", "eve"))).ok(201)
+    path = f"{RBAC}/clusterroles/roost:configurator"
+    label = {"metadata": {"labels": {"roost.edge/aggregate-to-reader": "true"}}, "rules": []}
+    (await local(client, "eve").merge(path, label)).refused(403, "aggregationRule")
+    (await client.merge(path, label)).ok()
+
+
+async def test_who_names_owners_may_delete(client: Client) -> None:
+    (await client.post(f"{RBAC}/clusterroles", role_body("mender", rule("patch update", "hosts")))).ok(201)
+    (await client.post(f"{RBAC}/clusterrolebindings", binding_body("mender", "mender", "eve"))).ok(201)
+    (await client.post(HOSTS, host("h1"))).ok(201)
+    eve, ghost = local(client, "eve"), {"apiVersion": "roost.edge/v1", "kind": "User", "name": "ghost"}
+    owned = {"metadata": {"ownerReferences": [{**ghost, "uid": "1f0e5a4c-0000-4000-8000-000000000000"}]}}
+    (await eve.merge(f"{HOSTS}/h1", owned)).refused(422, "ownerReferences", "cannot delete")
+    (await client.merge(f"{HOSTS}/h1", owned)).ok()
+    (await eve.merge(f"{HOSTS}/h1", {"spec": {"location": "moon"}})).ok()
 
 
 async def test_roles_of_users_are_given_by_who_has_them(client: Client) -> None:

@@ -90,9 +90,14 @@ def _no_keys(error: VaultError) -> ApiError:
 
 
 def revoke_with_user(tx: Transaction, request: admission.Request) -> None:
-    """A rule that refuses nothing: when a user goes, its tokens, sessions and password go."""
-    if request.operation == "delete" and request.old is not None:
-        name = request.old.metadata.name
+    """A rule that refuses nothing: when a user goes, its tokens, sessions and password go.
+
+    And when one comes: what was handed out while the former one of that name was being deleted, or was
+    left when the collector took it, is not the new one's.
+    """
+    subject = {"delete": request.old, "create": request.new}.get(request.operation)
+    if subject is not None:
+        name = subject.metadata.name
         credentials.revoke(tx, name, "bearer", "session")
         if tx.find(PASSWORD.kind, "", name) is not None:
             tx.remove(PASSWORD.kind, "", name)

@@ -6,7 +6,8 @@ creates or changes a binding, or a User with a role, must hold every permission 
 Who hands out a token or a password of a User must hold everything that this User does. What a change
 leaves as it was is not asked for again. The role of a binding never changes.
 
-A patch that creates takes the right to create, too.
+A patch that creates takes the right to create, too; one that names new owners the right to delete, for what
+has lost its owners is collected.
 
 The shipped roles and bindings can be changed, not deleted: they count also where they are missing.
 
@@ -48,7 +49,7 @@ def rules(grants: Grants, caller: Caller, target: Target, *, operating: bool) ->
     """The further rules for this caller's write."""
     found: list[admission.Rule] = []
     if target.verb in ("patch", "update"):
-        found.append(_creating(grants, caller, target))
+        found += [_creating(grants, caller, target), _owned(grants, caller, target)]
     if target.info.kind in GIVING:
         found.append(_Giving(grants, caller).check)
     if operating:
@@ -68,6 +69,29 @@ def _creating(grants: Grants, caller: Caller, target: Target) -> admission.Rule:
             raise Refused(
                 f'user "{caller.name}" cannot create resource "{info.plural}" in API group "{info.group}"',
                 "it is not there yet; ask who may create it",
+            )
+
+    return check
+
+
+def _owned(grants: Grants, caller: Caller, target: Target) -> admission.Rule:
+    """Refuse owners that a change adds, when the caller may not delete: one that is not there would have the
+    resource collected (Kubernetes: OwnerReferencesPermissionEnforcement)."""
+    info = target.info
+    asked = Attributes(
+        verb="delete", group=info.group, resource=info.plural, namespace=target.namespace, name=target.name
+    )
+
+    def check(tx: Transaction, request: admission.Request) -> None:
+        if request.old is None or request.new is None:
+            return
+        former = request.old.metadata.owner_references
+        added = [owner for owner in request.new.metadata.owner_references if owner not in former]
+        if added and not grants.allowed(caller, asked):
+            raise Refused(
+                f'user "{caller.name}" cannot delete resource "{info.plural}" in API group "{info.group}"',
+                "what names owners is deleted with them; ask who may delete it",
+                field="metadata.ownerReferences",
             )
 
     return check
@@ -129,10 +153,11 @@ class _Giving:
         former = old.rules if isinstance(old, Role | ClusterRole) else []
         aggregation = new.aggregation_rule if isinstance(new, ClusterRole) else None
         before = old.aggregation_rule if isinstance(old, ClusterRole) else None
-        gathers_more = aggregation is not None and aggregation != before
         labels_more = isinstance(new, ClusterRole) and (
             not isinstance(old, ClusterRole) or old.metadata.labels != new.metadata.labels
         )
+        # By its labels others gather what it gathers, whatever its own `rules` say.
+        gathers_more = aggregation is not None and (aggregation != before or labels_more)
         if new.rules == former and not gathers_more and not labels_more:
             return
         if self._may("escalate", plural, new.metadata.namespace, new.metadata.name):

@@ -63,12 +63,17 @@ def allows(rule: PolicyRule, asked: Attributes) -> bool:
 
 
 def uncovered(holder: Sequence[PolicyRule], wanted: Iterable[PolicyRule]) -> list[PolicyRule]:
-    """The single cases of `wanted` that `holder` does not allow; raises TooManyCases."""
+    """The single cases of `wanted` that `holder` does not allow; raises TooManyCases.
+
+    It is asked within a write's transaction: the cases of all rules together are bounded.
+    """
     missing: list[PolicyRule] = []
+    cases = 0
     for rule in wanted:
         if any(_covers(own, rule) for own in holder):
             continue
-        if _cases(rule) > MOST_CASES:
+        cases += _cases(rule)
+        if cases > MOST_CASES:
             raise TooManyCases
         missing += [case for case in apart(rule) if not any(_covers(own, case) for own in holder)]
     return missing
