@@ -77,8 +77,13 @@ def test_what_comes_back_is_what_there_was(source: str, target: str, seed: int) 
             before, after = content(one), content(other)
             report = checking.check(other, "full", quiet)
         assert report.sound, report
-        for table in ("resources", "changes", "cursors", "steps", "audit"):
+        for table in ("resources", "changes", "cursors", "steps"):
             assert before[table] == after[table], table
+        *former, told = after["audit"]
+        assert former == before["audit"]
+        record = msgspec.json.decode(told["data"])
+        assert (record["verb"], record["code"], record["revision"]) == ("restore", 200, done.base)
+        assert record["time"] == "2026-11-23T05:00:00.000Z" and header.taken_at in record["reason"]
         async with opened(second, inline=True) as store:
             assert await hosts(store) == there
             assert store.revision == done.base > revision
@@ -203,9 +208,10 @@ async def test_a_failed_restore_leaves_the_database_as_it_was(store_url: str, tm
     assert not [name for name in names(tmp_path) if "restoring" in name or "replaced" in name]
 
 
-async def test_postgresql_in_use_is_not_replaced(tmp_path: Path) -> None:
+async def test_postgresql_in_use_is_not_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     if "postgresql" not in BACKENDS:
         pytest.skip("no PostgreSQL here")
+    monkeypatch.setattr(restore, "LEAVE_WITHIN", 0.2)
     with new_database("postgresql") as url:
         async with opened(url) as store:
             await live(store, 5, 5)

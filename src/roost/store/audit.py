@@ -171,6 +171,12 @@ class Trail:
         self._add(session, head, [told])
 
 
+def append(connection: Connection, record: Record) -> None:
+    """Add one record to the chain of a database that no store has open."""
+    (entry,), _ = chain(head(connection), [record])
+    connection.execute(_ADD, {"sequence": entry.sequence, "data": entry.data, "digest": entry.digest})
+
+
 def head(connection: Connection) -> Head:
     """Where the chain stands; the newest record is never pruned."""
     return _head_of(connection.execute(_LAST).first())

@@ -13,6 +13,7 @@ changes, and whoever holds an old one would silently miss what happened. So:
 - Its own cursors over its peers' streams are as old as the snapshot: peers send again what came since.
 - Leases have run out, with epochs beyond those given out since: what the holders of the lost future
   still do is refused.
+- The audit is the snapshot's, and its next record says that the store was restored.
 
 Numbers of log entries go on from the snapshot, for they are without gaps; the links replace the entries
 that bore them. History, so far as the snapshot holds it, stays.
@@ -32,13 +33,15 @@ from collections.abc import Iterator
 from datetime import datetime, timedelta
 from itertools import islice
 from pathlib import Path
+from time import monotonic, sleep
 from typing import Any
 
 import msgspec
 from sqlalchemy import Connection, Engine, Table, func, insert, inspect, select, text, update
 
 from roost.model import time
-from roost.store import database, migrating, snapshot
+from roost.model.audit import Record
+from roost.store import audit, database, migrating, snapshot
 from roost.store.errors import StoreError
 from roost.store.history import RESTORES, Restored
 from roost.store.schema import SCHEMA_VERSION, counters, leases, properties
@@ -48,7 +51,10 @@ STEP = 1_000_000
 A_SECOND = 20_000
 """More changes than any database here writes in a second."""
 RESTORES_KEPT = 16
+VERB = "restore"
 EPOCHS = 1_000_000
+LEAVE_WITHIN = 3.0
+"""Seconds in which PostgreSQL forgets connections that were closed."""
 _ROWS = 500
 
 
@@ -186,15 +192,20 @@ def _drop_database(target: Path) -> None:
 
 
 def _check_alone(engine: Engine) -> None:
+    """Raises InUse. Connections that were closed just now may be seen for a moment yet."""
     query = text(
         "SELECT coalesce(nullif(application_name, ''), 'a program') || ' at ' "
         "|| coalesce(host(client_addr), 'this machine') FROM pg_stat_activity "
         "WHERE datname = current_database() AND pid <> pg_backend_pid() AND backend_type = 'client backend'"
     )
+    deadline = monotonic() + LEAVE_WITHIN
     with engine.connect() as connection:
-        others = [str(row[0]) for row in connection.execute(query)]
-    if others:
-        raise InUse(engine.url.render_as_string(hide_password=True), sorted(set(others)))
+        while others := [str(row[0]) for row in connection.execute(query)]:
+            if monotonic() > deadline:
+                raise InUse(engine.url.render_as_string(hide_password=True), sorted(set(others)))
+            # A transaction goes on seeing what it saw first.
+            connection.rollback()
+            sleep(0.05)
 
 
 def _clear(connection: Connection) -> None:
@@ -245,6 +256,16 @@ def _go_on(connection: Connection, header: Header, base: int, now: datetime) -> 
     connection.execute(insert(properties), [{"name": n, "value": v} for n, v in words.items()])
     connection.execute(counters.delete().where(counters.c.name == "revision"))
     connection.execute(insert(counters), [{"name": "revision", "value": base}])
+    told = Record(
+        time=audit.moment(now),
+        verb=VERB,
+        resource="store",
+        code=200,
+        revision=base,
+        reason=f"restored from a snapshot of {header.taken_at}, revision {header.revision} of store "
+        f"{header.identity}; what was done since then is gone, from the audit too",
+    )
+    audit.append(connection, told)
     connection.execute(update(leases).values(expires_at=0.0, epoch=leases.c.epoch + EPOCHS))
     return Result(
         taken_at=header.taken_at, at=header.revision, base=base, rows=header.rows, identity=identity
