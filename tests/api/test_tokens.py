@@ -30,7 +30,7 @@ from roost.model.account import SigningKey
 from roost.model.cloud import Cloud
 from roost.model.meta import Metadata
 from roost.store.store import Store
-from tests.api.client import HOSTS, Answer, Client
+from tests.api.client import HOSTS, V1, Answer, Client
 from tests.api.test_rbac import RBAC, binding_body
 
 ACCOUNTS = "/api/v1/namespaces/central/serviceaccounts"
@@ -110,9 +110,21 @@ async def test_a_token_is_for_its_audience(world: World) -> None:
     there = (await world.admin.post(review, {"spec": {"token": token, "audiences": ["vault"]}})).ok(201)
     assert there["status"]["authenticated"] and there["status"]["audiences"] == ["vault"]
     assert there["status"]["user"]["username"] == "system:serviceaccount:central:bot"
+    some = {"spec": {"token": token, "audiences": ["other", "vault"]}}
+    assert (await world.admin.post(review, some)).ok(201)["status"]["audiences"] == ["vault"]
     wrong = (await world.admin.post(review, {"spec": {"token": "x"}})).ok(201)
     assert wrong["status"] == {"authenticated": False, "error": "the token is not valid here"}
     (await world.admin.reader().post(review, {"spec": {"token": token}})).refused(403)
+
+
+async def test_a_token_without_audiences_is_for_this_api_alone(world: World) -> None:
+    (await world.admin.post(f"{V1}/users", {"metadata": {"name": "tom"}})).ok(201)
+    token = (await world.admin.post(f"{V1}/users/tom/token", {})).ok(201)["status"]["token"]
+    review = "/apis/authentication.k8s.io/v1/tokenreviews"
+    here = (await world.admin.post(review, {"spec": {"token": token}})).ok(201)["status"]
+    assert here["user"]["username"] == "tom" and here["audiences"] == [ISSUER]
+    there = (await world.admin.post(review, {"spec": {"token": token, "audiences": ["vault"]}})).ok(201)
+    assert there["status"] == {"authenticated": False, "error": "the token is not valid here"}
 
 
 async def test_requests_that_make_no_sense(world: World) -> None:

@@ -14,7 +14,7 @@ database: all comes from the `identity.directory`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
@@ -22,6 +22,7 @@ from starlette.types import Scope
 
 from roost.api.context import ApiContext
 from roost.api.identity import accounts, impersonation
+from roost.api.identity.bearer import bearer
 from roost.api.identity.directory import PRESENTED, Directory
 from roost.api.identity.grants import SUPERUSERS
 from roost.api.identity.rules import Attributes
@@ -78,11 +79,17 @@ class Gate:
 
     # -- who
 
-    async def authenticate(self, scope: Scope) -> Caller:
-        """Who asks, with the groups his role gives him; raises ApiError 401 or 403, StoreError."""
+    async def authenticate(self, scope: Scope, tell: Callable[[Caller], None]) -> Caller:
+        """Who asks, with the groups his role gives him; raises ApiError 401 or 403, StoreError.
+
+        Who wants to act as another is told first: he may be refused.
+        """
         await self.directory.current()
         known = await self._proof(scope)
         asked = impersonation.asked(scope["headers"])
+
+        if asked is not None:
+            tell(known())
 
         def anew() -> Caller:
             caller = known()
@@ -110,22 +117,40 @@ class Gate:
 
     async def _token_proof(self, token: str) -> Callable[[], Caller]:
         if accounts.looks_like(token):
-            if accounts.key_id(token) not in self.directory.key_names():
-                await self.directory.look_again()
+            await self._look_for_key(token)
             return lambda: self._account(token, ())
         return lambda: self._credential(token)
 
-    async def review_token(self, token: str, audiences: tuple[str, ...]) -> Caller:
-        """Whom a bearer token stands for, for who asks in a TokenReview; raises ApiError 401 or 403."""
+    async def _look_for_key(self, token: str) -> None:
+        if accounts.key_id(token) not in self.directory.key_names():
+            await self.directory.look_again()
+
+    async def review_token(self, token: str, audiences: Sequence[str]) -> tuple[Caller, list[str]]:
+        """Whom a bearer token stands for, and for which of the audiences, for who asks in a TokenReview.
+
+        No audience asks for this API. Only tokens of service accounts are for others; raises ApiError 401
+        or 403.
+        """
+        wanted = audiences or (self._context.issuer_url,)
+        known, given = await self._reviewed(token, wanted)
+        fitting = [a for a in wanted if a in given]
+        if not fitting:
+            raise unauthorized("a token for another audience")
+        return known, fitting
+
+    async def _reviewed(self, token: str, audiences: Sequence[str]) -> tuple[Caller, Sequence[str]]:
+        """Whom a token stands for, and every audience it is for."""
         await self.directory.current()
+        own = (self._context.issuer_url,)
         headers = [(b"authorization", b"Bearer " + token.encode("utf-8", "replace"))]
         for authenticator in self._context.authenticate:
             known = await authenticator({"type": "http", "headers": headers})
             if known is not None:
-                return self._admitted(known)
-        if accounts.looks_like(token):
-            return self._account(token, audiences)
-        return self._credential(token)
+                return self._admitted(known), own
+        if not accounts.looks_like(token):
+            return self._credential(token), own
+        await self._look_for_key(token)
+        return self._account(token, audiences), accounts.audiences(token)
 
     def _credential(self, token: str) -> Caller:
         found = self.directory.credential(token.partition(".")[0])
@@ -137,7 +162,7 @@ class Gate:
             raise unauthorized("the token's user is no longer there")
         return self._admitted(Caller(name, []))
 
-    def _account(self, token: str, audiences: tuple[str, ...]) -> Caller:
+    def _account(self, token: str, audiences: Sequence[str]) -> Caller:
         try:
             caller = accounts.verify(
                 self.directory,
@@ -176,11 +201,6 @@ class Gate:
         """The group of the role of the User of this name."""
         user = self.directory.user(name)
         return [GROUPS[user.spec.role]] if user is not None else []
-
-    @property
-    def audience(self) -> str:
-        """Whom tokens for this API are for."""
-        return self._context.issuer_url
 
     def is_disabled(self, name: str) -> bool:
         """Whether the User of this name is disabled."""
@@ -281,13 +301,10 @@ def attributes_of(target: Target) -> Attributes:
 
 
 def _bearer(scope: Scope) -> str:
-    for name, value in scope["headers"]:
-        if name == b"authorization":
-            scheme, _, token = value.decode("latin-1").partition(" ")
-            if scheme.lower() != "bearer" or not token.strip():
-                raise unauthorized("only bearer tokens are understood in the Authorization header")
-            return str(token.strip())
-    return ""
+    token = bearer(scope["headers"])
+    if not token and any(name == b"authorization" for name, _ in scope["headers"]):
+        raise unauthorized("only bearer tokens are understood in the Authorization header")
+    return token
 
 
 def _of_certificate(peer: dict[str, Any] | None) -> Caller | None:

@@ -172,12 +172,12 @@ async def _token(gate: Gate, spec: Raw) -> Raw:
     if not isinstance(audiences, list) or not all(isinstance(a, str) for a in audiences):
         raise bad_request("spec.audiences must be a list of texts")
     try:
-        known = await gate.review_token(token, tuple(audiences))
+        known, fitting = await gate.review_token(token, audiences)
     except ApiError as error:
         if error.code not in (401, 403):
             raise
         return {"authenticated": False, "error": "the token is not valid here"}
-    return {"authenticated": True, "user": user_info(known), "audiences": audiences or [gate.audience]}
+    return {"authenticated": True, "user": user_info(known), "audiences": fitting}
 
 
 _ANSWERS: dict[str, Callable[[Gate, Caller, Raw, str], Raw]] = {

@@ -59,6 +59,14 @@ def key_id(token: str) -> str:
         return ""
 
 
+def audiences(token: str) -> list[str]:
+    """Whom a token says it is for: to be believed of one that has been verified."""
+    try:
+        return _audiences(unverified(token)[1])
+    except Unfit:
+        return []
+
+
 def suitable(keys: Iterable[SigningKey], now: datetime, expires: datetime) -> SigningKey | None:
     """The key to sign a token with that ends then; None when a transaction must see to it first."""
     newest = max(keys, key=lambda k: k.spec.made_at, default=None)
@@ -161,9 +169,7 @@ def check_claims(claims: Mapping[str, Any], issuer: str, audiences: Sequence[str
     """Issuer, audience and times; raises BadCredential."""
     if claims.get("iss") != issuer:
         raise BadCredential(f"a token of issuer {str(claims.get('iss'))[:200]!r}")
-    given = claims.get("aud")
-    found = [given] if isinstance(given, str) else given
-    if not isinstance(found, list) or not set(audiences).intersection(a for a in found if isinstance(a, str)):
+    if not set(audiences).intersection(_audiences(claims)):
         raise BadCredential("a token for another audience")
     moment, leeway = now.timestamp(), LEEWAY.total_seconds()
     expires, begins = _number(claims.get("exp")), _number(claims.get("nbf", 0))
@@ -228,6 +234,12 @@ def _imported(pem: str) -> ECKey:
     from joserfc.jwk import ECKey
 
     return ECKey.import_key(pem)
+
+
+def _audiences(claims: Mapping[str, Any]) -> list[str]:
+    given = claims.get("aud")
+    found = given if isinstance(given, list) else [given]
+    return [a for a in found if isinstance(a, str)]
 
 
 def _number(value: object) -> float:

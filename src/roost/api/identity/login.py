@@ -17,6 +17,7 @@ from starlette.requests import Request
 from roost.api import bodies
 from roost.api.context import ApiContext
 from roost.api.identity import passwords, throttle
+from roost.api.identity.bearer import bearer
 from roost.api.identity.directory import Directory
 from roost.api.status import ApiError, bad_request, not_found
 from roost.engine import credentials
@@ -101,7 +102,7 @@ class Login:
 
     async def logout(self, request: Request) -> Raw:
         """End the session whose token a request carries; raises ApiError 400."""
-        token = request.headers.get("authorization", "").partition(" ")[2].strip()
+        token = bearer(request.scope["headers"])
         name = token.partition(".")[0]
         found = self._directory.credential(name)
         try:
