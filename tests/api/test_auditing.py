@@ -87,19 +87,30 @@ async def test_what_fails_is_denied_or_changes_nothing_is_recorded_too(
     await client.post(HOSTS, host("a"))
     await client.post(HOSTS, host("a"))
     await client.merge(f"{HOSTS}/a", {})
-    await client.post(f"{HOSTS}?dryRun=All", host("b"))
+    await client.post(f"{HOSTS}?dry%52un=All", host("b"))
     await client.reader().delete(f"{HOSTS}/a")
+    await client.post(f"{HOSTS}?fieldManager=dryRun=All", host("c"))
+    await client.send("DELETE", f"{HOSTS}/c", {"kind": "DeleteOptions", "dryRun": ["All"]})
     await api.close()
     found = [(r.user, r.verb, r.name, r.code, r.dry_run, bool(r.changes)) for r in await records(store)]
     assert found == [
         ("ada", "create", "a", 201, False, True),
+        ("ada", "create", "c", 201, False, True),
         ("ada", "create", "", 409, False, False),
         ("ada", "patch", "a", 200, False, False),
         ("ada", "create", "", 201, True, False),
         ("rita", "delete", "a", 403, False, False),
+        ("ada", "delete", "c", 200, True, False),
     ]
-    conflict, denied = (await records(store))[1::3]
+    conflict, denied = (await records(store))[2::3][:2]
     assert "already exists" in conflict.reason and "cannot delete" in denied.reason
+
+
+async def test_who_may_not_act_as_another_is_named(client: Client, api: Api, store: Store) -> None:
+    await client.reader().sending(impersonate_user="ada").delete(f"{HOSTS}/a")
+    await api.close()
+    (denied,) = await records(store)
+    assert (denied.user, denied.code) == ("rita", 403) and "cannot impersonate" in denied.reason
 
 
 async def test_several_deletions_of_one_request_are_told_one_by_one(client: Client, store: Store) -> None:
@@ -259,6 +270,8 @@ def refusal(user: str = "", address: str = "", name: str = "", code: int = 403) 
 def test_what_a_denied_caller_makes_up_makes_no_difference() -> None:
     assert key_of(refusal("rita", name="a")) == key_of(refusal("rita", name="b"))
     assert key_of(refusal("rita")) != key_of(refusal("bob"))
+    a, b, token = (msgspec.structs.replace(refusal("rita"), subresource=s) for s in ("a", "b", "token"))
+    assert key_of(a) == key_of(b) != key_of(token)
     other = msgspec.structs.replace(refusal(address="a", code=401), verb="get", path="/x")
     assert key_of(other) == key_of(refusal(address="a", code=401))
 

@@ -19,7 +19,7 @@ from roost.api import connection, reading, saying, server
 from roost.api.access import ADMINISTRATORS, CALLER
 from roost.api.app import create_app
 from roost.api.context import ApiContext
-from roost.api.gates import Gate, Gates, _stays
+from roost.api.gates import LOGINS, Gate, Gates, _stays
 from roost.api.status import ApiError
 from roost.api.through import handler
 from roost.link import exchange
@@ -598,8 +598,29 @@ def test_a_gate_counts() -> None:
     assert not gate._of and gate._inside == 0
 
 
+async def test_logins_that_do_not_arrive_keep_no_write_out(client: Client) -> None:
+    inside, go = asyncio.Semaphore(0), asyncio.Event()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        if scope["path"] == "/login":
+            inside.release()
+            await go.wait()
+        await client.app(scope, receive, send)
+
+    both = Client(Gates(app))
+    waiting = [asyncio.ensure_future(both.post("/login", {})) for _ in range(LOGINS // 2)]
+    async with asyncio.timeout(10):
+        for _ in waiting:
+            await inside.acquire()
+    (await both.post("/login", {})).refused(429, "too many logins")
+    (await both.post(HOSTS, host("h1"))).ok(201)
+    go.set()
+    assert [answer.status for answer in await asyncio.gather(*waiting)] == [400] * len(waiting)
+
+
 def test_only_what_goes_on_is_bounded_elsewhere() -> None:
     assert _stays(b"watch=true") and _stays(b"limit=1&watch=1") and _stays(b"follow=t")
+    assert _stays(b"w%61tch=true") and not _stays(b"a=%20")
     assert not _stays(b"watch=false") and not _stays(b"rewatch=1") and not _stays(b"labelSelector=watch%3D1")
 
 

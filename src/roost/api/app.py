@@ -144,7 +144,7 @@ class Api:
             return _json(discovery.version(self._context))
         if parts == ["login"] and request.method == "POST":
             return _json(await self._login.login(request, call.is_by))
-        call.caller = caller = await self._gate.authenticate(request.scope)
+        call.caller = caller = await self._gate.authenticate(request.scope, call.is_by)
         match parts:
             case ["apis", group, version, *rest] if (group, version) in discovery.SERVED and group and rest:
                 return await self._resource(request, call, caller, (group, version), rest)

@@ -29,6 +29,7 @@ from starlette.responses import Response
 
 from roost.api.access import CALLER
 from roost.api.target import Target
+from roost.api.write_options import DRY_RUN
 from roost.link.exchange import Caller
 from roost.model.audit import Record, cut, differences
 from roost.model.registry import BY_KIND
@@ -44,6 +45,8 @@ GATHER = 0.5
 WINDOW = 60.0
 QUEUED = 2_000
 KINDS = 2_000
+RESERVED = 500
+"""Of both, room that only denied requests take: who may write can't keep out what others were denied."""
 TOGETHER = 500
 TRIES = 60
 SHED = "shed"
@@ -157,7 +160,7 @@ class Call:
             subresource=cut(found.subresource) if found else "",
             path="" if found else cut(request.url.path),
             cloud=self.cloud,
-            dry_run=b"dryRun=" in request.scope["query_string"],
+            dry_run=request.scope.get(DRY_RUN, request.query_params.get("dryRun") == "All"),
         )
 
     def _verb(self) -> str:
@@ -243,9 +246,7 @@ class Gathered:
         if known is not None:
             known.count += 1
             known.until = stamp
-        elif (
-            len(self._queue) >= QUEUED or len(self._repeated) >= KINDS or not self._allowed[denied].take(now)
-        ):
+        elif not self._has_room(0 if denied else RESERVED) or not self._allowed[denied].take(now):
             self._shed += 1
         else:
             stamped = msgspec.structs.replace(record, time=stamp)
@@ -254,6 +255,9 @@ class Gathered:
         if self._task is None or self._task.done():
             # In a context of its own: what is written here is nobody's write.
             self._task = asyncio.create_task(self._drain(), context=contextvars.Context())
+
+    def _has_room(self, reserved: int) -> bool:
+        return len(self._queue) < QUEUED - reserved and len(self._repeated) < KINDS - reserved
 
     async def close(self) -> None:
         """Write what is left, once; afterwards nothing is under way."""
@@ -311,15 +315,18 @@ class Gathered:
                 self._shed = 0
 
 
+SUBRESOURCES = frozenset({"status", "history", "token", "password", "enrolment", "plan"})
+
+
 def key_of(record: Record) -> Key:
     """What makes two gathered records equal: nothing that who may not write can make up, as names."""
     who = (record.user or record.address, record.real_user, record.through, record.code)
     if record.code == 401:
         return who
-    what = (record.verb, record.group, record.resource, record.subresource, record.cloud)
+    what = (record.verb, record.group, record.resource, record.cloud)
     if record.code == 403:
-        return (*who, *what)
-    return (*who, *what, record.namespace, record.name, record.dry_run)
+        return (*who, *what, record.subresource if record.subresource in SUBRESOURCES else "")
+    return (*who, *what, record.subresource, record.namespace, record.name, record.dry_run)
 
 
 def forwarded(call: Call, cloud: str) -> list[tuple[str, str]]:

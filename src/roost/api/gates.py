@@ -26,6 +26,7 @@ from roost.api.target import truth
 
 READS = 400
 WRITES = 200
+LOGINS = 32
 
 
 class Gate:
@@ -62,6 +63,8 @@ class Gates:
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
         self._reads, self._writes = Gate(READS, "reads"), Gate(WRITES, "writes")
+        # Whoever has no credential may wait with his body here alone.
+        self._logins = Gate(LOGINS, "logins")
         self.stopping = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -74,7 +77,7 @@ class Gates:
                     return await self._app(scope, receive, send)
                 gate = self._reads
             else:
-                gate = self._writes
+                gate = self._logins if scope["path"].strip("/") == "login" else self._writes
             with gate.passing(_client(scope)):
                 await self._app(scope, receive, send)
         except ApiError as error:
@@ -83,7 +86,7 @@ class Gates:
 
 def _stays(query: bytes) -> bool:
     """Whether a request asks for an answer that goes on."""
-    if b"watch=" not in query and b"follow=" not in query:
+    if b"watch" not in query and b"follow" not in query and b"%" not in query:
         return False
     asked = QueryParams(query)
     return truth(asked, "watch") or truth(asked, "follow")

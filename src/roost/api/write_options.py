@@ -21,6 +21,8 @@ LONGEST_MANAGER = 128
 VALIDATIONS = ("Ignore", "Strict", "Warn")
 POLICIES = ("Foreground", "Background", "Orphan")
 APPLY_PATCH = "application/apply-patch+yaml"
+DRY_RUN = "roost.dry_run"
+"""Key of an ASGI scope under which the audit finds whether a write is a dry run, once that is known."""
 
 
 class WriteOptions(msgspec.Struct, frozen=True):
@@ -77,6 +79,7 @@ async def of_delete(request: Request) -> tuple[WriteOptions, DeleteOptions]:
     if grace is not None and (not isinstance(grace, int) or isinstance(grace, bool)):
         raise bad_request("gracePeriodSeconds must be a whole number")
     common = WriteOptions(bool(dry) or query.get("dryRun") == "All", "Ignore")
+    request.scope[DRY_RUN] = common.dry_run
     return common, _deletion(source)
 
 
