@@ -66,6 +66,7 @@ class Leadership:
         self._store, self._name, self._holder = store, name, holder
         self._term: Term | None = None
         self._work: asyncio.Task[None] | None = None
+        self._told = ""
         self.leader = ""
 
     async def run(self, lead: Callable[[], Coroutine[Any, Any, None]]) -> None:
@@ -105,12 +106,13 @@ class Leadership:
             return None
 
     def _tell(self, answer: Lease | None, term: Term | None) -> None:
-        leader = "" if answer is None else answer.holder
+        self.leader = "" if answer is None else answer.holder
         if term is None and self._term is not None:
-            _log.warning("leads no more", lease=self._name, leader=leader or "not known")
-        elif leader not in ("", self.leader):
-            _log.info("leads" if term is not None else "another leads", lease=self._name, leader=leader)
-        self.leader = leader
+            self._told = ""
+            _log.warning("leads no more", lease=self._name, leader=self.leader or "not known")
+        elif self.leader not in ("", self._told):
+            self._told = self.leader
+            _log.info("leads" if term is not None else "another leads", lease=self._name, leader=self.leader)
 
     def _begin(self, lead: Callable[[], Coroutine[Any, Any, None]], lease: Lease) -> asyncio.Task[None]:
         with leases.under(lease):
