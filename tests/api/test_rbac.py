@@ -430,6 +430,7 @@ async def test_roles_are_seen_at_once(client: Client) -> None:
     )
     bindings = f"{RBAC}/namespaces/central/rolebindings"
     (await client.post(bindings, binding_body("b", "looker", "eve", kind="Role"))).ok(201)
+    (await eve.get(f"{V1}/subclouds")).refused(403, "it has roles in these namespaces alone: central")
     (await eve.get(HOSTS)).ok()
     (await eve.get(f"{V1}/hosts")).refused(403, "at the cluster scope")
     (await eve.get(f"{V1}/namespaces/harbor/hosts")).refused(403, 'in the namespace "harbor"')

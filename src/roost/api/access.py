@@ -44,6 +44,8 @@ CALLER = "roost.caller"
 """Key of an ASGI scope under which `through` puts the caller of a link. Sockets can't set it."""
 PEER = "roost.peer"
 """Key under which `server` puts the verified client certificate, as ssl.getpeercert gives it."""
+NAMED = 5
+"""Namespaces that a refusal names at most."""
 _MEANS: dict[users.Role, str] = {
     "configurator": "its role is configurator, which changes configuration, not access",
     "operator": "its role is operator, which acts on what exists",
@@ -284,8 +286,13 @@ class Gate:
             if GROUPS[role] in caller.groups:
                 return means
         grants = self.directory.grants.grants(caller, namespace)
-        given = any(not g.role.name.startswith("system:") for g in grants)
-        return "none of its roles allows it" if given else "it has no role here"
+        if any(not g.role.name.startswith("system:") for g in grants):
+            return "none of its roles allows it"
+        elsewhere = self.directory.grants.namespaces(caller)
+        if not elsewhere:
+            return "it has no role here"
+        more = f" and {len(elsewhere) - NAMED} more" if len(elsewhere) > NAMED else ""
+        return f"it has roles in these namespaces alone: {', '.join(elsewhere[:NAMED])}{more}"
 
 
 def attributes_of(target: Target) -> Attributes:
