@@ -12,18 +12,8 @@ from hypothesis import strategies as st
 from roost.engine import admission, garbage
 from roost.engine.admission import Refused
 from roost.engine.controller import Runner
-from roost.engine.garbage import (
-    FOREGROUND,
-    ORPHAN,
-    Action,
-    Do,
-    GarbageController,
-    Graph,
-    Node,
-    Reference,
-    Standing,
-    decide,
-)
+from roost.engine.garbage import Action, Do, GarbageController, Standing, decide
+from roost.engine.ownership import FOREGROUND, ORPHAN, Graph, Node, Reference
 from roost.model.codec import Raw
 from roost.store.store import Store
 from roost.store.transaction import Transaction
@@ -326,6 +316,27 @@ async def test_owners_that_cannot_be_looked_for_count_as_living_and_are_told_of(
             events = await store.read(lambda tx: [s.raw for s in tx.select("Event")])
             assert {e["involvedObject"]["name"] for e in events} == {"a", "b"}
             assert all(e["reason"] == "OwnerUnknown" and "count as living" in e["message"] for e in events)
+
+
+@on_fake_time
+async def test_one_look_everywhere_serves_all_dependents(monkeypatch: pytest.MonkeyPatch) -> None:
+    looked: list[str] = []
+    elsewhere = garbage._elsewhere
+
+    def counted(tx: Transaction, kind: str, uid: str) -> bool:
+        looked.append(uid)
+        return elsewhere(tx, kind, uid)
+
+    monkeypatch.setattr(garbage, "_elsewhere", counted)
+    with new_database() as url:
+        async with opened(url, inline=True) as store, Collecting(store):
+            a = await add(store, raw("Host", "a", spec={}))
+            for n in range(10):
+                await add(store, owned(f"b{n}", a))
+            await delete(store, "a")
+            await asyncio.sleep(1)
+            assert await names(store) == []
+            assert looked == [a["metadata"]["uid"]]
 
 
 @on_fake_time

@@ -22,7 +22,7 @@ from roost.api.target import Target, number
 from roost.api.transacting import Write
 from roost.api.write_options import DeleteOptions
 from roost.engine import admission
-from roost.engine.garbage import FOREGROUND, ORPHAN
+from roost.engine.ownership import FOREGROUND, ORPHAN
 from roost.link.exchange import Caller
 from roost.model.codec import Raw
 from roost.store.transaction import Stored, Transaction

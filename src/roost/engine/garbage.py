@@ -10,7 +10,7 @@ can't be looked for (its kind is not served here, or it lies in another namespac
 Event says so. Only resources whose home is here are collected, by the rules of their domain: what those
 refuse stays, and is tried again.
 
-The cost follows change. An index in memory (`Graph`) has the resources that name owners, or wait for
+The cost follows change. An index in memory (`ownership`) has the resources that name owners, or wait for
 dependents, and nothing else; the watch keeps it, and it is read anew only at start or when history was
 lost. What is done with one resource is a function of the graph and its owners' standing (`decide`), and each
 resource is a transaction of its own, but for references, which go in batches.
@@ -30,136 +30,22 @@ from sqlalchemy import select
 from roost.engine import admission
 from roost.engine.controller import Key
 from roost.engine.events import note
+from roost.engine.ownership import FOREGROUND, ORPHAN, Graph, Node, Reference, Where
 from roost.model.codec import Raw
-from roost.model.meta import API_VERSION
 from roost.model.registry import BY_KIND
 from roost.store.schema import resources
 from roost.store.store import Store
 from roost.store.transaction import HERE, Change, Stored, Transaction
 
-FOREGROUND = "foregroundDeletion"
-ORPHAN = "orphan"
 TOGETHER = 200
 """References taken away in one transaction."""
 CHUNK = 1000
+REMEMBERED = 1024
+"""Identities that are known to be gone."""
 TRY_AGAIN = 60.0
 """Seconds until a deletion that was refused is tried again."""
 USER = "system:serviceaccount:kube-system:generic-garbage-collector"
 """As whom rules see it: the name that the collector of Kubernetes has."""
-
-Where = tuple[str, str, str]
-"""Kind, namespace and name."""
-
-
-class Reference(msgspec.Struct, frozen=True):
-    """One owner, as its dependent names it."""
-
-    uid: str
-    kind: str
-    name: str
-    blocks: bool = False
-    api_version: str = ""
-
-
-class Node(msgspec.Struct, frozen=True):
-    """What matters of a resource that has owners, or waits for dependents. `deleting` is empty, or one of the
-    two finalizers once its deletion was asked for, or `yes` for any other."""
-
-    uid: str
-    where: Where
-    owners: tuple[Reference, ...] = ()
-    deleting: str = ""
-
-    @classmethod
-    def of(cls, where: Where, raw: Raw) -> Node:
-        """From a stored resource."""
-        meta = raw["metadata"]
-        owners = tuple(
-            Reference(
-                str(r.get("uid", "")),
-                str(r.get("kind", "")),
-                str(r.get("name", "")),
-                bool(r.get("blockOwnerDeletion")),
-                str(r.get("apiVersion", API_VERSION)),
-            )
-            for r in meta.get("ownerReferences") or ()
-        )
-        deleting = ""
-        if meta.get("deletionTimestamp"):
-            waits = [f for f in meta.get("finalizers") or () if f in (FOREGROUND, ORPHAN)]
-            deleting = ORPHAN if ORPHAN in waits else FOREGROUND if waits else "yes"
-        return cls(str(meta.get("uid", "")), where, owners, deleting)
-
-    @property
-    def matters(self) -> bool:
-        """Whether the graph has a place for it."""
-        return bool(self.owners) or self.deleting in (FOREGROUND, ORPHAN)
-
-
-class Graph:
-    """Resources by identity, and who depends on whom. `upto` is the revision it has come to."""
-
-    def __init__(self) -> None:
-        self.upto = 0
-        self._nodes: dict[str, Node] = {}
-        self._dependents: dict[str, dict[str, None]] = {}
-
-    def __len__(self) -> int:
-        return len(self._nodes)
-
-    def put(self, node: Node) -> None:
-        """A resource as it is now."""
-        self.drop(node.uid)
-        if not node.matters:
-            return
-        self._nodes[node.uid] = node
-        for reference in node.owners:
-            self._dependents.setdefault(reference.uid, {})[node.uid] = None
-
-    def drop(self, uid: str) -> None:
-        """A resource is gone."""
-        node = self._nodes.pop(uid, None)
-        for reference in node.owners if node else ():
-            of_owner = self._dependents.get(reference.uid, {})
-            of_owner.pop(uid, None)
-            if not of_owner:
-                self._dependents.pop(reference.uid, None)
-
-    def dependents(self, uid: str) -> list[Node]:
-        """Resources that name `uid` as an owner."""
-        return [self._nodes[d] for d in self._dependents.get(uid, ())]
-
-    def blocking(self, uid: str) -> list[Node]:
-        """Dependents that the owner waits for: not those that wait for it themselves, round a circle."""
-        return [d for d in self._blockers(uid) if not self._waits_for(d.uid, uid)]
-
-    def pending(self, uid: str) -> Node | None:
-        """The resource when it is being deleted, and what becomes of its dependents comes first."""
-        node = self._nodes.get(uid)
-        return node if node and node.deleting in (FOREGROUND, ORPHAN) else None
-
-    def waits(self, uid: str) -> bool:
-        """Whether this resource waits for its dependents to be gone."""
-        node = self._nodes.get(uid)
-        return node is not None and node.deleting == FOREGROUND
-
-    def _blockers(self, uid: str) -> list[Node]:
-        return [d for d in self.dependents(uid) if any(r.blocks and r.uid == uid for r in d.owners)]
-
-    def _waits_for(self, start: str, goal: str) -> bool:
-        """Whether `start` waits, itself or through others that wait, for `goal`."""
-        seen, ahead = {start}, [start]
-        while ahead:
-            uid = ahead.pop()
-            if not self.waits(uid):
-                continue
-            for node in self._blockers(uid):
-                if node.uid == goal:
-                    return True
-                if node.uid not in seen:
-                    seen.add(node.uid)
-                    ahead.append(node.uid)
-        return False
 
 
 class Standing(Enum):
@@ -206,6 +92,23 @@ def decide(node: Node, standing: Mapping[str, Standing], graph: Graph) -> Action
     return Action(Do.DELETE)
 
 
+class Gone:
+    """Identities that were looked for everywhere in vain. They do not return, so one look serves all
+    dependents of an owner; at most REMEMBERED, the newest."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, None] = {}
+
+    def __contains__(self, uid: str) -> bool:
+        return uid in self._known
+
+    def add(self, uid: str) -> None:
+        """Remember one."""
+        self._known[uid] = None
+        while len(self._known) > REMEMBERED:
+            self._known.pop(next(iter(self._known)))
+
+
 class GarbageController:
     """Deletes what depends on resources that are gone. `rules` are the admission rules by kind."""
 
@@ -214,6 +117,7 @@ class GarbageController:
     def __init__(self, cloud: str, rules: Mapping[str, Sequence[admission.Rule]]) -> None:
         self._cloud, self._rules = cloud, rules
         self._graph = Graph()
+        self._gone = Gone()
 
     # -- which resources
 
@@ -248,7 +152,7 @@ class GarbageController:
             if node.matters:
                 keys.append(_key(node.where))
         graph.upto = tx.revision
-        self._graph = graph
+        self._graph, self._gone = graph, Gone()
         return keys
 
     def _dependents(self, node: Node) -> list[Key]:
@@ -273,7 +177,7 @@ class GarbageController:
         if stored.revision > graph.upto:
             # Its own change has yet to come by, and has it looked at again.
             return None
-        node, standing = await store.read(lambda tx: _look(tx, where))
+        node, standing = await store.read(lambda tx: _look(tx, where, self._gone))
         # The graph is the loop's own: it is asked here, not in the store's threads.
         action = decide(node, standing, graph)
         dependents = graph.dependents(node.uid) if action.do is Do.ORPHAN else []
@@ -330,16 +234,16 @@ class GarbageController:
         tx.remove(current.kind, current.namespace, current.name, expected_uid=current.uid)
 
 
-def _look(tx: Transaction, where: Where) -> tuple[Node, dict[str, Standing]]:
+def _look(tx: Transaction, where: Where, gone: Gone) -> tuple[Node, dict[str, Standing]]:
     """The resource and how its owners stand. One that is gone has none."""
     stored = tx.find(*where)
     if stored is None:
         return Node("", where), {}
     node = Node.of(where, stored.raw)
-    return node, {r.uid: stands(tx, where[1], r) for r in node.owners}
+    return node, {r.uid: stands(tx, where[1], r, gone) for r in node.owners}
 
 
-def stands(tx: Transaction, namespace: str, reference: Reference) -> Standing:
+def stands(tx: Transaction, namespace: str, reference: Reference, gone: Gone) -> Standing:
     """How an owner stands, for a dependent in a namespace (empty: in none).
 
     It is found by its kind, in whatever version, and its name; only its own identity is the owner.
@@ -354,13 +258,15 @@ def stands(tx: Transaction, namespace: str, reference: Reference) -> Standing:
     owner = tx.find(*where)
     if owner is not None and owner.uid == reference.uid:
         return Standing.WAITING if Node.of(where, owner.raw).deleting == FOREGROUND else Standing.LIVING
-    if info.namespaced and _elsewhere(tx, info.kind, reference.uid):
-        return Standing.UNKNOWN
+    if info.namespaced and reference.uid not in gone:
+        if _elsewhere(tx, info.kind, reference.uid):
+            return Standing.UNKNOWN
+        gone.add(reference.uid)
     return Standing.GONE
 
 
 def _elsewhere(tx: Transaction, kind: str, uid: str) -> bool:
-    """Whether a resource of a kind has this identity, wherever it lies. Reads the kind's keys."""
+    """Whether a resource of a kind has this identity, wherever it lies. Reads all of the kind."""
     query = select(resources.c.uid).where(resources.c.kind == kind, resources.c.uid == uid).limit(1)
     return tx.connection.execute(query).first() is not None
 
