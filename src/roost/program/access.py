@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from roost.api.access import ADMINISTRATORS
 from roost.api.context import ApiContext, Authenticator, Subresource
 from roost.api.identity.tokenfile import TokenFile
 from roost.cli import kubeconfig
@@ -24,7 +25,6 @@ from roost.model.host import HOST
 from roost.program.home import Settings, StartError
 from roost.store.transaction import Transaction
 
-ADMINISTRATORS = "roost:administrators"
 ADMINISTRATOR = "admin"
 CERTIFICATE_LIFETIME = timedelta(days=365)
 TOKEN_LIFETIME = timedelta(hours=24)
