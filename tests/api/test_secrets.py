@@ -118,6 +118,24 @@ async def test_the_same_value_again_is_no_change(client: Client, store: Store) -
     assert again["metadata"]["resourceVersion"] == first["metadata"]["resourceVersion"]
 
 
+async def test_who_may_not_look_may_not_guess(client: Client) -> None:
+    (await client.post(SECRETS, secret(stringData={"pin": "4711"}))).ok(201)
+    (await client.post(SECRETS, secret("fixed", stringData={"pin": "4711"}, immutable=True))).ok(201)
+    carl = Client(client.app, "carl", ("roost:configurators",))
+    (await carl.get(f"{SECRETS}/db")).refused(403)
+    applied = {"kind": "application/apply-patch+yaml"}
+    for guess in ("0000", "4711"):
+        body = secret(data={"pin": b64(guess)})
+        for options in ("", "&dryRun=All"):
+            answer = await carl.send("PATCH", f"{SECRETS}/db?fieldManager=x{options}", body, **applied)
+            answer.refused(409, "conflict")
+        (await carl.merge(f"{SECRETS}/fixed", {"stringData": {"pin": guess}})).refused(422, "immutable")
+    (await carl.merge(f"{SECRETS}/fixed", {"metadata": {"labels": {"a": "b"}}})).ok()
+    before = (await client.get(f"{SECRETS}/db")).ok()["metadata"]["resourceVersion"]
+    after = (await carl.merge(f"{SECRETS}/db", {"stringData": {"pin": "4711"}})).ok()["metadata"]
+    assert after["resourceVersion"] != before
+
+
 async def test_what_kubectl_last_applied_is_masked(client: Client, store: Store) -> None:
     applied = json.dumps(secret(data={"a": b64("one")}, stringData={"b": "plain-two"})) + "\n"
     body = secret(data={"a": b64("one")}, stringData={"b": "plain-two"})

@@ -56,6 +56,7 @@ from roost.engine.admission import Refused
 from roost.link.exchange import Caller, Unreachable
 from roost.model.codec import Raw
 from roost.model.registry import BY_KIND
+from roost.model.secrecy import has_secrets
 from roost.store.errors import StoreError
 
 LONGEST_URL = 16 * 1024
@@ -219,12 +220,16 @@ class Api:
 
     def _guarded(self, caller: Caller, found: Target, *, operating: bool) -> ApiContext:
         """The context with what this caller's write is held to besides the rules of the kind."""
-        kind = found.info.kind
+        kind, context = found.info.kind, self._context
+        if has_secrets(found.info):
+            # Who may not look may not guess either.
+            looking = msgspec.structs.replace(access.attributes_of(found), verb="get")
+            context = dataclasses.replace(context, compares=self._gate.may(caller, looking))
         rules = guarding.rules(self._gate.directory.grants, caller, found, operating=operating)
         if not rules:
-            return self._context
-        every = {**self._context.rules, kind: (*rules, *self._context.rules.get(kind, ()))}
-        return dataclasses.replace(self._context, rules=every)
+            return context
+        every = {**context.rules, kind: (*rules, *context.rules.get(kind, ()))}
+        return dataclasses.replace(context, rules=every)
 
     def _may_still_watch(self, caller: Caller, target: Target) -> bool:
         return self._gate.still_allowed(caller, access.attributes_of(target))

@@ -29,8 +29,9 @@ class ApiContext:
     before certificates and tokens. `call_cloud` forwards a request to a subcloud (None: there are
     no subclouds). `subresources` answer POST on `PLURAL/NAME/SUBRESOURCE`, called with this
     context, the caller, namespace, name and body; they raise admission.Refused or status.ApiError.
-    `vault` seals secret values; without it they are refused. `issuer` is the URL under which others
-    verify tokens of service accounts.
+    `vault` seals secret values; without it they are refused. `compares`: a secret value that is written again
+    is known to be no change, which tells who writes that it is the one. `issuer` is the URL under which
+    others verify tokens of service accounts.
     """
 
     store: Store
@@ -42,6 +43,7 @@ class ApiContext:
     call_cloud: CallCloud | None = None
     subresources: Mapping[tuple[str, str], Subresource] = field(default_factory=dict)
     vault: Vault | None = None
+    compares: bool = True
     issuer: str = ""
 
     @property

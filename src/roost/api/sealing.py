@@ -4,7 +4,8 @@ Clients see MARK in place of each value (`model.secrecy`), and patches work on w
 back:
 
 - MARK: the value that is there stays; where none is, the write is refused;
-- the same value as is there: it stays too (`compared`), so that applying a file again changes nothing;
+- the same value as is there, of who may get the object: it stays too (`compared`), so that applying a file
+  again changes nothing. Others would learn from that whether they have guessed it;
 - anything else: it is sealed, and takes the place of what was there;
 - no field, or no key: the value is removed.
 

@@ -30,6 +30,7 @@ from roost.api.strict import Document
 from roost.api.target import Target
 from roost.api.transacting import Write
 from roost.engine import admission
+from roost.engine.vault import Vault
 from roost.link.exchange import Caller
 from roost.model import codec, time
 from roost.model.codec import Raw
@@ -52,6 +53,10 @@ class Writer(Write):
     @property
     def _shape(self) -> Shape:
         return shape_of(self.info.type)
+
+    @property
+    def _comparing(self) -> Vault | None:
+        return self.context.vault if self.context.compares else None
 
     def _writing(self, tx: Transaction) -> Writing:
         return Writing(self.options.manager, self.info.api_version, time.seconds(tx.now))
@@ -140,7 +145,7 @@ class Writer(Write):
                 body = info.prepare(codec.without_nulls(make(live)))
             except patching.Unfit as unfit:
                 raise invalid(info, target.name, [unfit.problem]) from unfit
-            body = sealing.compared(self.context.vault, info, body, current.raw)
+            body = sealing.compared(self._comparing, info, body, current.raw)
             if verb == "update":
                 # A whole object that names its uid replaces that one alone.
                 current.require(uid=_given(body, "uid"))
@@ -255,7 +260,7 @@ class Writer(Write):
             self._check_written(document.duplicates, admitting.unknown(info, config, live))
             known = merging.known(config, self._shape)
             if current is not None:
-                known = sealing.compared(self.context.vault, info, known, current.raw)
+                known = sealing.compared(self._comparing, info, known, current.raw)
             if current is None or live is None:
                 return self._apply_anew(tx, known), True
             return self._apply_to(tx, current, live, known), False
