@@ -20,9 +20,10 @@ from roost.link.exchange import Caller, Handler, Request, Response, Unreachable
 from roost.link.files import write_private
 from roost.link.lower import Backoff, LowerLink, TlsDialer
 from roost.link.node import Node
+from roost.link.presence import Presence
 from roost.link.session import Timing
 from roost.link.sockets import CannotConnect
-from roost.link.upper import LocalDialer, Presence, Settings, UpperLink
+from roost.link.upper import LocalDialer, Settings, UpperLink
 from roost.link.wire import Connection
 from roost.store.database import sqlite_url
 from roost.store.store import Store

@@ -34,6 +34,7 @@ from roost.link.feed import Feed
 from roost.link.flow import audience
 from roost.link.lower import RENEW_PATH
 from roost.link.node import Node
+from roost.link.presence import Presence, Presences
 from roost.link.session import Session, Timing
 from roost.link.sockets import SocketConnection
 from roost.link.wire import Connection, MemoryConnection, memory_pair
@@ -50,17 +51,6 @@ CONNECTIONS = 25_000
 CERTIFICATE_CHECK = 3600.0
 
 Admit = Callable[[Node], Awaitable[None]]
-
-
-class Presence(msgspec.Struct, frozen=True, kw_only=True):
-    """Whether a node's link is up, and since when it is as it is."""
-
-    connected: bool
-    since: datetime
-    version: str = ""
-    address: str = ""
-    certificate_expires_at: datetime | None = None
-    reason: str = ""
 
 
 class Progress(msgspec.Struct, frozen=True, kw_only=True):
@@ -134,10 +124,7 @@ class UpperLink:
         self._servers: list[Server] = []
         self._tasks: set[asyncio.Task[None]] = set()
         self._slots: dict[Node, _Slot] = {}
-        self._presences: dict[Node, Presence] = {}
-        self._lingering: dict[Node, asyncio.TimerHandle] = {}
-        self._listeners: list[Callable[[Node, Presence], None]] = []
-        self._absent = Presence(connected=False, since=clock(), reason="not seen since this process started")
+        self._presences = Presences(clock, self.settings.linger)
         self._open = 0
         self._stopping = False
 
@@ -178,8 +165,7 @@ class UpperLink:
         running = [slot.task for slot in self._slots.values()]
         if running:
             await asyncio.wait(running, timeout=STOP_WITHIN)
-        for timer in self._lingering.values():
-            timer.cancel()
+        self._presences.close()
         for task in [*running, *self._tasks]:
             task.cancel()
         await asyncio.gather(*running, *self._tasks, return_exceptions=True)
@@ -205,11 +191,11 @@ class UpperLink:
 
     def presence(self, node: Node) -> Presence:
         """Of any node. One not seen yet is absent since this object was made: give it time to dial."""
-        return self._presences.get(node) or self._absent
+        return self._presences.of(node)
 
     def nodes(self) -> dict[Node, Presence]:
         """Every node seen since the start."""
-        return dict(self._presences)
+        return self._presences.all()
 
     def progress(self, node: Node) -> Progress:
         """How far a node is; raises Unreachable when its link is down."""
@@ -222,8 +208,7 @@ class UpperLink:
 
     def listen(self, callback: Callable[[Node, Presence], None]) -> Callable[[], None]:
         """Call back at each change of presence; returns how to stop that."""
-        self._listeners.append(callback)
-        return lambda: self._listeners.remove(callback)
+        return self._presences.listen(callback)
 
     async def call(self, node: Node, request: Request) -> Response:
         """Ask a node; raises Unreachable."""
@@ -238,7 +223,7 @@ class UpperLink:
     def forget(self, node: Node) -> None:
         """Remember nothing of a node that is gone for good."""
         if node not in self._slots:
-            self._presences.pop(node, None)
+            self._presences.forget(node)
 
     def attach_local(self, node: Node, connection: Connection) -> None:
         """Serve a node of this process over memory."""
@@ -301,7 +286,7 @@ class UpperLink:
         try:
             await session.greet(lambda: self._admit(node))
             slot.session = session
-            self._arrived(node, session, connection)
+            self._presences.arrived(node, connection.peer, session.hello.version if session.hello else "")
             await session.run()
             reason = session.farewell.reason if session.farewell else "ended here"
         except Refused as refusal:
@@ -323,10 +308,9 @@ class UpperLink:
         slot.done.set()
         if slot.session is not None and node not in self._slots:
             if returning and not self._stopping:
-                later = asyncio.get_running_loop().call_later
-                self._lingering[node] = later(self.settings.linger, self._left, node, reason)
+                self._presences.returning(node, reason)
             else:
-                self._left(node, reason)
+                self._presences.left(node, reason)
         await session.abandon()
 
     async def _replace(self, slot: _Slot, reason: str) -> None:
@@ -341,38 +325,6 @@ class UpperLink:
         except TimeoutError:
             slot.task.cancel()
             await slot.done.wait()
-
-    # -- presence
-
-    def _arrived(self, node: Node, session: Session, connection: Connection) -> None:
-        timer = self._lingering.pop(node, None)
-        if timer is not None:
-            timer.cancel()
-        before, peer = self._presences.get(node), connection.peer
-        self._show(
-            node,
-            Presence(
-                connected=True,
-                since=before.since if before and before.connected else self._clock(),
-                version=session.hello.version if session.hello else "",
-                address=peer.address,
-                certificate_expires_at=peer.certificate_expires_at,
-            ),
-        )
-        log.info("link.up", node=str(node), address=peer.address)
-
-    def _left(self, node: Node, reason: str) -> None:
-        self._lingering.pop(node, None)
-        before = self._presences.get(node)
-        if before is not None and before.connected and node not in self._slots:
-            log.info("link.down", node=str(node), reason=reason)
-            gone = msgspec.structs.replace(before, connected=False, since=self._clock(), reason=reason)
-            self._show(node, gone)
-
-    def _show(self, node: Node, presence: Presence) -> None:
-        self._presences[node] = presence
-        for listener in list(self._listeners):
-            listener(node, presence)
 
     # -- calls of nodes
 
@@ -389,10 +341,7 @@ class UpperLink:
             certificate = self._authority.sign_node(request, node, self._clock(), self.settings.node_lifetime)
         except pki.BadCertificate as error:
             return _plain(400, str(error).encode())
-        presence = self._presences.get(node)
-        if presence is not None:
-            expires = pki.expires_at(certificate)
-            self._show(node, msgspec.structs.replace(presence, certificate_expires_at=expires))
+        self._presences.renewed(node, pki.expires_at(certificate))
         log.info("link.certificate-renewed", node=str(node))
         return _plain(200, certificate)
 

@@ -31,8 +31,8 @@ from roost.link.lower import Backoff, LowerLink, TlsDialer
 from roost.link.node import Node
 from roost.link.node import host as host_node
 from roost.link.node import subcloud as subcloud_node
+from roost.link.presence import Presence as LinkPresence
 from roost.link.upper import LocalDialer, UpperLink
-from roost.link.upper import Presence as LinkPresence
 from roost.link.upper import Settings as LinkSettings
 from roost.link.wire import MemoryConnection
 from roost.model import time

@@ -35,8 +35,9 @@ from roost.link.lower import Backoff, LowerLink, State
 from roost.link.node import Node
 from roost.link.node import subcloud as subcloud_node
 from roost.link.pki import Authority
+from roost.link.presence import Presence
 from roost.link.session import Timing
-from roost.link.upper import Presence, Settings, UpperLink
+from roost.link.upper import Settings, UpperLink
 from roost.model import time
 from roost.model.cloud import CLOUD, SUBCLOUD, Cloud, CloudSpec
 from roost.model.host import HOST
