@@ -55,16 +55,14 @@ async def respond(context: ApiContext, request: Request, target: Target, view: V
     if when:
         body = await context.store.read(lambda tx: _state(tx, view, key, target, when))
     else:
-        body = await _changes(context, view, key, target, request.query_params)
+        body = await _changes(context, key, target, request.query_params)
     return Response(msgspec.json.encode(body), media_type="application/json")
 
 
 # -- changes
 
 
-async def _changes(
-    context: ApiContext, view: View, key: Key, target: Target, query: Mapping[str, str]
-) -> Raw:
+async def _changes(context: ApiContext, key: Key, target: Target, query: Mapping[str, str]) -> Raw:
     limit = min(number(query, "limit", DEFAULT_LIMIT) or DEFAULT_LIMIT, MOST)
     before = number(query, "continue", 0)
 
