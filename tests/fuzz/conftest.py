@@ -17,6 +17,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     with Server(tmp_path_factory.mktemp("fuzz")).running() as running:
         yield running
         running.alive()
+        print(f"fuzz: {running.asked} requests, {running.memory >> 20} MiB")
         logged(running)
 
 

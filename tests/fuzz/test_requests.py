@@ -54,14 +54,14 @@ def search(server: Server, among: SearchStrategy[Asked], usual: int) -> set[int]
 
 def test_any_request_is_answered(server: Server) -> None:
     before = server.memory
-    assert {200, 400, 401, 404, 405, 415} <= search(server, anything, 1200)
+    assert {200, 400, 401, 404, 405, 415} <= search(server, anything, 700)
     assert server.memory - before < GROWTH
     logged(server)
 
 
 def test_writes_that_come_far_are_answered(server: Server) -> None:
     before = server.memory
-    assert {200, 201, 400, 404, 409, 422} <= search(server, fitting(), 1200)
+    assert {200, 201, 400, 404, 409, 422} <= search(server, fitting(), 700)
     assert server.memory - before < GROWTH
     logged(server)
 

@@ -163,7 +163,7 @@ class Machine(RuleBasedStateMachine):
 
 def test_sequences(server: Server) -> None:
     bounds = settings(
-        max_examples=examples(15),
+        max_examples=examples(8),
         stateful_step_count=15,
         deadline=None,
         database=None,
