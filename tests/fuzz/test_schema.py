@@ -59,8 +59,8 @@ def as_response(asked: Asked, answer: Answer) -> schemathesis.Response:
 
 
 def document(server: Server, group: str, version: str) -> Any:
-    """What the server publishes, but for two words that answers are not held to: a moment that has not come is
-    an empty text in Roost's statuses, which is no date-time; and a mark stands for a value that is writeOnly."""
+    """What the server publishes, but for two words that answers are not held to: a moment that has not come
+    is an empty text in Roost's statuses, which is no date-time; a mark stands for what is writeOnly."""
     where = f"apis/{group}/{version}" if group else f"api/{version}"
     text = server.administer("GET", f"/openapi/v3/{where}").body
     for word in (b'"format":"date-time"', b'"writeOnly":true'):
