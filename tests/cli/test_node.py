@@ -222,3 +222,23 @@ def test_systemd_itself_finds_no_fault_in_the_unit(tmp_path: Path) -> None:
         ["systemd-analyze", "verify", str(unit)], capture_output=True, text=True, timeout=60, check=False
     )
     assert (checked.returncode, checked.stderr) == (0, "")
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("postgres://u:hush@h/d", "none of PostgreSQL"),
+        ("mysql://u:hush@h/d", "none of PostgreSQL"),
+        ("hush", "none of PostgreSQL"),
+        ("postgresql://u:hush@h:port/d", "no port"),
+        ("postgresql://u:hush@h", "not whole"),
+        ("postgresql://u:hush hush@h/d", "not whole"),
+    ],
+)
+def test_a_url_of_no_database_is_refused_and_not_repeated(
+    node: Node, tmp_path: Path, url: str, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "url").write_text(url)
+    assert node.run("up", "--database", f"{tmp_path}/url") == 2
+    told = capsys.readouterr().err
+    assert said in told and "postgresql+psycopg://" in told and "hush" not in told and not node.asked

@@ -7,12 +7,14 @@ prompt; the address of a database, which may hold a password, from a file or $RO
 
 from __future__ import annotations
 
+import importlib.util
 import ipaddress
 import os
 import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
 import msgspec
 from cyclopts import App, Parameter
@@ -270,13 +272,32 @@ def join_token(source: str) -> str:
 def database_url(source: str) -> str:
     """URL of the database from a file or $ROOST_DATABASE; empty: SQLite. Raises Misused."""
     if not source:
-        return os.environ.get(DATABASE_VARIABLE, "").strip()
+        return _known_url(os.environ.get(DATABASE_VARIABLE, "").strip())
     if "://" in source:
         raise Misused(
             "--database takes a file that holds the URL, not the URL",
             "a URL can hold a password, and others can read the command line; $ROOST_DATABASE works too",
         )
-    return read_secret(source, DATABASE_VARIABLE, "URL of the database: ")
+    return _known_url(read_secret(source, DATABASE_VARIABLE, "URL of the database: "))
+
+
+def _known_url(url: str) -> str:
+    """The URL, after a look that it is of a database we know. Raises Misused, which does not repeat it."""
+    if not url or url.startswith("sqlite:///"):
+        return url
+    form = "write postgresql+psycopg://USER:PASSWORD@HOST:PORT/DATABASE, other characters in it as %XX"
+    try:
+        parts = urlsplit(url)
+        scheme, has_port, database = parts.scheme, parts.port is not None, parts.path.strip("/")
+    except ValueError:
+        raise Misused("the database's URL has no port that is a number", form) from None
+    if scheme not in ("postgresql", "postgresql+psycopg"):
+        raise Misused("the database's URL is none of PostgreSQL", form)
+    if not database or any(c.isspace() for c in url) or (has_port and not parts.hostname):
+        raise Misused("the database's URL is not whole", form)
+    if importlib.util.find_spec("psycopg") is None:
+        raise Misused("this Roost has no driver for PostgreSQL", "install it as roost[postgresql]")
+    return url
 
 
 def _split(text: str) -> tuple[str, str]:
