@@ -57,6 +57,14 @@ async def test_a_client_posts_and_counts_up(client: Client) -> None:
     assert (await client.get(CORE)).ok()["items"] == []
 
 
+async def test_no_client_covers_an_entry_of_the_log(client: Client, store: Store) -> None:
+    await logged(store)
+    (entry,) = (await client.get(CORE)).ok()["items"]
+    name = entry["metadata"]["name"]
+    await client.post(CORE, event(name))
+    assert "h1 was locked" in (await client.get(f"{CORE}/{name}")).ok()["message"]
+
+
 async def test_both_groups_have_the_same_events(client: Client) -> None:
     (await client.post(CORE, event("h1.1"))).ok(201)
     new = {

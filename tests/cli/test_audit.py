@@ -65,6 +65,12 @@ def test_an_export_goes_on_where_it_ended_and_verifies_by_itself(
     assert "already" not in roost("audit", "export", "-", "--after", "2").err
 
 
+def test_separators_inside_a_text_end_no_line(roost: Roost, server: ApiServer) -> None:
+    change(roost, server, "rack\u2028one", "rack\x85two")
+    verified = roost("audit", "verify")
+    assert verified.code == 0, verified.err
+
+
 def test_a_changed_export_is_found_with_the_record_that_does_not_fit(
     roost: Roost, server: ApiServer, tmp_path: Path
 ) -> None:

@@ -61,7 +61,8 @@ async def get(context: ApiContext, request: Request, target: Target, view: View)
 
 
 async def _find(store: Store, view: View, target: Target) -> Stored | None:
-    for kind in view.sources:
+    # Of two of one name the one that is shown beside: no client covers an entry of the platform's log.
+    for kind in reversed(view.sources):
         found = await store.find(kind, target.namespace, target.name)
         if found is not None:
             return found

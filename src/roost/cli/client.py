@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import ssl
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
@@ -31,6 +31,7 @@ RETRIES = 3
 PAGE = 500
 PAGES = 400
 LARGEST_ANSWER = 256 * 1024 * 1024
+LONGEST_LINE = 16 * 1024 * 1024
 JSON = "application/json"
 MERGE_PATCH = "application/merge-patch+json"
 APPLY_PATCH = "application/apply-patch+yaml"
@@ -208,8 +209,7 @@ class Client:
                 if answer.status_code >= 400:
                     answer.read()
                     raise problem_of(answer.status_code, answer.content, f"watch {kind.plural}")
-                for line in answer.iter_lines():
-                    yield line.encode()
+                yield from _lines(answer.iter_bytes())
         except httpx.ReadTimeout:
             return
         except httpx.HTTPError as error:
@@ -225,8 +225,7 @@ class Client:
                 if answer.status_code >= 400:
                     answer.read()
                     raise self._refusal(answer.status_code, answer.content, doing)
-                for line in answer.iter_lines():
-                    yield line.encode()
+                yield from _lines(answer.iter_bytes())
         except httpx.HTTPError as error:
             raise self._unreachable(error) from error
 
@@ -341,3 +340,18 @@ _STRICT = {"fieldValidation": "Strict"}
 
 def _dry(dry_run: bool) -> Query:  # noqa: FBT001  (one private place where the flag becomes a query)
     return {"dryRun": "All"} if dry_run else {}
+
+
+def _lines(pieces: Iterable[bytes]) -> Iterator[bytes]:
+    """Lines of JSON: ended by a line feed alone, for JSON may have other separators inside its texts. Raises
+    httpx.HTTPError for one that is too long."""
+    import httpx
+
+    rest = b""
+    for piece in pieces:
+        *whole, rest = (rest + piece).split(b"\n")
+        yield from whole
+        if len(rest) > LONGEST_LINE:
+            raise httpx.RemoteProtocolError(f"a line of more than {LONGEST_LINE} bytes")
+    if rest:
+        yield rest
