@@ -22,7 +22,7 @@ from roost.api.identity.oidc import AGAIN, BadProvider, Oidc, Provider, Refused,
 from roost.link.exchange import Caller
 from roost.model.rbac import ClusterRoleBinding
 from roost.store.store import Store
-from tests.api.client import HOSTS, Client
+from tests.api.client import HOSTS, V1, Client
 from tests.api.test_rbac import RBAC, binding_body
 from tests.support import oidc
 
@@ -41,6 +41,8 @@ PROVIDER = Provider(issuer="https://id.example.org", audiences=["roost"], groups
         ({}, {"username_prefix": "-", "groups_prefix": "-"}, Caller("ann", ["crew"])),
         ({"groups": "one"}, {}, Caller("oidc:ann", ["oidc:one"])),
         ({"groups": ["system:masters", "x", 7]}, {"groups_prefix": "-"}, Caller("oidc:ann", ["x"])),
+        ({"groups": ["roost:administrators", "y"]}, {"groups_prefix": "-"}, Caller("oidc:ann", ["y"])),
+        ({"groups": ["administrators"]}, {"groups_prefix": "roost:"}, Caller("oidc:ann", [])),
         ({"aud": ["other", "roost"]}, {}, Caller("oidc:ann", ["oidc:crew"])),
         ({"email": "a@b"}, {"username_claim": "email"}, Caller("oidc:a@b", ["oidc:crew"])),
         ({"exp": 995}, {}, Caller("oidc:ann", ["oidc:crew"])),
@@ -66,7 +68,10 @@ def test_claims(claims: dict[str, Any], more: dict[str, Any], expected: Caller |
     fields = {"issuer": PROVIDER.issuer, "audiences": ["roost"], "groups_claim": "groups", **more}
     given = {**BASE, **claims}
     if isinstance(expected, Caller):
-        assert caller_of(given, Provider(**fields), 1_000.0) == expected
+        found, left_out = caller_of(given, Provider(**fields), 1_000.0)
+        assert (found.name, found.groups) == (expected.name, expected.groups)
+        assert found.until == given["exp"] + 10
+        assert all(g.startswith(("system:", "roost:")) for g in left_out)
         return
     with pytest.raises(Refused, match=expected):
         caller_of(given, Provider(**fields), 1_000.0)
@@ -215,6 +220,26 @@ async def test_issuers_that_make_no_sense(about: Any) -> None:
     issuer = Issuer()
     issuer.about = about
     assert await who(issuer.authenticator(), issuer.token()) == "401"
+
+
+async def test_what_an_issuer_does_not_give(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
+    """Neither our groups nor the role of a User who happens to have the same name."""
+    issuer = Issuer()
+    bare = {"issuer": PROVIDER.issuer, "audiences": ["roost"], "groups_claim": "groups"}
+    provider = Provider(**bare, username_prefix="-", groups_prefix="-")
+    transport = httpx.MockTransport(issuer._answer)
+    known = Oidc(provider, clock=lambda: 1_000.0, transport=transport)
+    client = Client(create_app(ApiContext(store=store, cloud="central", authenticate=[known])))
+    user = {"metadata": {"name": "ann"}, "spec": {"role": "administrator"}}
+    (await client.post(f"{V1}/users", user)).ok(201)
+    (await client.local("ann").get(HOSTS)).ok()
+    ann = client.bearing(issuer.token(groups=["roost:administrators", "system:masters", "crew"]))
+    for _ in range(2):
+        (await ann.get(HOSTS)).refused(403, 'User "ann" cannot list')
+    told = capsys.readouterr().out
+    assert told.count("group=roost:administrators") == told.count("group=system:masters") == 1
+    (await client.merge(f"{V1}/users/ann", {"spec": {"disabled": True}})).ok()
+    (await ann.get(HOSTS)).refused(403, "is disabled")
 
 
 # -- with a real provider

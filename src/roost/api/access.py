@@ -4,7 +4,7 @@ Known by: the link a call came through (authenticated at its upper end), a clien
 authority (common name = user, organisations = groups), a bearer token (of a User, a session, a service
 account), or a further way that `program` hands in. A certificate counts only when it carries one of our
 user groups: the certificates of hosts and subclouds come from the same authority, and a host named like a
-user must not become that user.
+user must not become that user. Whom an issuer elsewhere knows is never a User of this cloud.
 
 The role of a User is a group (`roost:readers` and so on), so that it means the same when the call goes on
 through a link. There, the groups alone decide, and a local User of that name can only take the access
@@ -24,6 +24,7 @@ from roost.api.context import ApiContext
 from roost.api.identity import accounts, impersonation
 from roost.api.identity.bearer import bearer
 from roost.api.identity.directory import PRESENTED, Directory
+from roost.api.identity.foreign import Foreign
 from roost.api.identity.grants import SUPERUSERS
 from roost.api.identity.rules import Attributes
 from roost.api.identity.shipped import AUTHENTICATED, GROUPS, ROLES
@@ -57,6 +58,11 @@ class Known(Caller, frozen=True):
     """A caller, and how he would be known at another moment: for answers that last."""
 
     anew: Callable[[], Caller] = lambda: _nobody()
+
+
+def _fields(caller: Caller) -> dict[str, Any]:
+    """What every caller has, whatever else this one has."""
+    return {f: getattr(caller, f) for f in Caller.__struct_fields__}
 
 
 def _nobody() -> Caller:
@@ -98,7 +104,7 @@ class Gate:
             return caller if asked is None else self._as_another(caller, asked)
 
         caller = anew()
-        return Known(**msgspec.structs.asdict(caller), anew=anew)
+        return Known(**_fields(caller), anew=anew)
 
     async def _proof(self, scope: Scope) -> Callable[[], Caller]:
         """How the caller is known, to be asked again while the answer lasts; raises ApiError 401."""
@@ -185,7 +191,8 @@ class Gate:
 
     def _admitted(self, caller: Caller) -> Caller:
         self._refuse_disabled(caller)
-        groups = {*caller.groups, *self.role_groups(caller.name), USERS, AUTHENTICATED}
+        role = [] if isinstance(caller, Foreign) else self.role_groups(caller.name)
+        groups = {*caller.groups, *role, USERS, AUTHENTICATED}
         return msgspec.structs.replace(caller, groups=sorted(groups))
 
     def _as_another(self, caller: Caller, asked: impersonation.Asked) -> Caller:
@@ -256,8 +263,7 @@ class Gate:
         grants = self.directory.grants.grants(caller, cloud)
         given = {g.role.name for g in grants if g.role.kind == "ClusterRole"}
         groups = {GROUPS[role] for role, name in ROLES.items() if name in given}
-        fields = {f: getattr(caller, f) for f in Caller.__struct_fields__}
-        return Caller(**{**fields, "groups": sorted({*caller.groups, *groups} - {AUTHENTICATED})})
+        return Caller(**{**_fields(caller), "groups": sorted({*caller.groups, *groups} - {AUTHENTICATED})})
 
     def _refusal(self, caller: Caller, asked: Attributes) -> ApiError:
         reason = self._why_not(caller, asked.namespace)

@@ -6,7 +6,8 @@ seconds) or after FRESH. Who waits for a fetch waits WITHIN at most. While the i
 that are known go on verifying; other tokens are refused and the log says why.
 
 Only signatures with public keys count (no `none`, no HMAC), only by keys whose id the token names. Names
-and groups get a prefix; what begins with `system:` after that is refused.
+and groups get a prefix. A name that begins with `system:` after that is refused; groups that begin with
+`system:` or `roost:`, which have rights of themselves, are left out, and the log says so once of each.
 """
 
 from __future__ import annotations
@@ -24,9 +25,9 @@ import structlog
 from starlette.types import Scope
 
 from roost.api.identity.bearer import bearer
+from roost.api.identity.foreign import Foreign, divided
 from roost.api.identity.jwt import Unfit, unverified
 from roost.api.status import ApiError
-from roost.link.exchange import Caller
 
 WITHIN = 5.0
 AGAIN = 10.0
@@ -81,8 +82,8 @@ def read(path: Path) -> Provider:
     return provider
 
 
-def caller_of(claims: Mapping[str, Any], provider: Provider, now: float) -> Caller:
-    """Whom the claims of a verified token stand for; raises Refused."""
+def caller_of(claims: Mapping[str, Any], provider: Provider, now: float) -> tuple[Foreign, list[str]]:
+    """Whom the claims of a verified token stand for, and the groups that were left out; raises Refused."""
     if claims.get("iss") != provider.issuer:
         raise Refused("it is of another issuer")
     audience = claims.get("aud")
@@ -110,7 +111,8 @@ def caller_of(claims: Mapping[str, Any], provider: Provider, now: float) -> Call
     user = _prefixed(provider.username_prefix, name)
     if user.startswith("system:"):
         raise Refused("names that begin with system: are not an issuer's to give")
-    return Caller(user, [g for g in known if not g.startswith("system:")])
+    kept, left_out = divided(known)
+    return Foreign(user, kept, until=expires + provider.leeway_seconds), left_out
 
 
 class Oidc:
@@ -129,8 +131,9 @@ class Oidc:
         self._keys: dict[str, Any] = {}
         self._fetched_at = self._tried_at = float("-inf")
         self._fetching: asyncio.Task[None] | None = None
+        self._left_out: set[str] = set()
 
-    async def __call__(self, scope: Scope) -> Caller | None:
+    async def __call__(self, scope: Scope) -> Foreign | None:
         """Who is known by a token of this issuer; None for others' tokens. Raises ApiError 401."""
         token = bearer(scope["headers"])
         if token.count(".") != 2:
@@ -142,7 +145,8 @@ class Oidc:
         if claims.get("iss") != self._provider.issuer:
             return None
         try:
-            return caller_of(await self._verified(token, header), self._provider, self._clock())
+            verified = await self._verified(token, header)
+            caller, left_out = caller_of(verified, self._provider, self._clock())
         except Refused as error:
             _log.info("oidc token refused", issuer=self._provider.issuer, reason=str(error))
             raise ApiError(
@@ -150,6 +154,19 @@ class Oidc:
                 "Unauthorized: the token is not valid: it is wrong, used or expired; ask for a new one",
                 headers={"WWW-Authenticate": 'Bearer realm="roost"'},
             ) from error
+        self._tell(left_out)
+        return caller
+
+    def _tell(self, left_out: list[str]) -> None:
+        for group in left_out:
+            if group not in self._left_out and len(self._left_out) < MOST_GROUPS:
+                self._left_out.add(group)
+                _log.warning(
+                    "a group of an oidc token does not count: it is not the issuer's to give; bind a role to "
+                    "a group of the issuer's own",
+                    issuer=self._provider.issuer,
+                    group=group[:200],
+                )
 
     async def _verified(self, token: str, header: Mapping[str, Any]) -> dict[str, Any]:
         from joserfc import jwt
