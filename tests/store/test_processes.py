@@ -277,6 +277,18 @@ async def test_another_process_is_heard_at_once(postgresql_url: str, monkeypatch
         assert found is not None and found.revision == 42
 
 
+async def test_strangers_words_on_the_channel_do_no_harm(
+    postgresql_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(following, "POLL", 3600.0)
+    async with pair(postgresql_url) as (one, other):
+        with psycopg.connect(postgresql.shared().conninfo(one._engine.url.database or "")) as connection:
+            for word in ("", "hello", "-1", "\u00b2", "9" * 30):
+                connection.execute("SELECT pg_notify(%s, %s)", [following.CHANNEL, word])
+        await one.transact(creating("a"))
+        await until(lambda: other.revision == 1)
+
+
 async def test_what_was_not_heard_is_polled(postgresql_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A notification that never comes: the channel is another's."""
     monkeypatch.setattr(following, "CHANNEL", "deaf")

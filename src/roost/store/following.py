@@ -68,7 +68,8 @@ async def _listen(connection: Any, heard: Callable[[int], bool], catch_up: Catch
         news = False
         async for notification in connection.notifies(timeout=POLL, stop_after=1):
             news = True
-            if heard(int(notification.payload)):
+            # Whoever may connect may notify: what is no number is worth a look, and nothing more.
+            if not notification.payload.isdecimal() or heard(int(notification.payload)):
                 await catch_up()
         if not news:
             async with asyncio.timeout(ANSWER_WITHIN):
