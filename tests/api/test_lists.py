@@ -16,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from roost.api import compression, reading, snapshots
+from roost.api.access import ADMINISTRATORS
 from roost.api.app import create_app
 from roost.api.context import ApiContext
 from roost.api.forms import Form, View
@@ -414,6 +415,25 @@ async def test_long_answers_are_bounded(client: Client, monkeypatch: pytest.Monk
     async for _ in body:
         pass
     assert len((await client.get(HOSTS)).ok()["items"]) == 30
+
+
+async def test_who_reads_slowly_leaves_room_for_others(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await many(client, 30, 500)
+    monkeypatch.setattr(reading, "SLICE", 500)
+    monkeypatch.setattr(reading, "FIRST_ROWS", 1)
+    monkeypatch.setattr(reading, "LONG_ANSWERS", 4)
+    bodies = [aiter((await client.open("GET", HOSTS)).body) for _ in range(2)]
+    for body in bodies:
+        await anext(body)
+    (await client.get(HOSTS)).refused(429, "long lists")
+    assert len((await client.local("ada", ADMINISTRATORS).get(HOSTS)).ok()["items"]) == 30
+    for body in bodies:
+        async for _ in body:
+            pass
+    assert not reading._long.of
+    (await client.get(HOSTS)).ok()
 
 
 async def test_labels_that_are_none(client: Client, store: Store) -> None:

@@ -14,6 +14,7 @@ broken off: half a list must not look like a whole one.
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator, Mapping
 from datetime import datetime
 
@@ -90,10 +91,13 @@ async def list_(context: ApiContext, request: Request, target: Target, view: Vie
         return Response(first, headers=headers, media_type=form.media)
     if request.method == "HEAD":
         return StreamingResponse(_nothing(), headers=headers, media_type=form.media)
-    if _long.on_their_way >= LONG_ANSWERS:
+    client = request.client.host if request.client else ""
+    if _long.on_their_way >= LONG_ANSWERS or _long.of[client] >= max(1, LONG_ANSWERS // 2):
         message = f"{LONG_ANSWERS} long lists are on their way; try again later, or list page by page"
         raise ApiError(429, message, details={"retryAfterSeconds": 2}, headers={"Retry-After": "2"})
-    return StreamingResponse(_pieces(context.store, listing, first), headers=headers, media_type=form.media)
+    return StreamingResponse(
+        _pieces(context.store, listing, first, client), headers=headers, media_type=form.media
+    )
 
 
 _ZIPPED = {"Content-Encoding": "gzip", "Vary": "Accept-Encoding"}
@@ -118,15 +122,18 @@ class _Long:
     """Counts the long answers of this process."""
 
     on_their_way = 0
+    of = Counter[str]()
+    """By address: one client that reads slowly leaves half to the others."""
 
 
 _long = _Long()
 
 
-async def _pieces(store: Store, listing: Listing, first: bytes) -> AsyncIterator[bytes]:
+async def _pieces(store: Store, listing: Listing, first: bytes, client: str) -> AsyncIterator[bytes]:
     """A long answer: while one piece is on its way to the client, the next is read."""
     piece = first
     _long.on_their_way += 1
+    _long.of[client] += 1
     try:
         while not listing.over:
             coming = asyncio.ensure_future(store.read(listing.more))
@@ -139,6 +146,9 @@ async def _pieces(store: Store, listing: Listing, first: bytes) -> AsyncIterator
         yield piece
     finally:
         _long.on_their_way -= 1
+        _long.of[client] -= 1
+        if not _long.of[client]:
+            del _long.of[client]
 
 
 class Listing:
