@@ -24,6 +24,7 @@ from roost.store import following, writer
 from roost.store.errors import Unavailable
 from roost.store.leases import acquire
 from roost.store.session import Session, Sessions
+from roost.store.statements import CHANNEL
 from roost.store.store import Store
 from roost.store.transaction import Change, Transaction
 from tests.support import postgresql
@@ -284,7 +285,7 @@ async def test_strangers_words_on_the_channel_do_no_harm(
     async with pair(postgresql_url) as (one, other):
         with psycopg.connect(postgresql.shared().conninfo(one._engine.url.database or "")) as connection:
             for word in ("", "hello", "-1", "\u00b2", "9" * 30):
-                connection.execute("SELECT pg_notify(%s, %s)", [following.CHANNEL, word])
+                connection.execute("SELECT pg_notify(%s, %s)", [CHANNEL, word])
         await one.transact(creating("a"))
         await until(lambda: other.revision == 1)
 
