@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from roost.api import encoders, fanout, watching
+from roost.api.access import ADMINISTRATORS
 from roost.api.app import Api, create_app
 from roost.api.context import ApiContext
 from roost.api.fanout import Feed
@@ -174,13 +175,30 @@ async def test_there_are_not_more_watches_than_are_served(
     client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(watching, "MOST", 2)
-    two = [await client.watch(f"{HOSTS}?watch=1") for _ in range(2)]
+    two = [await some.watch(f"{HOSTS}?watch=1") for some in (client, client.reader())]
     answer = await client.get(f"{HOSTS}?watch=1")
     assert answer.refused(429, "watches are running")["details"]["retryAfterSeconds"]
     assert answer.headers["retry-after"]
-    await two.pop().close()
+    for watch in two:
+        await watch.close()
     await (await client.watch(f"{HOSTS}?watch=1")).close()
+
+
+async def test_one_client_has_at_most_half_of_the_watches(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watching, "MOST", 4)
+    local = client.local("ann", ADMINISTRATORS)
+    two = [await local.watch(f"{HOSTS}?watch=1") for _ in range(2)]
+    answer = await local.get(f"{HOSTS}?watch=1")
+    assert answer.refused(429, "of this client")["details"]["retryAfterSeconds"]
+    assert answer.headers["retry-after"]
+    others = [await client.watch(f"{HOSTS}?watch=1") for _ in range(2)]
+    for watch in (two.pop(), *others):
+        await watch.close()
+    await (await local.watch(f"{HOSTS}?watch=1")).close()
     await two.pop().close()
+    assert not watches_of(client)._of
 
 
 # -- what a client knows from its events is what is there

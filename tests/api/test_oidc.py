@@ -7,6 +7,7 @@ import base64
 import json
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -225,7 +226,7 @@ async def test_issuers_that_make_no_sense(about: Any) -> None:
 async def test_what_an_issuer_does_not_give(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
     """Neither our groups nor the role of a User who happens to have the same name."""
     issuer = Issuer()
-    bare = {"issuer": PROVIDER.issuer, "audiences": ["roost"], "groups_claim": "groups"}
+    bare: dict[str, Any] = {"issuer": PROVIDER.issuer, "audiences": ["roost"], "groups_claim": "groups"}
     provider = Provider(**bare, username_prefix="-", groups_prefix="-")
     transport = httpx.MockTransport(issuer._answer)
     known = Oidc(provider, clock=lambda: 1_000.0, transport=transport)
@@ -240,6 +241,24 @@ async def test_what_an_issuer_does_not_give(store: Store, capsys: pytest.Capture
     assert told.count("group=roost:administrators") == told.count("group=system:masters") == 1
     (await client.merge(f"{V1}/users/ann", {"spec": {"disabled": True}})).ok()
     (await ann.get(HOSTS)).refused(403, "is disabled")
+
+
+async def test_what_lasts_ends_with_the_token(store: Store) -> None:
+    issuer, now = Issuer(), [datetime.fromtimestamp(2_009.9, UTC)]
+    known = Oidc(PROVIDER, clock=lambda: now[0].timestamp(), transport=httpx.MockTransport(issuer._answer))
+    context = ApiContext(store=store, cloud="central", authenticate=[known], clock=lambda: now[0])
+    client = Client(create_app(context))
+    body = binding_body("crew", "roost:admin")
+    body["subjects"] = [{"kind": "Group", "name": "oidc:crew"}]
+    (await client.post(f"{RBAC}/clusterrolebindings", body)).ok(201)
+    ann = client.bearing(issuer.token())
+    follower = await ann.watch("/audit?follow=true&kind=host")
+    assert "audit" in await follower.next()
+    watch = await ann.watch(f"{HOSTS}?watch=true&timeoutSeconds=3000")
+    async with asyncio.timeout(30):
+        assert await watch.rest() == []
+        now[0] += timedelta(seconds=0.2)
+        assert await follower.rest() == []
 
 
 # -- with a real provider

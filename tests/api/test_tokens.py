@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 from collections.abc import AsyncIterator
@@ -30,7 +31,7 @@ from roost.model.account import SigningKey
 from roost.model.cloud import Cloud
 from roost.model.meta import Metadata
 from roost.store.store import Store
-from tests.api.client import HOSTS, V1, Answer, Client
+from tests.api.client import HOSTS, V1, Answer, Client, host
 from tests.api.test_rbac import RBAC, binding_body
 
 ACCOUNTS = "/api/v1/namespaces/central/serviceaccounts"
@@ -67,6 +68,37 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
     await store.save(Cloud(metadata=Metadata(name="central")))
     yield World(store, now)
     await store.close()
+
+
+async def opening(world: World, kind: str) -> str:
+    """A token of ten minutes of an administrator, of a user or a program."""
+    if kind == "user":
+        user = {"metadata": {"name": "ann"}, "spec": {"role": "administrator"}}
+        (await world.admin.post(f"{V1}/users", user)).ok(201)
+        answer = await world.admin.post(f"{V1}/users/ann/token", {"spec": {"expirationSeconds": 600}})
+        return str(answer.ok(201)["status"]["token"])
+    await world.account()
+    subject = {"kind": "ServiceAccount", "name": "bot", "namespace": "central"}
+    body = {**binding_body("bot", "roost:admin"), "subjects": [subject]}
+    (await world.admin.post(f"{RBAC}/clusterrolebindings", body)).ok(201)
+    return await world.token(expirationSeconds=600)
+
+
+@pytest.mark.parametrize("kind", ["user", "program"])
+async def test_what_lasts_ends_with_the_token(world: World, kind: str) -> None:
+    bearing = world.admin.bearing(await opening(world, kind))
+    world.now[0] += timedelta(seconds=599.9)
+    follower = await bearing.watch("/audit?follow=true&kind=host")
+    assert "audit" in await follower.next()
+    watch = await bearing.watch(f"{HOSTS}?watch=true&timeoutSeconds=3000")
+    lasting = await world.admin.watch(f"{HOSTS}?watch=true&timeoutSeconds=3000")
+    async with asyncio.timeout(30):
+        assert await watch.rest() == []
+        world.now[0] += timedelta(seconds=0.2)
+        assert await follower.rest() == []
+    await world.admin.post(HOSTS, host("h1"))
+    assert await lasting.names(1) == [("ADDED", "h1")]
+    await lasting.close()
 
 
 def claims_of(token: str) -> dict[str, Any]:

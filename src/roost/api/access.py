@@ -14,8 +14,9 @@ database: all comes from the `identity.directory`.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 from starlette.types import Scope
@@ -33,6 +34,7 @@ from roost.api.target import Target
 from roost.engine import credentials
 from roost.link.exchange import Caller
 from roost.model import access as users
+from roost.model import time
 from roost.model.kind import KindInfo
 from roost.model.meta import Owner
 
@@ -55,9 +57,19 @@ _MEANS: dict[users.Role, str] = {
 
 
 class Known(Caller, frozen=True):
-    """A caller, and how he would be known at another moment: for answers that last."""
+    """A caller, and how he would be known at another moment: for answers that last. `until` is when what
+    he showed ends, in seconds of the epoch."""
 
     anew: Callable[[], Caller] = lambda: _nobody()
+    until: float = math.inf
+
+
+class _Proof(NamedTuple):
+    """How a caller is known, to be asked again while the answer lasts, and when that ends by itself."""
+
+    known: Callable[[], Caller]
+    until: Callable[[], float] = lambda: math.inf
+    """To be asked when he is known: of a token that nobody has verified nothing may be believed."""
 
 
 def _fields(caller: Caller) -> dict[str, Any]:
@@ -93,7 +105,7 @@ class Gate:
         Who wants to act as another is told first: he may be refused.
         """
         await self.directory.current()
-        known = await self._proof(scope)
+        known, until = await self._proof(scope)
         asked = impersonation.asked(scope["headers"])
 
         if asked is not None:
@@ -104,30 +116,34 @@ class Gate:
             return caller if asked is None else self._as_another(caller, asked)
 
         caller = anew()
-        return Known(**_fields(caller), anew=anew)
+        return Known(**_fields(caller), anew=anew, until=until())
 
-    async def _proof(self, scope: Scope) -> Callable[[], Caller]:
-        """How the caller is known, to be asked again while the answer lasts; raises ApiError 401."""
+    async def _proof(self, scope: Scope) -> _Proof:
+        """How the caller is known; raises ApiError 401."""
         linked = scope.get(CALLER)
         if isinstance(linked, Caller):
-            return lambda: self._linked(linked)
+            return _Proof(lambda: self._linked(linked))
         for authenticator in self._context.authenticate:
             known = await authenticator(scope)
             if known is not None:
-                return lambda: self._admitted(known)
+                return self._foreign_proof(known)
         token = _bearer(scope)
         if token:
             return await self._token_proof(token)
         peer = _of_certificate(scope.get(PEER))
         if peer is None:
             raise unauthorized("no credential was given")
-        return lambda: self._admitted(peer)
+        return _Proof(lambda: self._admitted(peer))
 
-    async def _token_proof(self, token: str) -> Callable[[], Caller]:
+    def _foreign_proof(self, known: Caller) -> _Proof:
+        until = known.until if isinstance(known, Foreign) else math.inf
+        return _Proof(lambda: self._admitted(known), lambda: until)
+
+    async def _token_proof(self, token: str) -> _Proof:
         if accounts.looks_like(token):
             await self._look_for_key(token)
-            return lambda: self._account(token, ())
-        return lambda: self._credential(token)
+            return _Proof(lambda: self._account(token, ()), lambda: accounts.until(token))
+        return _Proof(lambda: self._credential(token), lambda: self._credential_until(token))
 
     async def _look_for_key(self, token: str) -> None:
         if accounts.key_id(token) not in self.directory.key_names():
@@ -169,6 +185,10 @@ class Gate:
         if self.directory.user(name) is None:
             raise unauthorized("the token's user is no longer there")
         return self._admitted(Caller(name, []))
+
+    def _credential_until(self, token: str) -> float:
+        found = self.directory.credential(token.partition(".")[0])
+        return time.parse(found.spec.expires_at).timestamp() if found else -math.inf
 
     def _account(self, token: str, audiences: Sequence[str]) -> Caller:
         try:
@@ -250,7 +270,7 @@ class Gate:
 
     def still_allowed(self, caller: Caller, asked: Attributes) -> bool:
         """Whether who began a request would be let in now; what can't be told is no."""
-        if not isinstance(caller, Known):
+        if not isinstance(caller, Known) or caller.until <= self._context.clock().timestamp():
             return False
         try:
             return self.may(caller.anew(), asked)

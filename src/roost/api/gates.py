@@ -2,10 +2,10 @@
 
 Reads and writes are counted apart, so that neither keeps the other out; watches and those who follow the
 audit have their own bounds (`watching.MOST`, `audits.FOLLOWERS`). One client, known by its certificate or its
-address, gets at most half of either, so that one that runs wild leaves room for the others. What is beyond
-the bounds is answered at once with 429 and Retry-After, before anything is read or checked: clients of
-Kubernetes wait and come back. The bounds are those of Kubernetes' own server (400 reads and 200 writes in
-flight).
+address, gets at most half of the reads, of the writes and of the watches, so that one that runs wild leaves
+room for the others. What is beyond the bounds is answered at once with 429 and Retry-After, before anything
+is read or checked: clients of Kubernetes wait and come back. The bounds are those of Kubernetes' own server
+(400 reads and 200 writes in flight).
 
 Requests that come while the server stops are answered with 503, so that the client asks again elsewhere.
 """
@@ -78,7 +78,7 @@ class Gates:
                 gate = self._reads
             else:
                 gate = self._logins if scope["path"].strip("/") == "login" else self._writes
-            with gate.passing(_client(scope)):
+            with gate.passing(client_of(scope)):
                 await self._app(scope, receive, send)
         except ApiError as error:
             await error.response()(scope, receive, send)
@@ -98,8 +98,8 @@ def _stopping() -> ApiError:
     return ApiError(503, message, details={"retryAfterSeconds": 1}, headers=headers)
 
 
-def _client(scope: Scope) -> str:
-    """Who asks, as far as the connection tells."""
+def client_of(scope: Scope) -> str:
+    """Who asks, as far as the connection tells; empty for what comes through a link."""
     peer: dict[str, Any] | None = scope.get(PEER)
     if peer:
         return f"certificate {peer.get('serialNumber', '')}"

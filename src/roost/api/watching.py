@@ -5,16 +5,17 @@ one it begins with the state at some revision, given as ADDED, and goes on from 
 it has come to the present, and is then fed by the hub of all watchers (`fanout`); when it falls behind, it
 reads history again. Revisions that don't concern the watcher move its bookmark.
 
-A watch ends by its deadline, when its user may no longer look, or when the server stops, each time with a
-last bookmark and a proper end of the answer, so that the client goes on from there, be it elsewhere; or with
-an ERROR event when history no longer reaches back. It costs nothing while nothing changes, but for a bookmark
-a minute.
+A watch ends by its deadline, when the token it was asked for with ends, when its user may no longer look, or
+when the server stops, each time with a last bookmark and a proper end of the answer, so that the client goes
+on from there, be it elsewhere; or with an ERROR event when history no longer reaches back. It costs nothing
+while nothing changes, but for a bookmark a minute.
 """
 
 from __future__ import annotations
 
 import asyncio
 import random
+from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing
 
@@ -22,10 +23,12 @@ from starlette.requests import Request
 from starlette.responses import StreamingResponse
 
 from roost.api import forms, options, snapshots
+from roost.api.access import Known
 from roost.api.context import ApiContext
 from roost.api.encoders import Events
 from roost.api.fanout import Feed, Fresh, Hub, Interest
 from roost.api.forms import JSON, View
+from roost.api.gates import client_of
 from roost.api.items import Item
 from roost.api.options import WatchOptions, selector_of
 from roost.api.snapshots import Key, Scope
@@ -56,7 +59,8 @@ class Watches:
         self.hub = Hub()
         self.still_allowed: Callable[[Caller, Target], bool] = lambda caller, target: True
         self._limits: set[asyncio.Timeout] = set()
-        self._running: set[_Watcher] = set()
+        self._running: dict[_Watcher, str] = {}
+        self._of = Counter[str]()
         self.ended = False
         """Whether all watches were ended, and those to come."""
 
@@ -75,16 +79,30 @@ class Watches:
             if not self.still_allowed(watcher.caller, watcher.target):
                 watcher.end()
 
-    def begin(self, watcher: _Watcher) -> None:
-        """A watch begins; raises ApiError 429 when there are too many."""
+    def check(self, client: str) -> None:
+        """Raise ApiError 429 when there are too many watches, or too many of this client."""
         if len(self._running) >= MOST:
             message = f"{MOST} watches are running, as many as are served; try again later"
-            raise ApiError(429, message, details={"retryAfterSeconds": 5}, headers={"Retry-After": "5"})
-        self._running.add(watcher)
+        elif self._of[client] >= max(1, MOST // 2):
+            message = (
+                f"{self._of[client]} watches of this client are running, as many as one may have; end some"
+            )
+        else:
+            return
+        raise ApiError(429, message, details={"retryAfterSeconds": 5}, headers={"Retry-After": "5"})
+
+    def begin(self, watcher: _Watcher, client: str) -> None:
+        """A watch begins."""
+        self._running[watcher] = client
+        self._of[client] += 1
 
     def forget(self, watcher: _Watcher) -> None:
-        """A watch has ended."""
-        self._running.discard(watcher)
+        """A watch has ended; telling so twice does nothing more."""
+        client = self._running.pop(watcher, None)
+        if client is not None:
+            self._of[client] -= 1
+            if not self._of[client]:
+                del self._of[client]
 
     async def until(self, batches: AsyncIterator[Batch], deadline: float) -> AsyncIterator[Batch]:
         """The batches that come before the deadline or the end of all watches."""
@@ -118,8 +136,11 @@ async def watch(
         await reach(context.store, asked.revision)
     except TooLarge as error:
         raise error.expired() from error
+    # Through a link come many people: each is a client.
+    client = client_of(request.scope) or f"user {caller.name}"
+    watches.check(client)
     watcher = _Watcher(context, interest, asked, watches, caller, target)
-    watches.begin(watcher)
+    watches.begin(watcher, client)
     return _Watched(watcher)
 
 
@@ -158,7 +179,9 @@ class _Watcher:
         self._due = False
         loop = asyncio.get_running_loop()
         seconds = asked.seconds or LONGEST * random.uniform(0.5, 1)  # noqa: S311
-        self._timers = {"end": loop.call_later(min(seconds, LONGEST), self.end)}
+        if isinstance(caller, Known):
+            seconds = min(seconds, caller.until - context.clock().timestamp())
+        self._timers = {"end": loop.call_later(max(0.0, min(seconds, LONGEST)), self.end)}
 
     def end(self) -> None:
         """Let the watch come to its end."""

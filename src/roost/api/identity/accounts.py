@@ -67,6 +67,11 @@ def audiences(token: str) -> list[str]:
         return []
 
 
+def until(token: str) -> float:
+    """When a token that has been verified ends, in seconds of the epoch."""
+    return _number(unverified(token)[1].get("exp"))
+
+
 def suitable(keys: Iterable[SigningKey], now: datetime, expires: datetime) -> SigningKey | None:
     """The key to sign a token with that ends then; None when a transaction must see to it first."""
     newest = max(keys, key=lambda k: k.spec.made_at, default=None)
