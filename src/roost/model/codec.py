@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import re
 from functools import cache
-from typing import Any, TypeVar, get_type_hints
+from typing import Any, NamedTuple, TypeVar, get_origin, get_type_hints
 
 import msgspec
 
@@ -39,10 +39,14 @@ def decode(kind: type[R], raw: Raw) -> R:
 
 
 def encode(resource: Resource) -> Raw:
-    """Raw object of a struct, apiVersion and kind in front. What has no value is absent, never null."""
+    """Raw object of a struct, apiVersion and kind in front.
+
+    What has no value is absent: never null, and never the empty text that structs hold for no time.
+    """
     info = BY_TYPE[type(resource)]
     body: Raw = {"apiVersion": info.api_version, "kind": info.kind}
-    body.update(without_nulls(msgspec.to_builtins(resource)))
+    body.update(msgspec.to_builtins(resource))
+    _drop_absent(body, type(resource))
     return body
 
 
@@ -72,6 +76,54 @@ def unknown_fields(info: KindInfo, raw: Raw) -> list[str]:
     body = {k: v for k, v in raw.items() if k not in ("apiVersion", "kind")}
     tolerated = {"metadata.managedFields", "metadata.selfLink", "metadata.deletionGracePeriodSeconds"}
     return [p for p in _unknown(body, info.type, "") if p not in tolerated]
+
+
+class _Slot(NamedTuple):
+    """A field that can be absent, or that holds structs with such fields."""
+
+    wire: str
+    optional: bool
+    inner: type | None
+    mapping: bool
+
+
+@cache
+def _slots(struct: type) -> tuple[_Slot, ...]:
+    """The fields of a struct that `_drop_absent` has to look at."""
+    hints = get_type_hints(struct, include_extras=True)
+    found = []
+    for field in msgspec.structs.fields(struct):
+        optional = field.default is None or (field.default == "" and _is_time(hints[field.name]))
+        inner = _inner(field.type)
+        if inner is not None and not _slots(inner):
+            inner = None
+        if optional or inner is not None:
+            found.append(_Slot(field.encode_name, optional, inner, get_origin(_bare(field.type)) is dict))
+    return tuple(found)
+
+
+def _bare(hint: Any) -> Any:
+    return hint.__origin__ if hasattr(hint, "__metadata__") else hint
+
+
+def _is_time(hint: Any) -> bool:
+    metas = (m for m in getattr(hint, "__metadata__", ()) if isinstance(m, msgspec.Meta))
+    return any((m.extra_json_schema or {}).get("format") == "date-time" for m in metas)
+
+
+def _drop_absent(value: Raw, struct: type) -> None:
+    for wire, optional, inner, mapping in _slots(struct):
+        held = value.get(wire)
+        if not held and optional and (held is None or held == ""):
+            value.pop(wire, None)
+        elif inner is None or not held:
+            continue
+        elif type(held) is list:
+            for item in held:
+                _drop_absent(item, inner)
+        else:
+            for item in held.values() if mapping else (held,):
+                _drop_absent(item, inner)
 
 
 def without_nulls(value: Any) -> Any:

@@ -71,7 +71,8 @@ def doc(
     if map_type is not None:
         schema["x-kubernetes-map-type"] = extra["map_type"] = map_type
     if secret:
-        schema["writeOnly"] = schema["x-roost-write-only"] = extra["secret"] = True
+        # Not OpenAPI's writeOnly: a mark that a value is set is served in its place.
+        schema["x-roost-write-only"] = extra["secret"] = True
         schema.setdefault("format", "password")
     return msgspec.Meta(description=text, extra_json_schema=schema or None, extra=extra, **constraints)
 
