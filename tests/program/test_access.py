@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from roost.api.access import ADMINISTRATORS
 from roost.api.context import ApiContext
 from roost.cli import kubeconfig
 from roost.engine.admission import Refused
@@ -20,7 +21,7 @@ from roost.store.errors import NotFound
 from roost.store.store import Store
 from tests.support.clock import START
 
-CALLER = exchange.Caller("admin", [access.ADMINISTRATORS])
+CALLER = exchange.Caller("admin", [ADMINISTRATORS])
 
 
 def _authority() -> pki.Authority:
