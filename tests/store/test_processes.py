@@ -20,6 +20,7 @@ from typing import Any
 import psycopg
 import pytest
 
+from roost.api.identity.directory import Directory
 from roost.store import following, writer
 from roost.store.errors import Unavailable
 from roost.store.leases import acquire
@@ -284,10 +285,66 @@ async def test_strangers_words_on_the_channel_do_no_harm(
     monkeypatch.setattr(following, "POLL", 3600.0)
     async with pair(postgresql_url) as (one, other):
         with psycopg.connect(postgresql.shared().conninfo(one._engine.url.database or "")) as connection:
-            for word in ("", "hello", "-1", "\u00b2", "9" * 30):
+            for word in ("", "hello", "-1", "\u00b2", "9" * 30, "9" * 5000):
                 connection.execute("SELECT pg_notify(%s, %s)", [CHANNEL, word])
         await one.transact(creating("a"))
         await until(lambda: other.revision == 1)
+
+
+async def test_what_nobody_foresaw_is_begun_again(
+    postgresql_url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    left = [RuntimeError("odd"), ValueError("odder")]
+    listen = following._listen
+
+    async def fails_at_first(*given: Any) -> None:
+        if left:
+            raise left.pop()
+        await listen(*given)
+
+    monkeypatch.setattr(following, "_listen", fails_at_first)
+    monkeypatch.setattr(following, "POLL", 3600.0)
+    async with pair(postgresql_url) as (one, other):
+        await until(lambda: not left)
+        await one.transact(creating("a"))
+        await until(lambda: other.revision == 1)
+        await other.transact(creating("b"))
+    assert "beginning again" in capsys.readouterr().out
+
+
+async def test_who_hears_nothing_for_good_does_not_go_on_with_what_he_knew(
+    postgresql_url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async def fails(*_: Any) -> None:
+        raise RuntimeError("odd")
+
+    async with opened(postgresql_url) as store:
+        await store.transact(creating("a"))
+        directory = Directory(store)
+        await directory.current()
+        told: list[int] = []
+        store.subscribe(lambda changes: told.append(len(changes)))
+        watcher = store.watch(store.revision)
+        waiting = asyncio.ensure_future(anext(watcher))
+        await asyncio.sleep(0)
+        monkeypatch.setattr(following, "_follow", fails)
+        monkeypatch.setattr(following, "TRIES", 2)
+        terminated = asyncio.ensure_future(following.follow(store._engine, store._hear, store._catch_up))
+        terminated.add_done_callback(store._deafened)
+        with pytest.raises(Unavailable, match="no longer hears"):
+            await asyncio.wait_for(waiting, WITHIN)
+        assert told == [0], "changes may have been missed"
+        for asked in (
+            store.read(lambda tx: tx.revision),
+            store.find("Host", "harbor", "a"),
+            store.transact(creating("b")),
+            store.changes(0),
+            directory.current(),
+        ):
+            with pytest.raises(Unavailable, match="restart it"):
+                await asked
+        assert isinstance(terminated.exception(), RuntimeError)
+    assert "has ended" in capsys.readouterr().out
 
 
 async def test_what_was_not_heard_is_polled(postgresql_url: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -251,6 +251,7 @@ class _Watcher:
     async def _catch_up(self) -> bytes:
         """The next events of history, or none and a feed from the hub when there are no more."""
         hub, store = self._watches.hub, self._context.store
+        store.require_hearing()
         hub.start(store, self._context.clock)
         if self._cursor >= hub.revision:
             self._feed = Feed(self._cursor, None if self._events.stateless else self._events)

@@ -3,6 +3,9 @@
 NOTIFY only wakes: what has changed is read after the revision that is known. So nothing depends on a
 notification to arrive. After each start of listening, and at least every POLL seconds, it is read anyway;
 while the connection for listening is lost, at every try to get it back.
+
+What nobody foresaw is logged and begun again after a pause, TRIES times in a row; then it is raised: who
+does not hear of others must not go on with what he knew.
 """
 
 from __future__ import annotations
@@ -12,6 +15,7 @@ import contextlib
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+import structlog
 from sqlalchemy import Engine
 
 from roost.store import database
@@ -21,6 +25,13 @@ POLL = 10.0
 FIRST_PAUSE = 0.1
 LONGEST_PAUSE = 5.0
 ANSWER_WITHIN = 10.0
+TRIES = 8
+STEADY = 60.0
+"""Seconds after which a failure is no longer one in a row."""
+LONGEST_PAYLOAD = 19
+"""Digits of the largest revision there can be."""
+
+_log = structlog.get_logger("roost.store")
 
 Catch = Callable[[], Awaitable[None]]
 
@@ -28,8 +39,24 @@ Catch = Callable[[], Awaitable[None]]
 async def follow(engine: Engine, heard: Callable[[int], bool], catch_up: Catch) -> None:
     """Call `catch_up` whenever there may be news, until cancelled.
 
-    `heard` is told the revision of each notification and says whether it is news.
+    `heard` is told the revision of each notification and says whether it is news. Raises what was not
+    foreseen when it goes on happening.
     """
+    loop, failures = asyncio.get_running_loop(), 0
+    while True:
+        began = loop.time()
+        try:
+            await _follow(engine, heard, catch_up)
+        except Exception as error:
+            failures = failures + 1 if loop.time() < began + STEADY else 1
+            if failures >= TRIES:
+                raise
+            _log.exception("hearing of other processes failed, beginning again", error=type(error).__name__)
+        await asyncio.sleep(min(FIRST_PAUSE * 2**failures, LONGEST_PAUSE))
+
+
+async def _follow(engine: Engine, heard: Callable[[int], bool], catch_up: Catch) -> None:
+    """The same, until what was not foreseen."""
     pause = FIRST_PAUSE
     while True:
         try:
@@ -69,7 +96,8 @@ async def _listen(connection: Any, heard: Callable[[int], bool], catch_up: Catch
         async for notification in connection.notifies(timeout=POLL, stop_after=1):
             news = True
             # Whoever may connect may notify: what is no number is worth a look, and nothing more.
-            if not notification.payload.isdecimal() or heard(int(notification.payload)):
+            payload = notification.payload[: LONGEST_PAYLOAD + 1]
+            if len(payload) > LONGEST_PAYLOAD or not payload.isdecimal() or heard(int(payload)):
                 await catch_up()
         if not news:
             async with asyncio.timeout(ANSWER_WITHIN):

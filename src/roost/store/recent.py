@@ -66,6 +66,11 @@ class Recent:
             self._tell([])
             self.wake()
 
+    def lose(self) -> None:
+        """Tell all that changes were missed, without knowing how many."""
+        self._tell([])
+        self.wake()
+
     def after(self, revision: int, limit: int) -> list[Change] | None:
         """Changes after a revision; None when they are not all kept here."""
         if not self.kept or self.kept[0].revision > revision + 1:

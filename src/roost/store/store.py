@@ -16,8 +16,9 @@ nothing until history is compacted, and then is told so (`Compacted`). A snapsho
 ahead of what this loop has been told of: watching from there waits.
 
 Several processes may share one PostgreSQL: each hears of the others' writes (`following`), and all tell
-the time by its clock, unless they are given another. On SQLite, another process's writes are noticed with
-the next write of one's own.
+the time by its clock, unless they are given another. The store of a process that no longer hears of them is
+Unavailable: what it knew of people's rights may be of yesterday. On SQLite, another process's writes are
+noticed with the next write of one's own.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from typing import Any, TypeVar
 
 import msgspec
+import structlog
 from sqlalchemy import Engine, func, select
 
 from roost.model.meta import Resource
@@ -53,6 +55,8 @@ WAITING = 10_000
 WAITING_BYTES = 128 * 1024 * 1024
 HISTORY = 20_000
 READ_AT_ONCE = 500
+
+_log = structlog.get_logger("roost.store")
 
 
 class Batch(msgspec.Struct, frozen=True):
@@ -104,6 +108,7 @@ class Store:
         self._heard = 0
         self._compacted = 0
         self._closed = False
+        self._deaf = ""
         self.identity = ""
 
     @property
@@ -148,6 +153,7 @@ class Store:
             sessions.give(await self._in(self._reading_threads, sessions.take))
         if self._engine.dialect.name == "postgresql" and not self._inline:
             self._following = asyncio.ensure_future(follow(self._engine, self._hear, self._catch_up))
+            self._following.add_done_callback(self._deafened)
 
     async def close(self) -> None:
         """Finish what is being written, refuse what waits, end watches. Closing twice does nothing more."""
@@ -161,8 +167,7 @@ class Store:
         self._recent.wake()
         if self._following is not None:
             self._following.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._following
+            await asyncio.wait([self._following])
         await self._in(self._writing_thread, self._writer.close)
         self._writing_thread.shutdown()
         self._reading_threads.shutdown()
@@ -178,8 +183,7 @@ class Store:
         `size` is about how many bytes it holds while it waits. What `work` raises is raised here and undoes
         its writes. Raises Overloaded, Unavailable, and LeaseLost within `leases.under`.
         """
-        if self._closed:
-            raise Unavailable("the store is closed")
+        self._check_open()
         if len(self._waiting) >= WAITING:
             raise Overloaded(len(self._waiting))
         if self._waiting and self._waiting_bytes + size > WAITING_BYTES:
@@ -242,6 +246,27 @@ class Store:
         self._heard = max(self._heard, revision)
         return self._heard > self.revision
 
+    def require_hearing(self) -> None:
+        """Raise Unavailable when others are no longer heard of: for who goes by what he knows."""
+        if self._deaf:
+            raise Unavailable(self._deaf)
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise Unavailable("the store is closed")
+        self.require_hearing()
+
+    def _deafened(self, following: asyncio.Task[None]) -> None:
+        """Following has ended: by `close`, or for good."""
+        if self._closed or following.cancelled():
+            return
+        error = following.exception()
+        self._deaf = "this process no longer hears what others write, and its log has the cause; restart it"
+        _log.error(
+            "hearing of other processes has ended: nothing is read or written any more", exc_info=error
+        )
+        self._recent.lose()
+
     async def _catch_up(self) -> None:
         """Read what others have written since."""
         with contextlib.suppress(Unavailable):
@@ -260,8 +285,7 @@ class Store:
 
     async def read(self, work: Work[T]) -> T:
         """Run `work` on one consistent snapshot; it must not write. Raises Unavailable."""
-        if self._closed:
-            raise Unavailable("the store is closed")
+        self._check_open()
         return await self._in(self._reading_threads, lambda: self._snapshot(work))
 
     async def get(self, kind: str, namespace: str, name: str) -> Stored:
@@ -278,8 +302,7 @@ class Store:
 
     async def find(self, kind: str, namespace: str, name: str) -> Stored | None:
         """One resource, or None when it is not there: the quickest read, with all that was acknowledged."""
-        if self._closed:
-            raise Unavailable("the store is closed")
+        self._check_open()
         values = {"k": kind, "ns": namespace, "n": name}
         if self._engine.dialect.name == "sqlite":
             with contextlib.suppress(*self._failures.any):
@@ -338,7 +361,8 @@ class Store:
     # -- watching
 
     async def changes(self, after: int, *, limit: int = 500) -> Batch:
-        """The next changes after a revision, at once; raises Compacted, FutureRevision."""
+        """The next changes after a revision, at once; raises Compacted, FutureRevision, Unavailable."""
+        self.require_hearing()
         if after > self.revision:
             reached = await self.read(lambda tx: tx.revision)
             if after > reached:

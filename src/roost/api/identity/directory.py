@@ -117,6 +117,7 @@ class Directory:
 
     async def current(self) -> None:
         """Return when everything the store has told of is known here; raises StoreError."""
+        self._store.require_hearing()
         if self._revision == self._store.revision:
             return
         async with self._changing:
