@@ -160,6 +160,21 @@ def taken(decision: Decision) -> Raw:
     return decision.raw
 
 
+def test_who_owns_fields_above_is_not_told_below() -> None:
+    owned = policy()
+    owned["metadata"]["managedFields"] = [{"manager": "ann@central", "operation": "Apply"}]
+    down = Downward(HARBOR)
+    told = down.offer(change(owned, "", before=None))
+    assert told is not None and b"ann" not in told.data and told == down.current(stored(owned, ""))
+    assert down.offer(change(owned, "", before=policy())) is None, "ownership alone is no news"
+    moved = {**owned, "spec": {"networks": ["mgmt"]}}
+    assert down.offer(change(moved, "", before=owned)) is not None
+    taken = down.decide(None, entry("intent", owned))
+    assert isinstance(taken, Copy) and "managedFields" not in taken.raw["metadata"], (
+        "of an older version above"
+    )
+
+
 def test_intent_is_copied_and_keeps_the_status_that_is_here() -> None:
     existing = stored(policy(spec={"networks": ["mgmt"]}, **A_STATUS), "up")
     decision = Downward(HARBOR).decide(existing, entry("intent", policy()))

@@ -3,8 +3,8 @@
 Two directions, each the same at both ends of any link:
 
 - `Downward`, intent. The upper end offers the resources that live in the node's namespace and whose
-  home is not the node: everything but status. The lower end copies them, keeps its own status, and
-  never overwrites a resource whose home is itself.
+  home is not the node: everything but status, and who set which field up there. The lower end copies
+  them, keeps its own status, and never overwrites a resource whose home is itself.
 - `Upward`, observation. The lower end offers whole resources whose home is itself or below, and only
   the status of those whose home is above. The upper end first asks whether the node may write that at
   all (`permitted`), then mirrors, or merges the status into its own resource.
@@ -141,7 +141,7 @@ class Downward:
         raw = _decoded(entry)
         if isinstance(raw, Refuse):
             return raw
-        taken = {k: v for k, v in raw.items() if k != "status"}
+        taken = _intent(raw)
         # The same name with another uid is another resource: what was observed of the old one
         # says nothing of it.
         if existing and existing.uid == str(raw["metadata"].get("uid", "")) and "status" in existing.raw:
@@ -303,7 +303,10 @@ def _unversioned(raw: Raw) -> Raw:
 
 
 def _intent(raw: Raw) -> Raw:
-    return {k: v for k, v in _unversioned(raw).items() if k != "status"}
+    """All but the status. Which manager above owns a field is no business below, and a change of that alone
+    is no news."""
+    meta = {k: v for k, v in raw["metadata"].items() if k not in ("resourceVersion", "managedFields")}
+    return {**{k: v for k, v in raw.items() if k != "status"}, "metadata": meta}
 
 
 def _observed(raw: Raw) -> Raw:
