@@ -24,6 +24,7 @@ from roost.model.codec import Raw
 from roost.model.kind import Column
 from roost.model.registry import BY_KIND, KINDS
 from roost.model.schema import all_definitions
+from roost.store.errors import Unavailable
 from roost.store.store import Store
 from roost.store.transaction import Transaction
 from tests.api.client import HOSTS, V1, Client, host
@@ -484,6 +485,18 @@ async def test_health_and_version_are_open_to_all(store: Store, client: Client) 
         403, 'User "nobody" cannot list resource "hosts"', "it has no role here"
     )
     (await nobody.post("/healthz", {})).refused(405)
+
+
+async def test_who_asks_whether_it_is_ready_is_not_told_of_the_database(
+    store: Store, client: Client, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async def away(_: object) -> None:
+        raise Unavailable("connection to server at 10.9.8.7 failed")
+
+    monkeypatch.setattr(store, "read", away)
+    answer = await Client(client.app, "nobody", ()).get("/readyz")
+    assert answer.refused(503)["message"] == "not ready: the store did not answer"
+    assert "10.9.8.7" in capsys.readouterr().out
 
 
 async def test_tables_show_copies_as_they_came(client: Client, store: Store) -> None:

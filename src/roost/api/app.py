@@ -290,7 +290,9 @@ class Api:
                 async with asyncio.timeout(READY_WITHIN):
                     await self._context.store.read(lambda tx: None)
             except (StoreError, TimeoutError) as error:
-                raise ApiError(503, f"not ready: the store did not answer: {error}") from error
+                # Whoever asks may be anybody: what the database says is for the log alone.
+                _log.warning("not ready: the store did not answer", reason=str(error) or type(error).__name__)
+                raise ApiError(503, "not ready: the store did not answer") from error
         return PlainTextResponse("ok")
 
 
