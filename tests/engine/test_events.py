@@ -74,6 +74,7 @@ async def test_an_event_goes_an_hour_after_it_last_happened() -> None:
 async def test_the_oldest_go_when_there_are_many(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(events, "KEPT", 10)
     monkeypatch.setattr(events, "SHED", 4)
+    monkeypatch.setattr(events, "COUNTED", 1)
     async with world() as made:
         made.start([EventController()])
         await asyncio.sleep(1)
@@ -81,6 +82,32 @@ async def test_the_oldest_go_when_there_are_many(monkeypatch: pytest.MonkeyPatch
             await made.store.transact(lambda tx, n=n: tx.create(event(f"e{n:02}")))  # type: ignore[misc]
             await asyncio.sleep(1)
         assert await names(made.store) == [f"e{n:02}" for n in range(5, 12)]
+
+
+@on_fake_time
+async def test_they_are_counted_seldom(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(events, "KEPT", 10)
+    monkeypatch.setattr(events, "SHED", 4)
+    monkeypatch.setattr(events, "COUNTED", 5)
+    counted: list[int] = []
+    count = Transaction.count
+
+    def counting(tx: Transaction, *given: Any) -> int:
+        counted.append(count(tx, *given))
+        return counted[-1]
+
+    monkeypatch.setattr(Transaction, "count", counting)
+    most = 0
+    async with world() as made:
+        made.start([EventController()])
+        await asyncio.sleep(1)
+        for n in range(40):
+            await made.store.transact(lambda tx, n=n: tx.create(event(f"e{n:02}")))  # type: ignore[misc]
+            await asyncio.sleep(1)
+            most = max(most, len(await names(made.store)))
+        left = await names(made.store)
+    assert counted == [1, 6, 11, 11, 11, 11, 11, 11] and most <= 10 + 5
+    assert left == [f"e{n:02}" for n in range(40 - len(left), 40)]
 
 
 @on_fake_time

@@ -3,7 +3,8 @@
 `note` writes one of our own, where something about a resource must be said that is no state and no alarm.
 
 One key per Event, so no sweep: whoever writes an Event has it looked at, and the queue looks again when its
-time is over. Past `KEPT` the oldest go, so many at once that this is rare.
+time is over. They are counted at one look in `COUNTED`, so there may be as many more for a while; past `KEPT`
+the oldest go, so many at once that this is rare.
 """
 
 from __future__ import annotations
@@ -25,6 +26,9 @@ KEPT = 10_000
 SHED = 1_000
 """How many more than necessary go when there are too many."""
 
+COUNTED = 100
+"""At how many looks they are counted once: counting reads all of them."""
+
 LIFE = 3600.0
 """Seconds an Event is kept after it last happened; the default of Kubernetes."""
 
@@ -33,6 +37,7 @@ class EventController(StoreController):
     """Lets Events go that are old, or too many."""
 
     name = "events"
+    _looks = 0
 
     def concerned(self, change: Change) -> Iterable[Key]:
         """Every Event that was written here."""
@@ -45,9 +50,10 @@ class EventController(StoreController):
 
     def decide(self, tx: Transaction, key: Key) -> float | None:
         """Let the Event go when its hour is over; else look again when it will be."""
-        if tx.count(EVENT.kind) > KEPT:
+        if self._looks % COUNTED == 0 and tx.count(EVENT.kind) > KEPT:
             for stored in oldest(tx.select(EVENT.kind, origin=HERE), keep=KEPT - SHED):
                 tx.drop(EVENT.kind, stored.namespace, stored.name)
+        self._looks += 1
         current = tx.find(EVENT.kind, *key)
         if current is None:
             return None
