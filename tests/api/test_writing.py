@@ -55,6 +55,12 @@ async def test_status_is_not_the_users(client: Client) -> None:
     assert (await client.get(f"{HOSTS}/h1/status")).ok()["kind"] == "Host"
 
 
+def owners(count: int) -> list[Raw]:
+    return [
+        {"apiVersion": "roost.edge/v1", "kind": "Host", "name": f"h{n}", "uid": f"u{n}"} for n in range(count)
+    ]
+
+
 CREATE_REFUSALS: list[tuple[Raw, int, tuple[str, ...]]] = [
     ({"metadata": {"name": ""}}, 422, ("metadata.name", "name or generateName is required")),
     ({"metadata": {"name": "Up"}}, 422, ("metadata.name: Invalid value: 'Up'", "lower-case")),
@@ -66,6 +72,11 @@ CREATE_REFUSALS: list[tuple[Raw, int, tuple[str, ...]]] = [
     ({"metadata": {"name": "a", "labels": {"x": 5}}}, 422, ("metadata.labels", "Expected `str`, got `int`")),
     ({"metadata": {"name": "a", "annotations": {"x": "y" * 300_000}}}, 422, ("262144 are allowed",)),
     ({"metadata": {"name": "a", "finalizers": ["no good"]}}, 422, ("not a qualified name",)),
+    (
+        {"metadata": {"name": "a", "ownerReferences": owners(65)}},
+        422,
+        ("metadata.ownerReferences: there are 65 owners, 64 are allowed; name fewer owners",),
+    ),
     ({"metadata": []}, 400, ("metadata must be an object",)),
     ({"kind": "Alarm"}, 400, ("kind is 'Alarm', this path takes 'Host'",)),
     ({"apiVersion": "v1"}, 400, ("apiVersion is 'v1'",)),
@@ -87,6 +98,16 @@ async def test_create_refuses(client: Client, change: Raw, code: int, words: tup
     assert raw["reason"] == {400: "BadRequest", 422: "Invalid"}[code]
     if code == 422:
         assert raw["details"]["causes"][0]["field"].split(".")[0] in ("metadata", "spec")
+
+
+async def test_owners_up_to_the_bound(client: Client) -> None:
+    body = host("a")
+    body["metadata"]["ownerReferences"] = owners(64)
+    made = (await client.post(HOSTS, body)).ok(201)
+    assert len(made["metadata"]["ownerReferences"]) == 64
+    made["metadata"]["ownerReferences"] = owners(65)
+    (await client.put(f"{HOSTS}/a", made)).refused(422, "64 are allowed")
+    (await client.merge(f"{HOSTS}/a", {"metadata": made["metadata"]})).refused(422, "64 are allowed")
 
 
 async def test_every_problem_is_a_cause(client: Client) -> None:

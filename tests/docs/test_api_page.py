@@ -30,7 +30,7 @@ def test_every_code_is_told_with_its_reason() -> None:
     [
         f"reads at once; from one client | {gates.READS}; {gates.READS // 2}",
         f"writes at once; from one client | {gates.WRITES}; {gates.WRITES // 2}",
-        f"watches | {watches.MOST:,}",
+        f"watches; of one client | {watches.MOST:,}; {watches.MOST // 2:,}",
         f"lists of several pieces on their way | {reading.LONG_ANSWERS}",
         f"connections; from one address | {connection.CONNECTIONS:,}; "
         f"{connection.CONNECTIONS_OF_ONE_ADDRESS:,}",
@@ -40,6 +40,7 @@ def test_every_code_is_told_with_its_reason() -> None:
         f"a page of a list | {reading.LARGEST_PAGE // MIB} MiB",
         f"steps of a JSON patch | {patching.MOST_STEPS:,}",
         f"annotations of a resource | {admitting.ANNOTATIONS // KIB} KiB",
+        f"owners of a resource | {admitting.MOST_OWNERS}",
         f"| {bodies.READING:.0f} s; {connection.HEADERS_WITHIN:.0f} s; {connection.UNREAD_FOR:.0f} s",
     ],
 )

@@ -24,6 +24,7 @@ from roost.model.selector import LABEL_KEY, LABEL_VALUE
 from roost.store.transaction import Stored
 
 ANNOTATIONS = 256 * 1024
+MOST_OWNERS = 64
 IMMUTABLE = ("uid", "deletionTimestamp")
 OWNERS = {
     Owner.OPERATOR: "operators",
@@ -182,7 +183,7 @@ def update_problems(stored: Raw, given: Raw) -> list[Problem]:
 
 
 def metadata_problems(info: KindInfo, resource: Resource) -> list[Problem]:
-    """What is wrong with the name, labels, annotations and finalizers."""
+    """What is wrong with the name, labels, annotations, finalizers and owners."""
     meta = resource.metadata
     problems = []
     if not re.fullmatch(info.name_pattern, meta.name):
@@ -207,6 +208,11 @@ def metadata_problems(info: KindInfo, resource: Resource) -> list[Problem]:
         for f in meta.finalizers
         if not LABEL_KEY.match(f)
     ]
+    owners = len(meta.owner_references)
+    if owners > MOST_OWNERS:
+        # Each is looked up when the resource is written and when one of them goes.
+        reason = f"there are {owners} owners, {MOST_OWNERS} are allowed"
+        problems.append(Problem("metadata.ownerReferences", reason, "name fewer owners"))
     return problems
 
 
