@@ -93,12 +93,6 @@ async def test_every_way_to_write_stores_text_that_is_spliced(store: Store) -> N
         stored = change.stored()
         assert msgspec.json.decode(change.encoded) == stored.raw == msgspec.json.decode(stored.encoded)
         assert stored.raw["metadata"]["resourceVersion"] == str(change.revision)
-        expected = change.before()
-        if expected:
-            expected["metadata"]["resourceVersion"] = str(change.revision)
-            assert msgspec.json.decode(change.encoded_before) == expected
-        else:
-            assert change.encoded_before == b""
 
 
 async def test_a_row_in_another_order_is_the_same_object(store: Store) -> None:

@@ -1,27 +1,11 @@
-"""Wall clocks. Loops sleep with asyncio; decisions are handed `now`.
-
-`SystemClock` is the machine's. `LoopClock` moves with the event loop's own time, so that a test or a
-simulation which drives the loop drives the wall clock too.
+"""A wall clock that moves with the event loop's own time, so that a test or a simulation which drives the
+loop drives the wall clock too. Loops sleep with asyncio; decisions are handed `now`.
 """
 
 from __future__ import annotations
 
 import asyncio
-from datetime import UTC, datetime, timedelta
-from typing import Protocol
-
-
-class Clock(Protocol):
-    """Tells the time, in UTC."""
-
-    def __call__(self) -> datetime: ...
-
-
-class SystemClock:
-    """The machine's clock."""
-
-    def __call__(self) -> datetime:
-        return datetime.now(UTC)
+from datetime import datetime, timedelta
 
 
 class LoopClock:

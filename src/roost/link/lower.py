@@ -199,11 +199,6 @@ class LowerLink:
         """End the pause before the next attempt."""
         self._at_once.set()
 
-    def prove(self) -> None:
-        """Send a heartbeat at once, so that `state.proof` speaks of now soon."""
-        if self._session is not None:
-            self._session.beat_now()
-
     async def call(self, request: Request) -> Response:
         """Ask the upper cloud; raises Unreachable. It sees the node as the caller."""
         if self._session is None or not self.state.connected:

@@ -123,7 +123,6 @@ class Session:
         self._batches: deque[Entries] = deque()
         self._batch_came = asyncio.Event()
         self._beats: deque[tuple[int, datetime, float]] = deque(maxlen=16)
-        self._beat_now = asyncio.Event()
         self._ending: Goodbye | None = None
         self._end = asyncio.Event()
         self.farewell: Goodbye | None = None
@@ -241,10 +240,6 @@ class Session:
             self._ending = Goodbye(reason=reason, returning=returning)
             self._end.set()
 
-    def beat_now(self) -> None:
-        """Send a heartbeat at once rather than when its time has come (lower end)."""
-        self._beat_now.set()
-
     async def call(self, request: Request) -> Response:
         """Ask the peer; raises Unreachable."""
         return await self.calls.call(request, answer_within=self.timing.answer_within)
@@ -327,14 +322,9 @@ class Session:
         sequence = 0
         while True:
             sequence += 1
-            self._beat_now.clear()
             self._beats.append((sequence, self._clock(), asyncio.get_running_loop().time()))
             await self._send(Heartbeat(sequence=sequence))
-            try:
-                async with asyncio.timeout(self.timing.heartbeat):
-                    await self._beat_now.wait()
-            except TimeoutError:
-                continue
+            await asyncio.sleep(self.timing.heartbeat)
 
     def _proven(self, echo: HeartbeatEcho) -> None:
         while self._beats and self._beats[0][0] <= echo.sequence:

@@ -101,12 +101,6 @@ class Change(msgspec.Struct, frozen=True):
         """The object after (for DELETED: before) the change as JSON, at this revision; not decoded."""
         return encoding.with_revision(self.kind, self.data, self.revision)
 
-    @property
-    def encoded_before(self) -> bytes:
-        """The object before the change as JSON, at this revision, as one that leaves a selection is told;
-        empty for ADDED."""
-        return encoding.with_revision(self.kind, self.previous, self.revision) if self.previous else b""
-
     def before(self) -> Raw:
         """The object before the change; empty for ADDED."""
         return _decode(self.previous) if self.previous else {}
