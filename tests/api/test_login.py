@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from roost.api import allowance
 from roost.api.app import create_app
 from roost.api.context import ApiContext
 from roost.api.identity import passwords, throttle
@@ -257,7 +258,8 @@ def test_who_waits_as_told_gets_in(steps: list[tuple[str, bool, float]]) -> None
 
 
 def test_the_tables_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(throttle, "MOST", 10)
+    for module in (allowance, throttle):
+        monkeypatch.setattr(module, "MOST", 10)
     door = Throttle()
     for n in range(100):
         door.failed(f"n{n}", 0.0)

@@ -45,7 +45,7 @@ from roost.api import (
 )
 from roost.api import target as targets
 from roost.api.context import ApiContext
-from roost.api.forms import View
+from roost.api.forms import View, as_json
 from roost.api.identity import accounts, guarding
 from roost.api.identity.login import Login
 from roost.api.identity.rules import Attributes
@@ -54,7 +54,6 @@ from roost.api.target import Target
 from roost.api.watching import Watches, watch
 from roost.engine.admission import Refused
 from roost.link.exchange import Caller, Unreachable
-from roost.model.codec import Raw
 from roost.model.registry import BY_KIND
 from roost.model.secrecy import has_secrets
 from roost.store.errors import StoreError
@@ -142,9 +141,9 @@ class Api:
         if len(parts) == 1 and parts[0] in HEALTH:
             return await self._health(request, parts[0])
         if parts == ["version"]:
-            return _json(discovery.version(self._context))
+            return as_json(discovery.version(self._context))
         if parts == ["login"] and request.method == "POST":
-            return _json(await self._login.login(request, call.is_by))
+            return as_json(await self._login.login(request, call.is_by))
         call.caller = caller = await self._gate.authenticate(request.scope, call.is_by)
         match parts:
             case ["apis", group, version, *rest] if (group, version) in discovery.SERVED and group and rest:
@@ -158,14 +157,14 @@ class Api:
                     raise not_allowed(request.method, request.url.path)
                 call.unwritten = True
                 asked = [group, *parts[4:]] if len(parts) > 4 else [group, plural]
-                return _json(
+                return as_json(
                     await reviews.answer(self._gate, caller, asked, await bodies.json_object(request)), 201
                 )
             case ["clouds", name, *_] if name:
                 below = self._gate.groups_below(caller, name)
                 return await clouds.forward(self._context, request, call, below, name)
             case ["logout"] if request.method == "POST":
-                return _json(await self._login.logout(request))
+                return as_json(await self._login.logout(request))
             case ["audit"]:
                 asked_for = Attributes(verb="get", path="/audit")
                 self._gate.require(caller, asked_for)
@@ -190,11 +189,11 @@ class Api:
                 return openapi.respond(rest, request.headers, request.url, self._context.clock())
             case [".well-known", "openid-configuration"]:
                 base = str(request.base_url).rstrip("/")
-                return _json(accounts.discovery(self._context.issuer_url, self._context.issuer or base))
+                return as_json(accounts.discovery(self._context.issuer_url, self._context.issuer or base))
             case ["openid", "v1", "jwks"]:
-                return _json(tokens.published(self._gate.directory.signing_keys(), self._context.vault))
+                return as_json(tokens.published(self._gate.directory.signing_keys(), self._context.vault))
             case [""]:
-                return _json({"paths": discovery.paths()})
+                return as_json({"paths": discovery.paths()})
         raise no_such_path()
 
     async def _resource(
@@ -280,7 +279,7 @@ class Api:
             user = Caller(found.name, [*self._gate.role_groups(found.name), access.USERS])
             guarding.check_stand_in(self._gate.directory.grants, caller, user)
         body = await bodies.json_object(request, required=False)
-        return _json(await handler(self._context, caller, found.namespace, found.name, body), 201)
+        return as_json(await handler(self._context, caller, found.namespace, found.name, body), 201)
 
     async def _health(self, request: Request, name: str) -> Response:
         if request.method not in ("GET", "HEAD"):
@@ -305,7 +304,3 @@ def _parts(scope: Scope) -> list[str]:
 def create_app(context: ApiContext) -> Api:
     """The ASGI application of one cloud's API."""
     return Api(context)
-
-
-def _json(body: Raw, code: int = 200) -> Response:
-    return Response(msgspec.json.encode(body), code, media_type="application/json")

@@ -28,6 +28,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from roost.api.access import CALLER
+from roost.api.allowance import Allowance
 from roost.api.target import Target
 from roost.api.write_options import DRY_RUN
 from roost.link.exchange import Caller
@@ -210,21 +211,6 @@ class _Repeated:
         self.first, self.began, self.count, self.until = first, began, 0, ""
 
 
-class _Allowance:
-    """How many different records may come: `rate` a second, `burst` at once."""
-
-    def __init__(self, rate: float, burst: int) -> None:
-        self._rate, self._burst, self._left, self._at = rate, burst, float(burst), 0.0
-
-    def take(self, now: float) -> bool:
-        self._left = min(self._burst, self._left + (now - self._at) * self._rate)
-        self._at = now
-        if self._left < 1:
-            return False
-        self._left -= 1
-        return True
-
-
 class Gathered:
     """Records that no transaction carries, on their way into the store. Lives on one event loop."""
 
@@ -232,7 +218,7 @@ class Gathered:
         self._store, self._clock = store, clock
         self._queue: deque[Record] = deque()
         self._repeated: dict[Key, _Repeated] = {}
-        self._allowed = {True: _Allowance(0.2, 300), False: _Allowance(20.0, 1_000)}
+        self._allowed = {True: Allowance(300, 0.2), False: Allowance(1_000, 20.0)}
         self._shed = 0
         self._failures = 0
         self._task: asyncio.Task[None] | None = None
@@ -246,7 +232,7 @@ class Gathered:
         if known is not None:
             known.count += 1
             known.until = stamp
-        elif not self._has_room(0 if denied else RESERVED) or not self._allowed[denied].take(now):
+        elif not self._has_room(0 if denied else RESERVED) or self._allowed[denied].take("", now) > 0:
             self._shed += 1
         else:
             stamped = msgspec.structs.replace(record, time=stamp)

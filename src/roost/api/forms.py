@@ -11,6 +11,7 @@ from datetime import datetime
 from enum import Enum
 
 import msgspec
+from starlette.responses import Response
 
 from roost.api import tables
 from roost.api.status import ApiError, bad_request
@@ -22,6 +23,11 @@ JSON = "application/json"
 YAML = "application/yaml"
 META_VERSIONS = ("v1", "v1beta1")
 MOST_CLAUSES = 64
+
+
+def as_json(body: Raw, code: int = 200) -> Response:
+    """An answer that has one form alone."""
+    return Response(msgspec.json.encode(body), code, media_type=JSON)
 
 
 def same(raw: Raw) -> Raw:

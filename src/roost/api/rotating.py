@@ -25,6 +25,7 @@ from starlette.responses import Response
 
 from roost.api import bodies
 from roost.api.context import ApiContext
+from roost.api.forms import as_json
 from roost.api.sealing import place_of
 from roost.api.status import ApiError, bad_request, no_such_path, not_allowed
 from roost.engine.vault import BadKeys, Unopened, Vault, key_of
@@ -48,14 +49,14 @@ async def respond(context: ApiContext, request: Request, rest: list[str]) -> Res
     try:
         match (request.method, rest):
             case ("GET", []):
-                return _json(await _keys(context, context.vault))
+                return as_json(await _keys(context, context.vault))
             case ("POST", []):
-                return _json({"active": context.vault.rotate(context.clock())}, 201)
+                return as_json({"active": context.vault.rotate(context.clock())}, 201)
             case ("POST", ["reseal"]):
                 after = (await bodies.json_object(request, required=False)).get("after")
-                return _json(await _reseal(context, context.vault, _start(after)))
+                return as_json(await _reseal(context, context.vault, _start(after)))
             case ("DELETE", [key]):
-                return _json(await _drop(context, context.vault, key))
+                return as_json(await _drop(context, context.vault, key))
             case (_, [] | [_]):
                 raise not_allowed(request.method, request.url.path)
     except BadKeys as error:
@@ -180,7 +181,3 @@ async def _drop(context: ApiContext, vault: Vault, key: str) -> Raw:
         raise BadKeys(f"{used} values are sealed by key {key}", "`roost secrets rotate` seals them anew")
     vault.drop(key)
     return {"active": vault.active, "dropped": key}
-
-
-def _json(body: Raw, code: int = 200) -> Response:
-    return Response(msgspec.json.encode(body), code, media_type="application/json")

@@ -10,10 +10,11 @@ from __future__ import annotations
 
 from collections import OrderedDict
 
+from roost.api.allowance import MOST, Allowance
+
 FREE = 5
 FIRST, LONGEST = 10.0, 3600.0
 FORGOTTEN = 24 * 3600.0
-MOST = 10_000
 PER_NAME = (10.0, 10 / 60)
 PER_ADDRESS = (30.0, 30 / 60)
 """How many at once, and how many a second after that."""
@@ -27,27 +28,11 @@ class Throttled(Exception):
         self.wait = wait
 
 
-class _Allowance:
-    def __init__(self, burst: float, rate: float) -> None:
-        self._burst, self._rate = burst, rate
-        self._left: OrderedDict[str, tuple[float, float]] = OrderedDict()
-
-    def take(self, key: str, now: float) -> float:
-        """Seconds to wait; 0 when one was taken."""
-        left, at = self._left.pop(key, (self._burst, now))
-        left = min(self._burst, left + max(0.0, now - at) * self._rate)
-        taken = left >= 1
-        self._left[key] = (left - 1 if taken else left, now)
-        if len(self._left) > MOST:
-            self._left.popitem(last=False)
-        return 0.0 if taken else (1 - left) / self._rate
-
-
 class Throttle:
     """Tries at one door. `now` is in seconds of a clock that never goes back."""
 
     def __init__(self) -> None:
-        self._names, self._addresses = _Allowance(*PER_NAME), _Allowance(*PER_ADDRESS)
+        self._names, self._addresses = Allowance(*PER_NAME), Allowance(*PER_ADDRESS)
         self._failed: OrderedDict[str, tuple[int, float]] = OrderedDict()
 
     def begin(self, name: str, address: str, now: float) -> None:
