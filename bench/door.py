@@ -16,7 +16,7 @@ from pathlib import Path
 import uvloop
 from tests.support.certificates import Authority
 
-from roost.api.app import create_app
+from roost.api.app import Api
 from roost.api.context import ApiContext
 from roost.api.server import serve
 from roost.cloud import admission as cloud_admission
@@ -56,7 +56,7 @@ async def main(directory: Path, port: int, url: str) -> None:
         token.touch(mode=0o600)
         token.write_text(await store.transact(_declare))
         rules = {**cloud_admission.rules(CLOUD, ""), **fleet_admission.rules(CLOUD)}
-        app = create_app(ApiContext(store=store, cloud=CLOUD, rules=rules))
+        app = Api(ApiContext(store=store, cloud=CLOUD, rules=rules))
         await serve(
             app,
             certificate=pair.certificate,

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from roost.api.app import create_app
+from roost.api.app import Api
 from roost.api.context import ApiContext
 from roost.model.cloud import Cloud
 from roost.model.meta import Metadata
@@ -26,7 +26,7 @@ async def store(tmp_path: Path) -> AsyncIterator[Store]:
 
 @pytest.fixture
 def client(store: Store) -> Client:
-    return Client(create_app(ApiContext(store=store, cloud="central")))
+    return Client(Api(ApiContext(store=store, cloud="central")))
 
 
 @pytest.fixture(params=[kubectl.NEW, kubectl.OLD])

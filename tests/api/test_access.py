@@ -11,7 +11,7 @@ import structlog
 from starlette.types import Message, Scope
 
 from roost.api.access import ADMINISTRATORS, PEER, READERS, USERS
-from roost.api.app import Api, create_app
+from roost.api.app import Api
 from roost.api.context import ApiContext
 from roost.link.exchange import Caller
 from roost.model.access import User, UserSpec
@@ -59,7 +59,7 @@ def certificate(name: str, *groups: str) -> dict[str, Any]:
 
 @pytest.fixture
 def app(store: Store) -> Api:
-    return create_app(ApiContext(store=store, cloud="central"))
+    return Api(ApiContext(store=store, cloud="central"))
 
 
 async def who(app: Api, peer: dict[str, Any] | None, **headers: str) -> Answer:
@@ -93,7 +93,7 @@ def clocked(tmp_path: Path) -> list[datetime]:
 
 async def test_tokens(tmp_path: Path, clocked: list[datetime]) -> None:
     store = await Store.open(f"sqlite:///{tmp_path / 's.db'}", inline=True, clock=lambda: clocked[0])
-    app = create_app(ApiContext(store=store, cloud="central", clock=lambda: clocked[0]))
+    app = Api(ApiContext(store=store, cloud="central", clock=lambda: clocked[0]))
     admin = Client(app)
     await admin.post(f"{V1}/users", {"metadata": {"name": "tom"}})
     path = f"{V1}/users/tom/token"
@@ -167,7 +167,7 @@ async def test_further_ways_to_know_a_caller(store: Store) -> None:
         known = dict(scope["headers"]).get(b"x-test")
         return Caller("hal", [READERS]) if known else None
 
-    app = create_app(ApiContext(store=store, cloud="central", authenticate=[by_header]))
+    app = Api(ApiContext(store=store, cloud="central", authenticate=[by_header]))
     (await who(app, None, **{"x-test": "1"})).ok()
     (await who(app, None)).refused(401)
 
@@ -197,7 +197,7 @@ async def test_groups_follow_the_role(store: Store) -> None:
         seen.append(request.caller.groups)
         raise RuntimeError("stop here")
 
-    app = create_app(ApiContext(store=store, cloud="central", call_cloud=call))
+    app = Api(ApiContext(store=store, cloud="central", call_cloud=call))
     await store.save(User(metadata=Metadata(name="tom"), spec=UserSpec(role="administrator")))
     await Socket(app, certificate("tom", USERS)).get("/clouds/harbor/apis")
     await Socket(app, certificate("rita", READERS)).get("/clouds/harbor/apis")

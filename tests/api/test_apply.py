@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from roost.api import bodies
-from roost.api.app import create_app
+from roost.api.app import Api
 from roost.api.apply import migration
 from roost.api.context import ApiContext
 from roost.engine import admission
@@ -285,7 +285,7 @@ async def test_rules_and_homes_hold_for_apply(store: Store) -> None:
         if request.new.spec.location == "sea":
             raise admission.Refused("hosts do not swim", "choose land", field="spec.location")
 
-    client = Client(create_app(ApiContext(store=store, cloud="central", rules={"Host": [rule]})))
+    client = Client(Api(ApiContext(store=store, cloud="central", rules={"Host": [rule]})))
     (await apply(client, host("h1", location="sea"))).refused(422, "hosts do not swim; choose land")
     (await apply(client, host("h1"), path=f"{V1}/namespaces/harbor/hosts")).refused(
         403, "belongs to subcloud"
@@ -355,7 +355,7 @@ async def test_the_user_agent_names_the_manager(client: Client) -> None:
 
 
 async def test_times_move_with_changes_only(store: Store) -> None:
-    client = Client(create_app(ApiContext(store=store, cloud="central")))
+    client = Client(Api(ApiContext(store=store, cloud="central")))
     first = (await apply(client, host("h1", location="x"), "a")).ok(201)
     again = (await apply(client, host("h1", location="x"), "a")).ok()
     assert again["metadata"] == first["metadata"]

@@ -12,7 +12,7 @@ import pytest
 
 from roost.api import audits
 from roost.api.access import CALLER
-from roost.api.app import Api, create_app
+from roost.api.app import Api
 from roost.api.auditing import Gathered, key_of
 from roost.api.context import ApiContext
 from roost.api.through import handler
@@ -30,7 +30,7 @@ from tests.support.stores import opened
 
 @pytest.fixture
 def api(store: Store) -> Api:
-    return create_app(ApiContext(store=store, cloud="central"))
+    return Api(ApiContext(store=store, cloud="central"))
 
 
 @pytest.fixture
@@ -211,13 +211,13 @@ async def site(tmp_path: Path) -> AsyncIterator[Store]:
 
 
 async def test_a_forwarded_write_is_recorded_here_and_there_under_one_id(store: Store, site: Store) -> None:
-    below = create_app(ApiContext(store=site, cloud="harbor"))
+    below = Api(ApiContext(store=site, cloud="harbor"))
 
     async def call(name: str, request: exchange.Request) -> exchange.Response:
         assert name == "harbor"
         return await handler(below)(request)
 
-    centre = create_app(ApiContext(store=store, cloud="central", call_cloud=call))
+    centre = Api(ApiContext(store=store, cloud="central", call_cloud=call))
     client = Client(centre)
     path = f"{V1}/namespaces/harbor/hosts"
     answer = await client.post(f"/clouds/harbor{path}", host("a"))
@@ -233,7 +233,7 @@ async def test_a_forwarded_write_is_recorded_here_and_there_under_one_id(store: 
 
 async def test_a_client_can_not_say_whom_its_request_came_through(store: Store) -> None:
     """The headers that clouds add are taken from links alone, and never passed on from a client."""
-    app = create_app(ApiContext(store=store, cloud="central"))
+    app = Api(ApiContext(store=store, cloud="central"))
     sent: list[Any] = []
 
     async def receive() -> Any:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from roost.api import encoders, fanout, watching
 from roost.api.access import ADMINISTRATORS
-from roost.api.app import Api, create_app
+from roost.api.app import Api
 from roost.api.context import ApiContext
 from roost.api.fanout import Feed
 from roost.api.watching import Watches
@@ -113,7 +113,7 @@ async def test_one_that_falls_behind_history_is_told_so(
 ) -> None:
     monkeypatch.setattr(fanout, "BACKLOG", 2000)
     store = await Store.open(f"sqlite:///{tmp_path / 's.db'}", inline=True, history=10)
-    client = Client(create_app(ApiContext(store=store, cloud="central")))
+    client = Client(Api(ApiContext(store=store, cloud="central")))
     await client.post(HOSTS, host("h1"))
     slow = await client.watch(f"{HOSTS}?watch=1")
     await fed(client, 1)
@@ -245,7 +245,7 @@ def test_events_add_up_to_the_list(before: list[Write], groups: list[list[Write]
     async def go() -> None:
         with new_database() as url:
             store = await Store.open(url, inline=True)
-            client = Client(create_app(ApiContext(store=store, cloud="central")))
+            client = Client(Api(ApiContext(store=store, cloud="central")))
             await store.transact(lambda tx: carry_out(tx, before))
             mirrors = [await _follow(client, selector) for selector in SELECTORS]
             rests = [asyncio.ensure_future(watch.rest()) for watch, _ in mirrors]

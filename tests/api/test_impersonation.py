@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from roost.api.access import ADMINISTRATORS, READERS
-from roost.api.app import create_app
+from roost.api.app import Api
 from roost.api.context import ApiContext
 from roost.api.identity import impersonation
 from roost.api.identity.impersonation import Asked
@@ -124,7 +124,7 @@ async def test_the_real_user_goes_along_and_headers_do_not(store: Store) -> None
         seen.append(request)
         raise RuntimeError("stop here")
 
-    client = Client(create_app(ApiContext(store=store, cloud="central", call_cloud=call)))
+    client = Client(Api(ApiContext(store=store, cloud="central", call_cloud=call)))
     await store.save(User(metadata=Metadata(name="rita"), spec=UserSpec(role="reader")))
     ada = client.local("ada", ADMINISTRATORS)
     await ada.sending(impersonate_user="rita").get("/clouds/harbor/apis")

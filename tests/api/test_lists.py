@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from roost.api import compression, reading, snapshots
 from roost.api.access import ADMINISTRATORS
-from roost.api.app import create_app
+from roost.api.app import Api
 from roost.api.context import ApiContext
 from roost.api.forms import Form, View
 from roost.api.items import Item, Matcher
@@ -138,7 +138,7 @@ async def test_a_revision_that_never_comes(client: Client, monkeypatch: pytest.M
 
 async def test_a_list_goes_on_after_its_revision_is_gone(tmp_path: Path) -> None:
     store = await Store.open(f"sqlite:///{tmp_path / 's.db'}", inline=True, history=10)
-    client = Client(create_app(ApiContext(store=store, cloud="central")))
+    client = Client(Api(ApiContext(store=store, cloud="central")))
     await many(client, 6)
     first = (await client.get(f"{HOSTS}?limit=2")).ok()
     for n in range(40):
@@ -482,7 +482,7 @@ async def test_a_long_list_is_never_whole_in_memory(store: Store) -> None:
 
     for _ in range(12):
         await store.transact(fill)
-    client = Client(create_app(ApiContext(store=store, cloud="central")))
+    client = Client(Api(ApiContext(store=store, cloud="central")))
     response = await client.open("GET", HOSTS)
     tracemalloc.start()
     try:

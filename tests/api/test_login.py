@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from roost.api import allowance
-from roost.api.app import create_app
+from roost.api.app import Api
 from roost.api.context import ApiContext
 from roost.api.identity import passwords, throttle
 from roost.api.identity.accounts import ROTATE
@@ -39,7 +39,7 @@ async def store(tmp_path: Path) -> AsyncIterator[Store]:
 
 @pytest.fixture
 async def admin(store: Store) -> AsyncIterator[Client]:
-    app = create_app(ApiContext(store=store, cloud="central"))
+    app = Api(ApiContext(store=store, cloud="central"))
     yield Client(app)
     app.end_watches()
 
@@ -89,7 +89,7 @@ async def test_of_many_sessions_the_oldest_ends(
     admin: Client, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(throttle, "PER_NAME", (1000.0, 1.0))
-    client = Client(create_app(ApiContext(store=store, cloud="central")))
+    client = Client(Api(ApiContext(store=store, cloud="central")))
     await _tom(admin)
     tokens = [(await login(client, "tom")).ok()["status"]["token"] for _ in range(PER_SUBJECT + 1)]
     assert len(await store.every(Credential)) == PER_SUBJECT and len(set(tokens)) == PER_SUBJECT + 1

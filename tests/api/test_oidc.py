@@ -16,7 +16,7 @@ import pytest
 from joserfc import jwt
 from joserfc.jwk import RSAKey
 
-from roost.api.app import create_app
+from roost.api.app import Api
 from roost.api.context import ApiContext
 from roost.api.identity import oidc as verifying
 from roost.api.identity.oidc import AGAIN, BadProvider, Oidc, Provider, Refused, caller_of
@@ -230,7 +230,7 @@ async def test_what_an_issuer_does_not_give(store: Store, capsys: pytest.Capture
     provider = Provider(**bare, username_prefix="-", groups_prefix="-")
     transport = httpx.MockTransport(issuer._answer)
     known = Oidc(provider, clock=lambda: 1_000.0, transport=transport)
-    client = Client(create_app(ApiContext(store=store, cloud="central", authenticate=[known])))
+    client = Client(Api(ApiContext(store=store, cloud="central", authenticate=[known])))
     user = {"metadata": {"name": "ann"}, "spec": {"role": "administrator"}}
     (await client.post(f"{V1}/users", user)).ok(201)
     (await client.local("ann").get(HOSTS)).ok()
@@ -247,7 +247,7 @@ async def test_what_lasts_ends_with_the_token(store: Store) -> None:
     issuer, now = Issuer(), [datetime.fromtimestamp(2_009.9, UTC)]
     known = Oidc(PROVIDER, clock=lambda: now[0].timestamp(), transport=httpx.MockTransport(issuer._answer))
     context = ApiContext(store=store, cloud="central", authenticate=[known], clock=lambda: now[0])
-    client = Client(create_app(context))
+    client = Client(Api(context))
     body = binding_body("crew", "roost:admin")
     body["subjects"] = [{"kind": "Group", "name": "oidc:crew"}]
     (await client.post(f"{RBAC}/clusterrolebindings", body)).ok(201)
@@ -287,7 +287,7 @@ async def test_a_real_provider(store: Store, port: int, algorithm: str, tmp_path
     )
     now = [time.monotonic()]
     known = Oidc(verifying.read(config), monotonic=lambda: now[0])
-    client = Client(create_app(ApiContext(store=store, cloud="central", authenticate=[known])))
+    client = Client(Api(ApiContext(store=store, cloud="central", authenticate=[known])))
     body = binding_body("crew", "roost:reader")
     body["subjects"] = [{"kind": "Group", "name": "oidc:crew"}]
     (await client.post(f"{RBAC}/clusterrolebindings", body)).ok(201)

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from roost.api.access import ADMINISTRATORS, READERS
-from roost.api.app import create_app
+from roost.api.app import Api
 from roost.api.context import ApiContext
 from roost.api.identity import rules as evaluation
 from roost.api.identity import shipped
@@ -466,7 +466,7 @@ async def test_deciding_reads_no_database(
 
 
 async def test_it_fails_closed(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    client = Client(create_app(ApiContext(store=store, cloud="central")))
+    client = Client(Api(ApiContext(store=store, cloud="central")))
 
     async def read(work: Any) -> Any:
         raise Unavailable("the disk is gone")
@@ -655,7 +655,7 @@ async def test_rights_in_a_subclouds_namespace_go_with_the_call(store: Store) ->
         seen.append(request.caller.groups)
         raise RuntimeError("stop here")
 
-    client = Client(create_app(ApiContext(store=store, cloud="central", call_cloud=call)))
+    client = Client(Api(ApiContext(store=store, cloud="central", call_cloud=call)))
     await store.save(Subcloud(metadata=Metadata(name="harbor")))
     path = f"{RBAC}/namespaces/harbor/rolebindings"
     (await client.post(path, binding_body("b", "roost:operator", "eve"))).ok(201)
@@ -673,7 +673,7 @@ async def test_a_role_named_as_a_shipped_one_gives_nothing_below(store: Store) -
         seen.append(request.caller.groups)
         raise RuntimeError("stop here")
 
-    client = Client(create_app(ApiContext(store=store, cloud="central", call_cloud=call)))
+    client = Client(Api(ApiContext(store=store, cloud="central", call_cloud=call)))
     await store.save(Subcloud(metadata=Metadata(name="harbor")))
     # Whoever may write roles in the namespace may name one so, and it need not allow anything.
     (await client.post(f"{RBAC}/namespaces/harbor/roles", role_body("roost:admin"))).ok(201)

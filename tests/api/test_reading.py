@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from roost.api import patching, tables
-from roost.api.app import create_app
+from roost.api.app import Api
 from roost.api.context import ApiContext
 from roost.api.forms import Form, Shape, negotiate
 from roost.api.openapi import version2, version3
@@ -108,7 +108,7 @@ async def test_lists_of_the_past(client: Client, store: Store) -> None:
 
 async def test_history_that_is_gone(tmp_path: Any) -> None:
     store = await Store.open(f"sqlite:///{tmp_path / 's.db'}", inline=True, history=10)
-    client = Client(create_app(ApiContext(store=store, cloud="central")))
+    client = Client(Api(ApiContext(store=store, cloud="central")))
     await client.post(HOSTS, host("h1"))
     await client.post(HOSTS, host("h2"))
     token = (await client.get(f"{HOSTS}?limit=1")).ok()["metadata"]["continue"]

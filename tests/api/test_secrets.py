@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from roost.api.app import create_app
+from roost.api.app import Api
 from roost.api.context import ApiContext
 from roost.engine.vault import SEALED, Place, Vault
 from roost.link.files import write_private
@@ -42,7 +42,7 @@ def vault(tmp_path: Path) -> Vault:
 
 @pytest.fixture
 def client(store: Store, vault: Vault) -> Client:
-    return Client(create_app(ApiContext(store=store, cloud="central", vault=vault)))
+    return Client(Api(ApiContext(store=store, cloud="central", vault=vault)))
 
 
 def secret(name: str = "db", **parts: Any) -> Raw:
@@ -176,7 +176,7 @@ async def test_what_is_no_secret_is_refused_and_not_repeated(client: Client, bod
 
 
 async def test_without_keys_secrets_are_refused_and_other_kinds_go_on(store: Store) -> None:
-    client = Client(create_app(ApiContext(store=store, cloud="central")))
+    client = Client(Api(ApiContext(store=store, cloud="central")))
     (await client.post(SECRETS, secret(stringData={"a": "one"}))).refused(503, "field data.a", "keys")
     config = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "c"}, "data": {"k": "v"}}
     assert (await client.post(MAPS, config)).ok(201)["data"] == {"k": "v"}
@@ -187,7 +187,7 @@ async def test_values_whose_key_is_lost_can_be_kept_and_set_anew(
 ) -> None:
     await client.post(SECRETS, secret(stringData={"a": "one", "b": "two"}))
     other = Vault.open(tmp_path / "other", write_private, NOW)
-    late = Client(create_app(ApiContext(store=store, cloud="central", vault=other)))
+    late = Client(Api(ApiContext(store=store, cloud="central", vault=other)))
     (await late.merge(f"{SECRETS}/db", {"stringData": {"b": "new"}})).ok()
     raw = (await store.get("Secret", "central", "db")).raw["data"]
     assert other.unseal(Place("Secret", "central", "db", "data.b"), raw["b"]) == b64("new")
@@ -406,7 +406,7 @@ async def test_resealing_goes_in_bounded_steps_and_on_after_an_end_in_between(
     assert first["next"] == {"kind": "Secret", "namespace": "central", "name": "s2"}
     # Whoever drove it is gone, and so is the server: another process begins from what is on the disk.
     other = Vault.open(tmp_path / "keys" / "secrets", write_private, NOW)
-    again = Client(create_app(ApiContext(store=store, cloud="central", vault=other)))
+    again = Client(Api(ApiContext(store=store, cloud="central", vault=other)))
     total, after = 0, None
     for _ in range(4):
         done = await step(again, after)
@@ -424,7 +424,7 @@ async def test_values_that_do_not_open_are_told_and_hold_nothing_up(
 ) -> None:
     await client.post(SECRETS, secret("a", stringData={"x": "one"}))
     other = Vault.open(tmp_path / "other", write_private, NOW)
-    late = Client(create_app(ApiContext(store=store, cloud="central", vault=other)))
+    late = Client(Api(ApiContext(store=store, cloud="central", vault=other)))
     await late.post(SECRETS, secret("b", stringData={"x": "two"}))
     await late.post("/keys", {})
     done = await step(late, None)

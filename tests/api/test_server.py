@@ -17,7 +17,7 @@ import pytest
 
 from roost.api import connection, reading, saying, server
 from roost.api.access import ADMINISTRATORS, CALLER
-from roost.api.app import create_app
+from roost.api.app import Api
 from roost.api.context import ApiContext
 from roost.api.gates import LOGINS, Gate, Gates, _stays
 from roost.api.status import ApiError
@@ -36,7 +36,7 @@ class Served:
 
     def __init__(self, authority: Authority, store: Store) -> None:
         self.authority, self.store = authority, store
-        self.app = create_app(ApiContext(store=store, cloud="central"))
+        self.app = Api(ApiContext(store=store, cloud="central"))
         self.stop = asyncio.Event()
         self.pair = authority.server()
         self.task: asyncio.Task[None]
@@ -269,7 +269,7 @@ def test_listeners_for_a_name() -> None:
 
 
 async def test_calls_through_a_link_end_early_and_tell_failures(store: Store) -> None:
-    app = create_app(ApiContext(store=store, cloud="central"))
+    app = Api(ApiContext(store=store, cloud="central"))
     caller = exchange.Caller("ada", [ADMINISTRATORS])
 
     def request(path: str) -> exchange.Request:
@@ -305,7 +305,7 @@ async def test_the_way_to_subclouds(store: Store) -> None:
         sent.append(request)
         return exchange.Response(200, [("content-type", "text/plain"), ("connection", "close")], body())
 
-    client = Client(create_app(ApiContext(store=store, cloud="central", call_cloud=call)))
+    client = Client(Api(ApiContext(store=store, cloud="central", call_cloud=call)))
     (await client.get("/clouds/lost/apis")).refused(404, "cloud central has no subcloud lost")
     lost = {"metadata": {"name": "lost"}}
     assert (await client.send("POST", "/apis/roost.edge/v1/subclouds", lost)).status == 201
@@ -342,7 +342,7 @@ async def test_a_client_that_leaves_before_the_body_ends_the_call_to_the_subclou
         value = "\u2026" if request.path == "/odd" else "text/plain"
         return exchange.Response(200, [("content-type", value)], Body())
 
-    app = create_app(ApiContext(store=store, cloud="central", call_cloud=call))
+    app = Api(ApiContext(store=store, cloud="central", call_cloud=call))
 
     async def ask(path: str) -> None:
         async def gone(message: object) -> None:

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from roost.api.app import create_app
+from roost.api.app import Api
 from roost.api.context import ApiContext
 from roost.model.cloud import Cloud
 from roost.model.meta import Metadata
@@ -33,7 +33,7 @@ async def two() -> AsyncIterator[tuple[Client, Client]]:
             stack.push_async_callback(store.close)
             if not clients:
                 await store.save(Cloud(metadata=Metadata(name="central")))
-            clients.append(Client(create_app(ApiContext(store=store, cloud="central"))))
+            clients.append(Client(Api(ApiContext(store=store, cloud="central"))))
         yield clients[0], clients[1]
 
 

@@ -18,7 +18,7 @@ from joserfc import jwt
 from joserfc.jwk import ECKey, KeySet
 
 from roost.api.access import ADMINISTRATORS, READERS
-from roost.api.app import create_app
+from roost.api.app import Api
 from roost.api.context import ApiContext
 from roost.api.identity import accounts
 from roost.api.identity.jwt import Unfit, unverified
@@ -44,7 +44,7 @@ class World:
 
     def __init__(self, store: Store, now: list[datetime]) -> None:
         self.store, self.now = store, now
-        self.admin = Client(create_app(ApiContext(store=store, cloud="central", clock=lambda: now[0])))
+        self.admin = Client(Api(ApiContext(store=store, cloud="central", clock=lambda: now[0])))
 
     async def account(self, name: str = "bot") -> None:
         (await self.admin.post(ACCOUNTS, {"metadata": {"name": name}})).ok(201)
@@ -222,7 +222,7 @@ async def test_two_processes_sign_and_verify_alike(world: World, tmp_path: Path)
 async def test_keys_are_sealed_where_there_is_a_vault(world: World, tmp_path: Path) -> None:
     vault = Vault.open(tmp_path / "keys", write_private, START)
     context = ApiContext(store=world.store, cloud="central", clock=lambda: world.now[0], vault=vault)
-    bare, world.admin = world.admin, Client(create_app(context))
+    bare, world.admin = world.admin, Client(Api(context))
     await world.account()
     token = await world.token()
     (await world.try_(token)).ok()
@@ -338,7 +338,7 @@ async def test_static_tokens(store: Store, tmp_path: Path) -> None:
     path, now = tmp_path / "tokens.csv", [0.0]
     path.write_text(f'first,ada,1,"{ADMINISTRATORS}"\nsecond,rita,2,{READERS}\n')
     file = TokenFile(path, lambda: now[0])
-    client = Client(create_app(ApiContext(store=store, cloud="central", authenticate=[file])))
+    client = Client(Api(ApiContext(store=store, cloud="central", authenticate=[file])))
     (
         await client.bearing("first").post(
             "/api/v1/namespaces/central/serviceaccounts", {"metadata": {"name": "b"}}

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from roost.api.app import Api, create_app
+from roost.api.app import Api
 from roost.api.context import ApiContext
 from roost.model.codec import Raw
 from roost.store.store import Store
@@ -135,7 +135,7 @@ async def test_a_revision_that_is_just_coming(client: Client, store: Store) -> N
 
 async def test_history_that_is_gone(tmp_path: Path) -> None:
     store = await Store.open(f"sqlite:///{tmp_path / 's.db'}", inline=True, history=10)
-    client = Client(create_app(ApiContext(store=store, cloud="central")))
+    client = Client(Api(ApiContext(store=store, cloud="central")))
     await client.post(HOSTS, host("h1"))
     for n in range(40):
         await client.merge(f"{HOSTS}/h1", {"spec": {"location": str(n)}})

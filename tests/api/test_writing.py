@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from roost.api import bodies
-from roost.api.app import create_app
+from roost.api.app import Api
 from roost.api.context import ApiContext
 from roost.engine import admission
 from roost.link import exchange
@@ -399,7 +399,7 @@ async def test_rules_decide_inside_the_transaction(store: Store) -> None:
         if request.operation == "delete" and old is not None and tx.count("Host") < 2:
             raise admission.Refused("it is the last host", "add another first")
 
-    client = Client(create_app(ApiContext(store=store, cloud="central", rules={"Host": [rule]})))
+    client = Client(Api(ApiContext(store=store, cloud="central", rules={"Host": [rule]})))
     await client.post(HOSTS, host("h1"))
     refused = (await client.merge(f"{HOSTS}/h1", {"spec": {"location": "sea"}})).refused(
         422, 'Host.roost.edge "h1" is invalid: spec.location: hosts do not swim; choose land'
@@ -423,7 +423,7 @@ async def test_failures_of_the_store(store: Store, error: Exception, code: int, 
     def rule(tx: Transaction, request: admission.Request) -> None:
         raise error
 
-    client = Client(create_app(ApiContext(store=store, cloud="central", rules={"Host": [rule]})))
+    client = Client(Api(ApiContext(store=store, cloud="central", rules={"Host": [rule]})))
     answer = await client.post(HOSTS, host("h1"))
     raw = answer.refused(code)
     assert answer.headers.get("retry-after", "") == retry
@@ -478,7 +478,7 @@ async def test_subresources(store: Store) -> None:
         }
 
     context = ApiContext(store=store, cloud="central", subresources={("hosts", "enrolment"): enrol})
-    client = Client(create_app(context))
+    client = Client(Api(context))
     made = (await client.post(f"{HOSTS}/h1/enrolment", {"a": 1})).ok(201)
     assert made == {
         "caller": "ada",

@@ -19,7 +19,7 @@ from typing import Any
 
 from roost.api import tokens
 from roost.api.access import ADMINISTRATORS
-from roost.api.app import Api, create_app
+from roost.api.app import Api
 from roost.api.context import ApiContext
 from roost.api.identity import shipped
 from roost.api.identity.tokenfile import TokenFile
@@ -154,7 +154,7 @@ async def _api(directory: Path, url: str, cloud: str, **options: Any) -> tuple[S
         },
         **options,
     )
-    return store, create_app(context)
+    return store, Api(context)
 
 
 def _calling(below: Api) -> Callable[[str, exchange.Request], Any]:

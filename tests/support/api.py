@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Self, TypeVar
 
 from roost.api.access import ADMINISTRATORS, READERS
-from roost.api.app import Api, create_app
+from roost.api.app import Api
 from roost.api.context import ApiContext
 from roost.api.server import serve
 from roost.model.cloud import Cloud
@@ -123,7 +123,7 @@ class ApiServer:
         self._stop = asyncio.Event()
         self.store = await Store.open(f"sqlite:///{self.directory / 'store.db'}")
         await self.store.save(Cloud(metadata=Metadata(name=self.cloud)))
-        self.app = create_app(ApiContext(store=self.store, cloud=self.cloud, **self._options))
+        self.app = Api(ApiContext(store=self.store, cloud=self.cloud, **self._options))
         pair = self.authority.server()
         ready: asyncio.Future[list[tuple[str, int]]] = self.loop.create_future()
         self._serving = asyncio.create_task(

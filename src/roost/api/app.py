@@ -299,8 +299,3 @@ def _parts(scope: Scope) -> list[str]:
     """The parts of the path, split before they are decoded: a slash in a name divides nothing."""
     raw: bytes = scope.get("raw_path") or quote(scope["path"]).encode()
     return [unquote(part) for part in raw.decode("latin-1").strip("/").split("/")]
-
-
-def create_app(context: ApiContext) -> Api:
-    """The ASGI application of one cloud's API."""
-    return Api(context)
