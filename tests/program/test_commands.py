@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from roost.cli.options import UpOptions
+from roost.cli.problems import Failed
 from roost.program import commands
 from roost.program.home import Home
 
@@ -37,3 +38,33 @@ def test_secrets_of_the_environment_do_not_go_on_with_the_role(
     assert environment["LISTEN_FDS"] == "1"
     settings = Home(tmp_path / "home").settings()
     assert settings is not None and settings.database == url
+
+
+@pytest.mark.parametrize("host", [True, False])
+def test_a_start_without_options_starts_the_same_cloud(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, host: bool
+) -> None:
+    def become(*_arguments: object) -> None:
+        raise Became
+
+    monkeypatch.setattr(os, "execve", become)
+    home = tmp_path / "home"
+    with pytest.raises(Became):
+        commands.up(UpOptions(home=home, name="lab", host=host))
+    first = Home(home).settings()
+    assert first is not None and bool(first.host) == host
+    with pytest.raises(Became):
+        commands.up(UpOptions(home=home))
+    assert Home(home).settings() == first
+
+
+def test_a_home_is_not_made_another_cloud_s(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def become(*_arguments: object) -> None:
+        raise Became
+
+    monkeypatch.setattr(os, "execve", become)
+    home = tmp_path / "home"
+    with pytest.raises(Became):
+        commands.up(UpOptions(home=home, name="lab"))
+    with pytest.raises(Failed, match="lab with host controller-0, not of lab without a host"):
+        commands.up(UpOptions(home=home, name="lab", host=False))

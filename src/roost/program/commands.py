@@ -85,10 +85,12 @@ def _become_role(home: Home) -> NoReturn:
 def _cloud_settings(options: UpOptions, known: Settings | None, identity: Identity | None) -> Settings:
     joined = identity.who().name if identity else ""
     name = options.name or (known.cloud if known else "") or joined or _machine_name()
+    # Without --no-host nothing was said of a host: the home knows whether it has one.
+    host = known.host if known else FIRST_HOST
     return Settings(
         role="cloud",
         cloud=name,
-        host=FIRST_HOST if options.host else "",
+        host=host if options.host else "",
         mode=options.mode,
         api_address=str(options.address),
         link_address=str(options.link_address),

@@ -161,8 +161,8 @@ def settle(home: Home, given: Settings) -> Settings:
         )
     if (known.cloud, known.host) != (given.cloud, given.host):
         raise StartError(
-            f"{home.path} is the home of {known.cloud} {known.host}, not of {given.cloud} {given.host}",
-            "leave names out, or choose another home",
+            f"{home.path} is the home of {_named(known)}, not of {_named(given)}",
+            "leave --name and --no-host out, or choose another with --home",
         )
     usual = Settings(role=given.role)
     changed = {n: getattr(given, n) for n in _CHANGEABLE if getattr(given, n) != getattr(usual, n)}
@@ -170,6 +170,12 @@ def settle(home: Home, given: Settings) -> Settings:
     if settled != known:
         home.save_settings(settled)
     return settled
+
+
+def _named(settings: Settings) -> str:
+    return (
+        f"{settings.cloud} with host {settings.host}" if settings.host else f"{settings.cloud} without a host"
+    )
 
 
 def now() -> datetime:
