@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -10,8 +11,10 @@ import yaml
 
 from roost.cli.manifests import parse
 from roost.cli.problems import Misused
+from roost.engine.vault import Vault
+from roost.link.files import write_private
 from roost.model.firewall import FirewallPolicy
-from tests.cli.conftest import Roost
+from tests.cli.conftest import Result, Roost
 from tests.support.api import ApiServer
 
 POLICY = """\
@@ -81,6 +84,9 @@ def test_dry_run_with_differences(roost: Roost, server: ApiServer, tmp_path: Pat
     assert (alone.code, alone.err) == (0, "Nothing was changed; without --diff it is applied.\n")
     assert "-  order: 10\n+  order: 20\n" in alone.out
     assert policy(server).spec.order == 10
+    file.write_text(POLICY)
+    same = roost("apply", "-f", str(file), "--diff")
+    assert (same.code, same.out, same.err) == (0, "", "No difference.\n")
 
 
 def test_a_misspelt_field_is_refused(roost: Roost, server: ApiServer, tmp_path: Path) -> None:
@@ -127,9 +133,40 @@ def test_what_others_set_is_taken_over_by_force_only(roost: Roost, server: ApiSe
     assert contested.code == 1
     assert ".spec.order" in contested.err and '"kubectl"' in contested.err
     assert "--force" in contested.err and "nothing was changed" in contested.err
+    assert contested.err.count(".spec.order") == 1, "each conflict is told once"
     assert policy(server).spec.order == 10
     assert roost("apply", "-f", str(file), "--force").out == "firewallpolicy/platform configured\n"
     assert policy(server).spec.order == 20
+
+
+SECRET = """\
+apiVersion: v1
+kind: Secret
+metadata: {name: switch}
+stringData: {password: swordfish}
+"""
+
+
+def test_a_changed_secret_value_is_configured(roost: Roost, tmp_path: Path) -> None:
+    vault = Vault.open(tmp_path / "vault" / "keys", write_private, datetime.now(UTC))
+    file = tmp_path / "secret.yaml"
+    file.write_text(SECRET)
+    with ApiServer(tmp_path, vault=vault) as server:
+
+        def apply(*options: str) -> Result:
+            return roost("apply", "-f", str(file), "--kubeconfig", str(server.administrator), *options)
+
+        assert "unless" not in apply("--dry-run").out, "it is not there yet"
+        assert apply().out == "secret/switch created\n"
+        assert apply().out == "secret/switch unchanged\n"
+        file.write_text(SECRET.replace("swordfish", "trout"))
+        told = apply("--diff")
+        assert told.out == "secret/switch: a secret value may differ; secret values can't be shown\n"
+        assert "without --diff" in told.err and "No difference" not in told.err
+        dry = apply("--dry-run").out
+        assert dry == "secret/switch unchanged, unless a secret value differs (dry run)\n"
+        assert apply().out == "secret/switch configured\n"
+        assert apply().out == "secret/switch unchanged\n"
 
 
 def test_delete_by_file_and_by_name(roost: Roost, server: ApiServer, tmp_path: Path) -> None:

@@ -4,6 +4,9 @@ Two rounds: first every object is sent as a dry run, so that one bad object mean
 is changed; then they are sent in earnest. The cloud remembers which fields this command has applied: what
 the file no longer says is removed, what others have written stays, and where both say something
 different the cloud refuses until the file agrees or `--force` takes the field over.
+
+Secret values are never shown: whether one has changed is told by the revision that a write gave, and before
+the write not at all.
 """
 
 from __future__ import annotations
@@ -20,6 +23,7 @@ from roost.cli.kinds import Kind
 from roost.cli.manifests import Document, load
 from roost.cli.problems import OK, Contested, Misused, Problem
 from roost.cli.session import CONNECT, Connect, Session, opened
+from roost.model.secrecy import MARK
 
 Raw = dict[str, Any]
 Verdict = Literal["created", "configured", "unchanged"]
@@ -39,7 +43,14 @@ class Step(msgspec.Struct, frozen=True):
         """What has happened to it, or would have, when it has become `after`."""
         if self.current is None:
             return "created"
-        return "unchanged" if _comparable(self.current) == _comparable(after) else "configured"
+        if _comparable(self.current) != _comparable(after):
+            return "configured"
+        written = _revision(self.current) != _revision(after)
+        return "configured" if written and _marked(_comparable(after)) else "unchanged"
+
+    def conceals(self, preview: Raw) -> bool:
+        """Whether the preview can't tell if it would differ: a value it had and would have is a secret."""
+        return self.current is not None and _marked(_comparable(self.current)) and _marked(preview)
 
 
 def apply(
@@ -74,14 +85,19 @@ def apply(
         _refuse_doubles(steps)
         rehearsal = {"dryRun": "All"} | ({"force": "true"} if force else {})
         previews = _rehearse(session, steps, rehearsal)
+        differing = False
         for step, preview in zip(steps, previews, strict=True):
             if diff:
-                output.print_lines(_diff(step, preview))
+                lines = _difference(step, preview)
+                output.print_lines(lines)
+                differing = differing or bool(lines)
             if dry_run:
-                output.say(f"{_label(step)} {step.verdict(preview)} (dry run)")
+                output.say(_foretold(step, preview))
         if not dry_run and not diff:
             _carry_out(session, steps, {"force": "true"} if force else {})
-    if diff and not dry_run:
+    if diff and not differing:
+        output.note("No difference.")
+    elif diff and not dry_run:
         output.note("Nothing was changed; without --diff it is applied.")
     return OK
 
@@ -143,13 +159,35 @@ def _carry_out(session: Session, steps: list[Step], query: dict[str, str]) -> No
         output.say(f"{_label(step)} {step.verdict(after)}")
 
 
-def _diff(step: Step, preview: Raw) -> list[Text]:
+def _foretold(step: Step, preview: Raw) -> str:
+    """What a dry run says of an object."""
+    verdict = step.verdict(preview)
+    unsure = verdict == "unchanged" and step.conceals(preview)
+    return f"{_label(step)} {verdict}{', unless a secret value differs' if unsure else ''} (dry run)"
+
+
+def _difference(step: Step, preview: Raw) -> list[Text]:
+    """What would differ as lines; empty when it is known that nothing would."""
     before = output.yaml_text(_comparable(step.current)).splitlines() if step.current else []
     after = output.yaml_text(_comparable(preview)).splitlines()
     label = _label(step)
     styles = {"+": "green", "-": "red", "@": "cyan"}
     lines = difflib.unified_diff(before, after, f"{label} (now)", f"{label} (then)", lineterm="")
-    return [Text(line, styles.get(line[:1], "")) for line in lines]
+    shown = [Text(line, styles.get(line[:1], "")) for line in lines]
+    if step.conceals(preview):
+        shown.append(Text(f"{label}: a secret value may differ; secret values can't be shown", "yellow"))
+    return shown
+
+
+def _revision(raw: Raw) -> str:
+    return str(raw["metadata"].get("resourceVersion", ""))
+
+
+def _marked(value: Any) -> bool:
+    """Whether a secret value is somewhere in it."""
+    if isinstance(value, dict):
+        return any(_marked(inner) for inner in value.values())
+    return isinstance(value, str) and value == MARK
 
 
 def _comparable(raw: Raw) -> Raw:

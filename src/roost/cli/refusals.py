@@ -37,7 +37,9 @@ def problem_of(code: int, body: bytes, doing: str) -> Problem:
         case 409 if status.reason == "AlreadyExists":
             return Refused(message, "choose another name, or change it with `roost apply`", details=details)
         case 409 if any(c.reason == "FieldManagerConflict" for c in _causes(status)):
-            return Contested(f"can't {doing}: {message}", details=details)
+            # Kubernetes' message has the fields as well, in another layout for one than for several.
+            short = message.partition(": conflict")[0]
+            return Contested(f"can't {doing}: {short}", details=causes(status))
         case 400 | 405 | 409 | 413 | 415 | 422:
             return Refused(f"can't {doing}: {message}", details=details)
         case 429:
