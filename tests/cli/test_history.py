@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from roost.cli import output
-from roost.cli.history import by, difference, point
+from roost.cli.history import absence, by, difference, point
 from roost.cli.problems import Misused
 from roost.model.codec import Raw
 from roost.store.transaction import Transaction
@@ -44,7 +44,7 @@ def test_how_an_object_came_to_be(roost: Roost, server: ApiServer) -> None:
     table = roost("history", "host/h")
     assert table.code == 0, table.err
     lines = table.out.splitlines()
-    assert lines[0].split() == ["REVISION", "AGE", "TYPE", "BY", "FIELDS"]
+    assert lines[0].split() == ["REVISION", "AGE", "TYPE", "MANAGER", "FIELDS"]
     assert [line.split()[0] for line in lines[1:]] == [str(n) for n in reversed(made)]
     assert "spec.location" in lines[3]
     found = json.loads(roost("history", "host", "h", "-o", "json").out)
@@ -52,6 +52,19 @@ def test_how_an_object_came_to_be(roost: Roost, server: ApiServer) -> None:
     assert roost("history", "host/h", "-o", "name").out.split() == [str(n) for n in reversed(made)]
     first = roost("history", "host/h", "--last", "1")
     assert len(first.out.splitlines()) == 2 and "older changes" in first.err
+
+
+def test_a_manager_that_only_lost_a_field_is_not_named(roost: Roost, server: ApiServer) -> None:
+    lived(server)
+    apply = '{"apiVersion":"roost.edge/v1","kind":"Host","metadata":{"name":"h"},"spec":{"location":"%s"}}'
+    for manager, place in (("one", "x"), ("two", "y")):
+        done = server.kubectl(
+            "apply", "--server-side", "--force-conflicts", "--field-manager", manager, "-f", "-",
+            stdin=apply % place,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+    items = json.loads(roost("history", "host/h", "--last", "2", "-o", "json").out)["items"]
+    assert items[0]["managers"] == ["two"]
 
 
 def test_what_an_object_was(roost: Roost, server: ApiServer) -> None:
@@ -80,6 +93,29 @@ def test_what_is_different(roost: Roost, server: ApiServer) -> None:
     assert (same.out, same.code) == ("", 0) and "the same" in same.err
     never = roost("history", "host/never", "--diff", "1..2")
     assert never.code == 4
+
+
+def test_before_it_was_there_is_told_in_times(roost: Roost, server: ApiServer) -> None:
+    lived(server)
+    created = json.loads(roost("history", "host/h", "-o", "json").out)["items"][-1]["time"]
+    early = roost("history", "host/h", "--at", "2026-01-01T00:00:00Z")
+    assert early.code in (1, 4), early.err
+    assert created in early.err or "changes that are kept were made later" in early.err
+    assert "it was created at revision" not in early.err
+
+
+def test_absence_is_told_by_the_changes_around() -> None:
+    items = [
+        {"type": "ADDED", "time": "2026-11-23T05:00:00.000Z"},
+        {"type": "DELETED", "time": "2026-11-23T04:00:00.000Z"},
+        {"type": "ADDED", "time": "2026-11-23T03:00:00.000Z"},
+    ]
+    assert absence(items, "2026-11-23T02:00:00.000Z") == "it was created at 2026-11-23T03:00:00.000Z"
+    assert absence(items, "2026-11-23T04:30:00.000Z") == (
+        "it was deleted at 2026-11-23T04:00:00.000Z and it was created at 2026-11-23T05:00:00.000Z"
+    )
+    assert absence(items[1:], "2026-11-23T06:00:00.000Z") == "it was deleted at 2026-11-23T04:00:00.000Z"
+    assert absence(items, "2026-11-23T06:00:00.000Z") == absence([], "2026-11-23T06:00:00.000Z") == ""
 
 
 def test_points_in_time() -> None:

@@ -189,3 +189,18 @@ def test_who_made_a_change() -> None:
     assert managers(before, after) == ["agent"]
     assert managers({}, before) == ["agent", "kubectl"]
     assert managers({}, {"metadata": {}}) == []
+
+
+def test_who_only_lost_fields_made_no_change() -> None:
+    def shown(ada: Raw, patch: Raw) -> Raw:
+        entries = [
+            {"manager": "ada", "time": "1", "fieldsV1": ada},
+            {"manager": "patch", "time": "1", "fieldsV1": patch},
+        ]
+        return {"metadata": {"managedFields": entries}}
+
+    before = shown({"f:spec": {"f:a": {}, "f:b": {}}}, {"f:spec": {"f:c": {}}})
+    taken = shown({"f:spec": {"f:b": {}}}, {"f:spec": {"f:a": {}, "f:c": {}}})
+    assert managers(before, taken) == ["patch"]
+    assert managers(taken, before) == ["ada"]
+    assert managers(before, before) == []

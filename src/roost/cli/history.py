@@ -17,7 +17,7 @@ from roost.cli import kinds, output
 from roost.cli.client import Query, path
 from roost.cli.kinds import Kind
 from roost.cli.logs import beginning
-from roost.cli.problems import OK, Expired, Failed, Misused, NotFound
+from roost.cli.problems import OK, Expired, Failed, Misused, NotFound, Problem
 from roost.cli.session import CONNECT, SHOW, Connect, Session, Show, opened
 from roost.cli.tables import Column, Grid
 from roost.model import time
@@ -30,7 +30,7 @@ _COLUMNS = [
     Column("Revision"),
     Column("Age", "date"),
     Column("Type"),
-    Column("By"),
+    Column("Manager"),
     Column("Fields"),
 ]
 
@@ -61,9 +61,13 @@ def history(
 ) -> int:
     """Show how an object came to be what it is; also one that was deleted.
 
+    MANAGER is the program that wrote, as it names itself (a field manager), or the cloud that it came from;
+    which user it was, the audit tells: `roost audit list --name NAME`.
+
     For example:
         roost history host/controller-0
         roost history host/controller-0 --at 2h
+        roost history host/controller-0 --at 2026-11-23T04:00:00Z -o json
         roost history host controller-0 --diff 1200..1310
         roost history firewallpolicy/ssh --diff 2026-11-23T04:00:00Z
     """
@@ -107,6 +111,8 @@ class _Past:
             return self._ask(f"/{quote(point(when, output.now()), safe='')}", {}, f"read {self.label}")
         except Expired as error:
             raise Failed(str(error), f"`roost history {self.label}` lists what is kept") from error
+        except NotFound as error:
+            raise NotFound(self._absent(when) or error.reason, error.remedy) from error
 
     def seek(self, when: str) -> Raw:
         """The object at a point; empty when it was not there."""
@@ -114,6 +120,18 @@ class _Past:
             return self.state(when)
         except NotFound:
             return {}
+
+    def _absent(self, when: str) -> str:
+        """Why it was not there at a time, in times; empty for a revision, or when that is not known."""
+        if _REVISION.match(when):
+            return ""
+        moment = point(when, output.now())
+        try:
+            items = self.changes(500)["items"]
+        except Problem:
+            return ""
+        said = absence(items, moment)
+        return f"{self.label} was not there at {moment}: {said}" if said else ""
 
     def _ask(self, rest: str, query: Query, doing: str) -> Raw:
         namespace = self._session.namespace if self._kind.namespaced else ""
@@ -137,6 +155,20 @@ def point(when: str, now: datetime) -> str:
             "write a revision, a span, as 90s, 30m, 2h, 7d, or a time with its zone",
         )
     return time.stamp(moment)
+
+
+def absence(items: Sequence[Raw], moment: str) -> str:
+    """When a thing that was not there at a moment was deleted before and created after, by its changes, the
+    newest first. Empty when the changes do not tell."""
+    stamped = [item for item in items if item.get("time")]
+    later = [item for item in stamped if item["time"] > moment]
+    earlier = [item for item in stamped if item["time"] <= moment]
+    said = []
+    if earlier and earlier[0]["type"] == "DELETED":
+        said.append(f"it was deleted at {earlier[0]['time']}")
+    if later and later[-1]["type"] == "ADDED":
+        said.append(f"it was created at {later[-1]['time']}")
+    return " and ".join(said)
 
 
 def _ends(given: Sequence[str]) -> tuple[str, str]:
@@ -174,7 +206,7 @@ def grid(found: Raw) -> Grid:
 
 
 def by(item: Raw) -> str:
-    """Who made a change: managers of fields, or where it came from."""
+    """What made a change: managers of fields, or where it came from; empty when that is not known."""
     managers = ",".join(item.get("managers", []))
     origin = item.get("origin", "")
     came = "the cloud above" if origin == "up" else origin.removeprefix("down:")

@@ -276,10 +276,30 @@ def changed_paths(before: Any, after: Any, *, most: int = PATHS) -> list[str]:
 
 
 def managers(before: Raw, after: Raw) -> list[str]:
-    """Who made a change, from the managed fields that it renewed; empty where none are kept."""
+    """Who made a change, from the managed fields that it renewed; empty where none are kept.
+
+    Who only lost fields to another made no change: that leaves the time of the entry.
+    """
     former = _managed(before)
-    names = [str(entry.get("manager", "")) for entry in _managed(after) if entry not in former]
+    names = [
+        str(entry.get("manager", ""))
+        for entry in _managed(after)
+        if not any(_no_more(entry, old) for old in former)
+    ]
     return sorted({name for name in names if name})
+
+
+def _no_more(entry: Mapping[str, Any], old: Mapping[str, Any]) -> bool:
+    """Whether an entry is an old one, whole or with fewer fields."""
+    rest = {**entry, "fieldsV1": None} == {**old, "fieldsV1": None}
+    return rest and _within(entry.get("fieldsV1"), old.get("fieldsV1"))
+
+
+def _within(fewer: Any, more: Any) -> bool:
+    """Whether a set of fields (FieldsV1, a tree of names) is part of another."""
+    if not isinstance(fewer, dict) or not isinstance(more, dict):
+        return bool(fewer == more)
+    return all(name in more and _within(inner, more[name]) for name, inner in fewer.items())
 
 
 def _managed(raw: Raw) -> list[Mapping[str, Any]]:
