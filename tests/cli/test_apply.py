@@ -135,6 +135,10 @@ def test_what_others_set_is_taken_over_by_force_only(roost: Roost, server: ApiSe
     assert "--force" in contested.err and "nothing was changed" in contested.err
     assert contested.err.count(".spec.order") == 1, "each conflict is told once"
     assert policy(server).spec.order == 10
+    file.write_text(POLICY.replace("order: 10", "order: 20").replace("oam", "mgmt").replace("edge}", "core}"))
+    several = roost("apply", "-f", str(file)).err
+    assert several.count(".spec.order") == several.count(".metadata.labels.team") == 1
+    file.write_text(POLICY.replace("order: 10", "order: 20"))
     assert roost("apply", "-f", str(file), "--force").out == "firewallpolicy/platform configured\n"
     assert policy(server).spec.order == 20
 

@@ -13,6 +13,8 @@ import yaml
 
 from roost import __version__
 from roost.cli.main import VERBS, app, hoist
+from roost.model.host import Host
+from roost.model.meta import Metadata
 from tests.cli.conftest import Roost
 from tests.support.api import ApiServer
 
@@ -37,7 +39,12 @@ def test_version(roost: Roost) -> None:
     ("arguments", "sentence"),
     [
         (["nonsense"], 'unknown command "nonsense"'),
+        (["nonsense"], "`roost --help` shows what there is"),
+        (["hosts", "list"], "`roost --help` shows what there is"),
         (["host", "lok"], 'Did you mean "lock"?'),
+        (["host", "lok"], "`roost host --help` shows"),
+        (["host", "list", "--colour"], "`roost host list --help` shows"),
+        (["get", "hosts", "--colour"], "`roost get --help` shows"),
         (["host", "lock"], "parameter NAME requires an argument"),
         (["host", "list", "--colour"], "unknown option: --colour"),
         (["host", "list", "-o", "jsn"], 'Did you mean "json"?'),
@@ -102,6 +109,11 @@ def test_denied_is_five(roost: Roost, server: ApiServer) -> None:
     reader = roost("user", "add", "ada", "--kubeconfig", str(server.reader))
     assert reader.code == 5
     assert 'User "rita" cannot create resource "users"' in reader.err
+    assert reader.err.count("ask an administrator") == 1 and "operate" not in reader.err
+    server.do(server.store.save(Host(metadata=Metadata(name="controller-0", namespace="central"))))
+    lock = roost("host", "lock", "controller-0", "--kubeconfig", str(server.reader))
+    assert lock.code == 5
+    assert "for administrativeState and forceLock the verb operate is enough" in lock.err
 
 
 def test_not_found_is_four(roost: Roost, server: ApiServer) -> None:
@@ -115,7 +127,27 @@ def test_unknown_kind_names_those_there_are(roost: Roost, server: ApiServer) -> 
     result = roost("get", "pods")
     assert result.code == 2
     assert "there is no kind 'pods'" in result.err
-    assert "hosts" in result.err
+    assert "hosts" in result.err and "leases" in result.err and "rolebindings" in result.err
+    assert "did you mean hosts?" in roost("get", "hots").err
+
+
+def test_an_unknown_kind_in_a_file_is_told_with_file_and_document(
+    roost: Roost, server: ApiServer, tmp_path: Path
+) -> None:
+    file = tmp_path / "site.yaml"
+    file.write_text("---\napiVersion: roost.edge/v1\nkind: Hots\nmetadata: {name: a}\n")
+    for verb in ("apply", "delete"):
+        result = roost(verb, "-f", str(file))
+        assert result.code == 2
+        assert f"{file}, document 1: there is no kind 'Hots'" in result.err
+        assert "did you mean Host?" in result.err
+
+
+@pytest.mark.parametrize("name", ["firewallpolicies.roost.edge", "firewallpolicies.v1.roost.edge", "fwp"])
+def test_kinds_are_named_as_kubectl_takes_them(roost: Roost, server: ApiServer, name: str) -> None:
+    assert roost("get", name).code == 0
+    assert roost("get", "firewallpolicies.v9.roost.edge").code == 2
+    assert roost("get", "roles.rbac.authorization.k8s.io").code == 0
 
 
 def test_options_may_stand_before_the_command() -> None:

@@ -103,7 +103,7 @@ def apply(
 
 
 def _plan(session: Session, document: Document) -> Step:
-    kind = kinds.find(document.kind, session.client)
+    kind = kinds.find(document.kind, session.client, document.source)
     version = kind.group_path.removeprefix("/apis/").removeprefix("/api/")
     if document.body["apiVersion"] != version:
         raise Misused(

@@ -1,18 +1,19 @@
 """Names of kinds, as people write them, made into where they are served.
 
 The kinds this version knows are known without asking; others (a newer cloud's) are looked up in its
-discovery.
+discovery. A name may say group and version as kubectl takes it: plural.group or plural.version.group.
 """
 
 from __future__ import annotations
 
+import difflib
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from roost.cli.problems import Misused
 from roost.model.kind import KindInfo
-from roost.model.registry import KINDS
+from roost.model.registry import KINDS, SERVED
 
 if TYPE_CHECKING:
     from roost.cli.client import Client
@@ -34,13 +35,11 @@ def group_path(info: KindInfo) -> str:
     return f"/apis/{info.api_version}" if info.group else f"/api/{info.version}"
 
 
-KNOWN = {
-    info.kind: Kind(
-        info.kind, info.plural, info.singular, info.namespaced, info.short_names, group_path(info)
-    )
-    for info in KINDS
-    if info.served
-}
+def _kind(info: KindInfo) -> Kind:
+    return Kind(info.kind, info.plural, info.singular, info.namespaced, info.short_names, group_path(info))
+
+
+KNOWN = {info.kind: _kind(info) for info in KINDS if info.served}
 
 CLOUD = KNOWN["Cloud"]
 SUBCLOUD = KNOWN["Subcloud"]
@@ -54,18 +53,38 @@ OPERATION = KNOWN["Operation"]
 USER = KNOWN["User"]
 
 
-def find(name: str, client: Client) -> Kind:
-    """The kind called `name` (kind, plural, singular or short name); raises Misused when there is none."""
+def find(name: str, client: Client, where: str = "") -> Kind:
+    """The kind called `name` (kind, plural, singular or short name); raises Misused when there is none, with
+    `where` it was read."""
     word = name.lower()
-    known = _match(word, list(KNOWN.values()))
+    known = _match(word, list(KNOWN.values())) or _qualified(word)
     if known is not None:
         return known
     served = _served(client)
     found = _match(word, served)
     if found is None:
-        names = ", ".join(sorted({k.plural for k in served} or {k.plural for k in KNOWN.values()}))
-        raise Misused(f"there is no kind {name!r}", f"there are: {names}")
+        there = f"{where}: " if where else ""
+        raise Misused(f"{there}there is no kind {name!r}", _suggestion(name, [*KNOWN.values(), *served]))
     return found
+
+
+def _qualified(word: str) -> Kind | None:
+    """The kind that `plural.group` or `plural.version.group` names, of all versions that are served."""
+    plural, dot, rest = word.partition(".")
+    for info in SERVED if dot else ():
+        full = f"{info.version}.{info.group}".strip(".")
+        if plural == info.plural and rest.strip(".") in (full, info.group):
+            return _kind(info)
+    return None
+
+
+def _suggestion(name: str, kinds: list[Kind]) -> str:
+    """What may have been meant, and what there is."""
+    plurals = sorted({k.plural for k in kinds})
+    words = {k.kind for k in kinds} if name[:1].isupper() else {*plurals, *(k.singular for k in kinds)}
+    close = difflib.get_close_matches(name, sorted(words), n=1, cutoff=0.7)
+    meant = f"did you mean {close[0]}? " if close else ""
+    return f"{meant}there are: {', '.join(plurals)}"
 
 
 def _match(word: str, kinds: list[Kind]) -> Kind | None:

@@ -99,7 +99,7 @@ def run(app: App, arguments: Sequence[str]) -> int:
     except Problem as problem:
         return _show(problem)
     except CycloptsError as error:
-        return _show(Misused(_sentence(error), _help_hint(arguments)))
+        return _show(Misused(_sentence(error), _help_hint(app, arguments)))
     except KeyboardInterrupt:
         return codes.INTERRUPTED
     except BrokenPipeError:
@@ -141,11 +141,13 @@ def _sentence(error: CycloptsError) -> str:
     return text[:1].lower() + text[1:]
 
 
-def _help_hint(arguments: Sequence[str]) -> str:
-    words = []
+def _help_hint(app: App, arguments: Sequence[str]) -> str:
+    """Where help is: of the innermost command that was named and is there."""
+    known, words = app, ["roost"]
     for word in hoist(arguments):
-        if word.startswith("-"):
+        if word.startswith("-") or word not in known:
             break
+        known = known[word]
         words.append(word)
-    command = " ".join(["roost", *words[:2]]) if words else "roost"
-    return f"`{command} --help` shows what it takes"
+    shows = "there is" if len(words) == 1 else "it takes"
+    return f"`{' '.join(words)} --help` shows what {shows}"

@@ -118,5 +118,5 @@ def _delete(session: Session, wanted: list[tuple[kinds.Kind, str, str]], *, dry_
 
 
 def _of_document(session: Session, document: Document) -> tuple[kinds.Kind, str, str]:
-    kind = kinds.find(document.kind, session.client)
+    kind = kinds.find(document.kind, session.client, document.source)
     return kind, (document.namespace or session.namespace) if kind.namespaced else "", document.name

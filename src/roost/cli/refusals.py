@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import re
+
 import msgspec
 
 from roost.cli import answers
 from roost.cli.problems import Contested, Denied, Expired, NotFound, Problem, Refused, Unreachable
+from roost.model.registry import KINDS
+
+_ASK = "; ask an administrator"
+_WRITES = re.compile(r'cannot (?:patch|update) resource "([a-z]+)" in API group')
 
 
 def problem_of(code: int, body: bytes, doing: str) -> Problem:
@@ -25,11 +31,9 @@ def problem_of(code: int, body: bytes, doing: str) -> Problem:
             reason, remedy = _by_rule(status)
             return Refused(f"can't {doing}: {reason}", remedy)
         case 403:
-            return Denied(
-                f"can't {doing}: {message}",
-                "ask an administrator of this cloud for a role that may",
-                details=details,
-            )
+            reason = message.removesuffix(_ASK)
+            remedy = "ask an administrator of this cloud for a role that may"
+            return Denied(f"can't {doing}: {reason}", remedy + _or_operate(reason), details=details)
         case 404:
             return NotFound(message, details=details)
         case 410:
@@ -37,9 +41,10 @@ def problem_of(code: int, body: bytes, doing: str) -> Problem:
         case 409 if status.reason == "AlreadyExists":
             return Refused(message, "choose another name, or change it with `roost apply`", details=details)
         case 409 if any(c.reason == "FieldManagerConflict" for c in _causes(status)):
-            # Kubernetes' message has the fields as well, in another layout for one than for several.
-            short = message.partition(": conflict")[0]
-            return Contested(f"can't {doing}: {short}", details=causes(status))
+            if details:
+                # Several: Kubernetes' message lists them as well, by manager.
+                message = message.partition(": conflicts with")[0]
+            return Contested(f"can't {doing}: {message}", details=details)
         case 400 | 405 | 409 | 413 | 415 | 422:
             return Refused(f"can't {doing}: {message}", details=details)
         case 429:
@@ -63,6 +68,13 @@ def causes(status: answers.Status) -> tuple[str, ...]:
     return tuple(
         f"{c.field}: {c.message}" if c.field else c.message for c in status.details.causes if c.message
     )
+
+
+def _or_operate(reason: str) -> str:
+    """That the verb `operate` is enough, for kinds that have fields for operating them."""
+    found = _WRITES.search(reason)
+    operating = next((i.operating for i in KINDS if found and i.plural == found[1]), ())
+    return f"; for {' and '.join(operating)} the verb operate is enough" if operating else ""
 
 
 def retry_after(code: int, body: bytes, header: str) -> float | None:
