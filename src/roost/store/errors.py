@@ -71,8 +71,19 @@ class Unavailable(StoreError):
 
     def __init__(self, cause: str, *, known: bool = True) -> None:
         outcome = "nothing was written" if known else "whether this was written is not known: read it"
-        super().__init__(f"the database failed: {cause}; {outcome}")
+        super().__init__(self.told(cause, outcome))
         self.cause, self.known = cause, known
+
+    def told(self, cause: str, outcome: str) -> str:
+        """The message: why, and what became of the write."""
+        return f"the database failed: {cause}; {outcome}"
+
+
+class ReadFailed(Unavailable):
+    """The database failed when it was opened or only read: there was nothing to write."""
+
+    def told(self, cause: str, outcome: str) -> str:
+        return f"the database failed: {cause}"
 
 
 class NewerSchema(StoreError):

@@ -57,11 +57,14 @@ async def follow(engine: Engine, heard: Callable[[int], bool], catch_up: Catch) 
 
 async def _follow(engine: Engine, heard: Callable[[int], bool], catch_up: Catch) -> None:
     """The same, until what was not foreseen."""
-    pause = FIRST_PAUSE
+    pause, away = FIRST_PAUSE, False
     while True:
         try:
             async with asyncio.timeout(ANSWER_WITHIN):
                 connection = await _connected(engine)
+            if away:
+                away = False
+                _log.info("the database is back")
             try:
                 await catch_up()
                 pause = FIRST_PAUSE
@@ -69,7 +72,10 @@ async def _follow(engine: Engine, heard: Callable[[int], bool], catch_up: Catch)
             finally:
                 with contextlib.suppress(Exception):
                     await connection.close()
-        except _lost():
+        except _lost() as error:
+            if not away:
+                away = True
+                _log.warning("the database is away; tried again until it is back", reason=_line(error))
             await catch_up()
             await asyncio.sleep(pause)
             pause = min(pause * 2, LONGEST_PAUSE)
@@ -79,6 +85,10 @@ def _lost() -> tuple[type[Exception], ...]:
     import psycopg
 
     return (psycopg.Error, OSError, TimeoutError)
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
 
 
 async def _connected(engine: Engine) -> Any:

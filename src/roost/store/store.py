@@ -36,14 +36,14 @@ from sqlalchemy import Engine, func, select
 
 from roost.model.meta import Resource
 from roost.store import audit, database, leases, statements
-from roost.store.errors import Compacted, FutureRevision, Overloaded, Unavailable
+from roost.store.errors import Compacted, FutureRevision, Overloaded, ReadFailed, Unavailable
 from roost.store.following import follow
 from roost.store.recent import Recent, Subscriber
 from roost.store.schema import changes
 from roost.store.session import Session, Sessions, failures
 from roost.store.transaction import Batch as Together
 from roost.store.transaction import Change, Stored, Transaction
-from roost.store.writer import Clock, Unit, Writer, cause_of, moment, unavailable
+from roost.store.writer import Clock, Unit, Writer, cause_of, moment
 
 T = TypeVar("T")
 R = TypeVar("R", bound=Resource)
@@ -132,7 +132,7 @@ class Store:
         try:
             engine = database.open_engine(url)
         except OSError as error:
-            raise unavailable(error) from error
+            raise ReadFailed(cause_of(error)) from error
         store = cls(engine, clock=clock, inline=inline, history=history)
         try:
             await store._start()
@@ -140,7 +140,7 @@ class Store:
             await store.close()
             if isinstance(error, store._failures.any):
                 where = engine.url.render_as_string(hide_password=True)
-                raise Unavailable(f"{where}: {cause_of(error)}") from error
+                raise ReadFailed(f"{where}: {cause_of(error)}") from error
             raise
         return store
 
@@ -353,7 +353,7 @@ class Store:
                 if session.rollback():
                     sessions.give(session)
         except self._failures.any as error:
-            raise unavailable(error) from error
+            raise ReadFailed(cause_of(error)) from error
 
     async def _in(self, executor: Executor, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(executor, work)

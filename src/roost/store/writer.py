@@ -312,8 +312,9 @@ def _unsure(error: Exception) -> bool:
 
 
 def cause_of(error: Exception) -> str:
-    """The database's own words for what failed, without the statement and its values; what to do about it."""
-    words, step = str(getattr(error, "orig", None) or error).strip(), remedy(error)
+    """The database's own words for what failed, without the statement and its values, as one line; what to do
+    about it."""
+    words, step = " ".join(str(getattr(error, "orig", None) or error).split()), remedy(error)
     return f"{words} ({step})" if step else words
 
 
