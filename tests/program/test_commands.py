@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from roost.cli.options import UpOptions
@@ -40,9 +41,9 @@ def test_secrets_of_the_environment_do_not_go_on_with_the_role(
     assert settings is not None and settings.database == url
 
 
-@pytest.mark.parametrize("host", [True, False])
+@pytest.mark.parametrize("options", [UpOptions(home=Path(), name="lab"), UpOptions(home=Path(), host=False)])
 def test_a_start_without_options_starts_the_same_cloud(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, host: bool
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: UpOptions
 ) -> None:
     def become(*_arguments: object) -> None:
         raise Became
@@ -50,9 +51,9 @@ def test_a_start_without_options_starts_the_same_cloud(
     monkeypatch.setattr(os, "execve", become)
     home = tmp_path / "home"
     with pytest.raises(Became):
-        commands.up(UpOptions(home=home, name="lab", host=host))
+        commands.up(msgspec.structs.replace(options, home=home))
     first = Home(home).settings()
-    assert first is not None and bool(first.host) == host
+    assert first is not None and bool(first.host) == options.host
     with pytest.raises(Became):
         commands.up(UpOptions(home=home))
     assert Home(home).settings() == first
