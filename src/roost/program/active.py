@@ -8,7 +8,6 @@ its link, and the controllers go by it: so they are always together. Each term i
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 
@@ -37,7 +36,8 @@ from roost.link.upper import Settings as LinkSettings
 from roost.link.wire import MemoryConnection
 from roost.model import time
 from roost.program.enrolments import check_enrolment, remember_enrolment
-from roost.program.home import LINK_PORT, Home, Settings, StartError, split_address
+from roost.program.home import LINK_PORT, Home, Settings, split_address
+from roost.program.listeners import links_taken
 from roost.program.timing import TIMING
 from roost.program.uplink import UplinkTeller
 from roost.store.store import Store
@@ -99,11 +99,7 @@ class Active:
         try:
             await self.upper.start()
         except OSError as error:
-            where = self._parts.settings.link_address
-            raise StartError(
-                f"links can't be taken at {where}: {os.strerror(error.errno or 0)}",
-                "end what uses that address, or choose another with --link-address",
-            ) from error
+            raise links_taken(self._parts.settings.link_address, error) from error
 
     # -- making
 

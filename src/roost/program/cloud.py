@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
+import shlex
 import socket
+import sys
 import uuid
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -47,6 +48,7 @@ from roost.program import notify
 from roost.program.access import authenticators, enrolment_subresources, keep_kubeconfig
 from roost.program.active import Active, ActiveDialer, Parts
 from roost.program.home import API_PORT, LINK_PORT, Home, Settings, StartError, split_address
+from roost.program.listeners import api_taken
 from roost.program.local import HostRole, tell_of_connection
 from roost.program.plans import plan_subresource
 from roost.program.proof import probe
@@ -77,6 +79,8 @@ class CloudRole:
         self._clock: Callable[[], datetime] = lambda: datetime.now(UTC)
         self._name = settings.cloud
         self._process = f"{socket.gethostname()}/{uuid.uuid4()}"
+        self.has_served = False
+        """Whether the start came to its end: everything listened and ran."""
         self._server_end = ""
         self._names: list[str] = []
         self._listening = asyncio.Event()
@@ -250,11 +254,22 @@ class CloudRole:
                 await self._listening.wait()
             if self._host is not None:
                 others.append(group.create_task(self._host.run()))
-            _log.info("cloud up", cloud=self._name, api=self._settings.api_address)
+            self.has_served = True
+            self._tell_up()
             notify.tell("READY=1")
             await server
+            _log.info("cloud stopping", cloud=self._name)
             for task in others:
                 task.cancel()
+
+    def _tell_up(self) -> None:
+        """Where everything is, and at a terminal the next step."""
+        links = self._settings.link_address or "none"
+        kubeconfig = str(self._home.path.absolute() / "kubeconfig")
+        api = self._settings.api_address
+        _log.info("cloud up", cloud=self._name, api=api, links=links, kubeconfig=kubeconfig)
+        if sys.stderr.isatty():
+            print(next_step(kubeconfig), file=sys.stderr, flush=True)
 
     async def _answer(
         self, api: Api, certificate: Path, ready: asyncio.Future[list[tuple[str, int]]]
@@ -276,10 +291,7 @@ class CloudRole:
         except OSError as error:
             if ready.done():
                 raise
-            raise StartError(
-                f"the API can't listen at {self._settings.api_address}: {os.strerror(error.errno or 0)}",
-                "end what uses that address, or choose another with --address",
-            ) from error
+            raise api_taken(self._settings.api_address, error) from error
 
     async def _lead(self, api: Api) -> None:
         """Be active: always, or whenever it is this process's turn."""
@@ -316,6 +328,8 @@ class CloudRole:
         if self._api is not None:
             await self._api.close()
         await self._store.close()
+        if self.has_served:
+            _log.info("cloud stopped", cloud=self._name)
 
     # -- facts
 
@@ -326,6 +340,15 @@ class CloudRole:
     async def _prove(self) -> None:
         if (self._home.uplink / FACTS_FILE).exists():
             await probe(self._home.uplink)
+
+
+def next_step(kubeconfig: str) -> str:
+    """What somebody at a terminal does once a cloud is up."""
+    return (
+        "\nThe cloud is up, until Ctrl-C. In another terminal, as the same user:\n"
+        f"  export KUBECONFIG={shlex.quote(kubeconfig)}\n"
+        "  roost status\n"
+    )
 
 
 def own_address() -> str:

@@ -18,6 +18,8 @@ from roost.link.pki import pin
 from roost.link.token import BadToken, decode
 from roost.program import start
 from roost.program.home import Home, Settings, StartError
+from roost.program.listeners import check_addresses
+from roost.program.role import FIRST_START
 
 FIRST_HOST = "controller-0"
 RETRY_VARIABLE = "ROOST_RETRY_SECONDS"
@@ -30,17 +32,20 @@ def up(options: UpOptions) -> int:
         home.open()
         identity = _identity(home, options.join, "subcloud")
         known = home.settings()
-        settings = start.settle(home, _cloud_settings(options, known, identity))
-        if identity is not None and identity.who().name != settings.cloud:
+        given = _cloud_settings(options, known, identity)
+        if identity is not None and identity.who().name != given.cloud:
             raise StartError(
-                f"the token is for subcloud {identity.who().name}, this cloud is {settings.cloud}",
+                f"the token is for subcloud {identity.who().name}, this cloud is {given.cloud}",
                 "ask the central cloud for a token of this name, or start with a new home",
             )
+        if known is None:
+            check_addresses(given)
+        start.settle(home, given)
     except StartError as error:
         raise Failed(error.reason, error.remedy) from error
     finally:
         home.close()
-    return _become_role(home)
+    return _become_role(home, *([] if known else [FIRST_START]))
 
 
 def agent(options: AgentOptions) -> int:
@@ -70,7 +75,7 @@ def agent(options: AgentOptions) -> int:
     return _become_role(home)
 
 
-def _become_role(home: Home) -> NoReturn:
+def _become_role(home: Home, *further: str) -> NoReturn:
     """Go on as a process that holds nothing of the command line: it saves a third of the memory.
 
     Same process id, same inherited sockets; secrets that were read are gone from memory and environment.
@@ -78,7 +83,7 @@ def _become_role(home: Home) -> NoReturn:
     sys.stdout.flush()
     sys.stderr.flush()
     environment = {k: v for k, v in os.environ.items() if k not in (JOIN_VARIABLE, DATABASE_VARIABLE)}
-    program = [sys.executable, "-m", "roost.program.role", "--home", str(home.path)]
+    program = [sys.executable, "-m", "roost.program.role", "--home", str(home.path), *further]
     os.execve(sys.executable, program, environment)  # noqa: S606
 
 

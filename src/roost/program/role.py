@@ -1,25 +1,29 @@
-"""`python -m roost.program.role --home DIRECTORY`: run what a home is, and nothing more.
+"""`python -m roost.program.role --home DIRECTORY [--first-start]`: run what a home is, and nothing more.
 
 `roost up` and `roost agent` prepare the home and then become this, so that a cloud or an agent does
-not carry the command line's libraries about.
+not carry the command line's libraries about. A cloud's first start that fails before it served leaves
+nothing that would stand in the way of the next one, under another name perhaps.
 """
 
 from __future__ import annotations
 
+import asyncio
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from roost.program import start
-from roost.program.home import Home, StartError
+from roost.program.home import Home, Settings, StartError, before_first_start
 
+FIRST_START = "--first-start"
 SWITCH_AFTER = 0.0005
 """Seconds for which one thread keeps the others of a cloud's process waiting."""
 
 
 def main(arguments: list[str]) -> int:
     """Run the role of a home until a signal; the exit code."""
-    if len(arguments) != 2 or arguments[0] != "--home":
-        print("usage: python -m roost.program.role --home DIRECTORY", file=sys.stderr)
+    if len(arguments) not in (2, 3) or arguments[0] != "--home" or arguments[2:] not in ([], [FIRST_START]):
+        print(f"usage: python -m roost.program.role --home DIRECTORY [{FIRST_START}]", file=sys.stderr)
         return 2
     home = Home(Path(arguments[1]))
     try:
@@ -31,22 +35,35 @@ def main(arguments: list[str]) -> int:
             from roost.program.agent import run_agent
 
             return start.run(lambda stop, leave: run_agent(home, settings, stop, leave))
-        import uvloop
-
-        from roost.program.cloud import CloudRole
-
-        # A cloud serves many connections over TLS: on this loop each takes a quarter of a megabyte less.
-        # Its writer is a thread of its own: after each commit it would wait for up to five milliseconds
-        # until a busy loop hands over; a tenth of that gave a quarter more writes a second.
-        sys.setswitchinterval(SWITCH_AFTER)
-        return start.run(
-            lambda stop, leave: CloudRole(home, settings, stop, leave).run(), uvloop.new_event_loop
-        )
+        return _run_cloud(home, settings, is_first=arguments[2:] == [FIRST_START])
     except StartError as error:
         print(f"roost: {error.reason}\n  {error.remedy}", file=sys.stderr)
         return 1
     finally:
         home.close()
+
+
+def _run_cloud(home: Home, settings: Settings, *, is_first: bool) -> int:
+    import uvloop
+
+    from roost.program.cloud import CloudRole
+
+    take_back = before_first_start(home, settings) if is_first else None
+    role: CloudRole | None = None
+
+    async def main(stop: asyncio.Event, leave: Callable[[], None]) -> None:
+        nonlocal role
+        role = CloudRole(home, settings, stop, leave)
+        await role.run()
+
+    # A cloud serves many connections over TLS: on this loop each takes a quarter of a megabyte less.
+    # Its writer is a thread of its own: after each commit it would wait for up to five milliseconds
+    # until a busy loop hands over; a tenth of that gave a quarter more writes a second.
+    sys.setswitchinterval(SWITCH_AFTER)
+    code = start.run(main, uvloop.new_event_loop)
+    if code and take_back is not None and not (role and role.has_served):
+        take_back()
+    return code
 
 
 if __name__ == "__main__":
