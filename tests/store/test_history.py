@@ -8,6 +8,7 @@ from typing import Any
 
 import hypothesis.strategies as st
 import msgspec
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
@@ -264,7 +265,7 @@ def replay(changes: list[Change]) -> dict[tuple[str, str, str], str]:
     return state
 
 
-TestHistory = History.TestCase
+TestHistory = pytest.mark.timeout(600)(History.TestCase)
 TestHistory.settings = settings(
     max_examples=40, stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck)
 )
