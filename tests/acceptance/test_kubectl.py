@@ -96,7 +96,7 @@ def _events(characters: Iterator[str]) -> Iterator[dict[str, Any]]:
 def test_apply_patch_wait_and_delete_at_a_subcloud_through_the_centre(demo: Demo) -> None:
     text = yaml.safe_dump(POLICY)
     assert "created" in demo.kubectl("apply", "-f", "-", cloud="valley", text=text).ok().output
-    # kubectl calls it configured, since list items have got their defaults; generation 2 below tells otherwise.
+    # kubectl says "configured", for list items have got defaults; generation 2 below tells otherwise.
     demo.kubectl("apply", "-f", "-", cloud="valley", text=text).ok()
     demo.kubectl("wait", "fwp/web", "--for=condition=Ready", "--timeout=40s", cloud="valley").ok()
     assert demo.local("valley", "get", "fwp", "web", "-o", "name").ok().output.strip().endswith("/web")
