@@ -24,7 +24,6 @@ from sqlalchemy import (
     tuple_,
     update,
 )
-from sqlalchemy.types import UserDefinedType
 
 from roost.store.schema import changes, counters, cursors, properties, resources
 
@@ -46,16 +45,6 @@ UPDATE = (
 DELETE = delete(resources).where(_KEY)
 RECORD = insert(changes)
 
-
-class _TransactionNumber(UserDefinedType[str]):
-    """PostgreSQL's xid8."""
-
-    cache_ok = True
-
-    def get_col_spec(self, **_: Any) -> str:
-        return "xid8"
-
-
 _CLOCK = cast(extract("epoch", func.clock_timestamp()), Float)
 
 READ_REVISION = select(counters.c.value).where(counters.c.name == "revision")
@@ -63,17 +52,11 @@ SET_REVISION = update(counters).where(counters.c.name == "revision").values(valu
 """The database is locked by then: SQLite puts writers in order when they begin."""
 
 CHANNEL = "roost_changes"
-LOCK_REVISION = (
-    select(counters.c.value, _CLOCK, cast(func.pg_current_xact_id(), Text))
-    .where(counters.c.name == "revision")
-    .with_for_update()
-)
-"""PostgreSQL: puts writers in order by the row's lock; tells the time there, and the transaction's number."""
+LOCK_REVISION = select(counters.c.value, _CLOCK).where(counters.c.name == "revision").with_for_update()
+"""PostgreSQL: puts writers in order by the row's lock; tells the time there."""
 TELL_REVISION = SET_REVISION.returning(func.pg_notify(CHANNEL, cast(bindparam("to"), Text)))
 """PostgreSQL: the same as SET_REVISION, and wakes all who listen once it is committed."""
 READ_REVISION_AND_CLOCK = select(counters.c.value, _CLOCK).where(counters.c.name == "revision")
-OUTCOME = select(func.pg_xact_status(cast(bindparam("transaction", type_=Text), _TransactionNumber)))
-"""PostgreSQL: what became of a transaction, by its number."""
 ADD_COUNTER = insert(counters)
 COUNT_UP = (
     update(counters)

@@ -3,9 +3,10 @@
 The lock on the revision puts writers of all processes in order. Whoever gets it learns what others have
 written since, so a commit tells everything up to its own revision, in order, without a gap.
 
-Who waits is answered after the commit. When the connection is lost while PostgreSQL commits, the
-transaction's number tells afterwards whether it was; when that can't be asked in time, the error says that
-it is not known.
+Who waits is answered after the commit. When the connection is lost while PostgreSQL commits, its last change
+is looked for afterwards, under the lock: nothing else stands at its revision when it was committed. (The
+number of the transaction would not tell: after a crash PostgreSQL may give it to another.) When that
+can't be asked in time, or nothing was changed that could be found, the error says that it is not known.
 """
 
 from __future__ import annotations
@@ -62,12 +63,11 @@ class Started(msgspec.Struct, frozen=True):
 
 
 class _Begun(msgspec.Struct, frozen=True):
-    """A transaction that has the lock. `number` is PostgreSQL's, to ask for its outcome."""
+    """A transaction that has the lock."""
 
     session: Session
     revision: int
     now: datetime
-    number: str = ""
 
 
 class Writer:
@@ -161,7 +161,7 @@ class Writer:
         if shared.spoilt:
             self._undo(session)
         else:
-            self._commit(begun, wrote=shared.wrote)
+            self._commit(begun, done, wrote=shared.wrote)
         self._known = done[-1].revision if done else begun.revision
         self._kept = kept
         return [*missed, *done]
@@ -191,8 +191,8 @@ class Writer:
         session.begin(writing=True)
         if session.is_sqlite:
             return _Begun(session, session.one(statements.READ_REVISION)[0], moment(self._clock))
-        revision, epoch, number = session.one(statements.LOCK_REVISION)
-        return _Begun(session, revision, moment(self._clock, epoch), number)
+        revision, epoch = session.one(statements.LOCK_REVISION)
+        return _Begun(session, revision, moment(self._clock, epoch))
 
     def _missed(self, session: Session, revision: int) -> list[Change]:
         """What others have written since this one wrote last, the newest of it."""
@@ -251,7 +251,7 @@ class Writer:
 
     # -- the end of a transaction
 
-    def _commit(self, begun: _Begun, *, wrote: bool) -> None:
+    def _commit(self, begun: _Begun, done: Sequence[Change], *, wrote: bool) -> None:
         session = begun.session
         try:
             session.commit()
@@ -262,11 +262,15 @@ class Writer:
                 self._sessions.give(session)
             if session.is_sqlite and wrote and _unsure(error):
                 raise Unavailable(cause_of(error), known=False) from error
-            if session.is_sqlite or not wrote or not lost or not self._was_committed(begun.number):
+            if session.is_sqlite or not wrote or not lost:
+                raise
+            if not done:
+                raise Unavailable("the connection was lost while it committed", known=False) from error
+            if not self._is_there(done[-1]):
                 raise
 
-    def _was_committed(self, number: str) -> bool:
-        """What became of a transaction whose connection was lost while it was committed."""
+    def _is_there(self, change: Change) -> bool:
+        """Whether the last change of a transaction was committed whose connection was lost meanwhile."""
         deadline, wait = time.monotonic() + RESOLVE_WITHIN, 0.05
         while True:
             try:
@@ -274,12 +278,11 @@ class Writer:
                 try:
                     # Whoever still holds the lock of the lost connection has come to an end by then.
                     session.first(statements.LOCK_REVISION)
-                    row = session.first(statements.OUTCOME, {"transaction": number})
+                    found = read_changes(session, change.revision - 1, 1)
                     session.rollback()
                 finally:
                     session.close()
-                if row is not None and row[0] in ("committed", "aborted"):
-                    return bool(row[0] == "committed")
+                return found == [change]
             except self._failures.any:
                 pass
             if time.monotonic() > deadline:
