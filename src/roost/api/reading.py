@@ -205,9 +205,9 @@ class Listing:
         return self._gzip.add(piece) + (self._gzip.finish() if self.over else b"")
 
     def _slice(self, tx: Transaction) -> list[bytes]:
-        """Parts of about SLICE bytes; `over` when there are no more."""
+        """Parts of about SLICE bytes, or of one larger resource; `over` when there are no more."""
         parts, size = list[bytes](), 0
-        while size < SLICE and not self.over:
+        while 2 * size < SLICE and not self.over:
             found = self._read(tx, self._rows)
             self.over = found.upto is None
             looked = items = [Item(stored, self._view) for stored in found.items]
@@ -244,6 +244,6 @@ class Listing:
                 return parts, None
 
     def _read(self, tx: Transaction, rows: int) -> Slice:
-        found = snapshots.read(tx, self._scope, self._revision, self._after, rows)
+        found = snapshots.read(tx, self._scope, self._revision, self._after, rows, SLICE)
         self._after = found.upto or self._after
         return found

@@ -7,7 +7,8 @@ nothing missing, and no database transaction stays open between them. When the h
 the client is told so (410), with a token that goes on from the same place at the present revision, for those
 who would rather have a list that is not of one moment than begin again.
 
-A slice looks only at the history of its own keys, so its cost follows its size.
+A slice looks only at the history of its own keys, so its cost follows its size. It is bounded by number and
+by bytes, of what is there and of what was: large resources take no more memory than small ones.
 An undone resource carries a resourceVersion that is older than its present one, so a write based on
 it is refused as a conflict, as it should be.
 """
@@ -16,9 +17,10 @@ from __future__ import annotations
 
 import base64
 import binascii
+from typing import Any
 
 import msgspec
-from sqlalchemy import func, select, tuple_
+from sqlalchemy import Select, func, select, tuple_
 
 from roost.api.status import ApiError, bad_request
 from roost.model.codec import Raw
@@ -28,6 +30,7 @@ from roost.store.schema import changes, resources
 from roost.store.transaction import Stored, Transaction
 
 Key = tuple[str, str]
+SIZE = 1024 * 1024
 PRESENT = -1
 """Revision in a token that goes on at whatever revision is the present one."""
 
@@ -70,9 +73,14 @@ class Slice(msgspec.Struct, frozen=True):
     upto: Key | None
 
 
-def read(tx: Transaction, scope: Scope, revision: int, after: Key | None, rows: int) -> Slice:
-    """The next resources as of a revision, about `rows` of them. Raises Compacted and FutureRevision."""
-    slices = [_read_kind(tx, kind, scope, revision, after, rows) for kind in scope.kinds]
+def read(
+    tx: Transaction, scope: Scope, revision: int, after: Key | None, rows: int, size: int = SIZE
+) -> Slice:
+    """The next resources as of a revision: of each kind about `rows`, and `size` bytes or one larger.
+
+    Raises Compacted and FutureRevision.
+    """
+    slices = [_read_kind(tx, kind, scope, revision, after, rows, size) for kind in scope.kinds]
     if len(slices) == 1:
         return slices[0]
     upto = min((part.upto for part in slices if part.upto is not None), default=None)
@@ -81,20 +89,24 @@ def read(tx: Transaction, scope: Scope, revision: int, after: Key | None, rows: 
 
 
 def _read_kind(
-    tx: Transaction, kind: str, scope: Scope, revision: int, after: Key | None, rows: int
+    tx: Transaction, kind: str, scope: Scope, revision: int, after: Key | None, rows: int, size: int
 ) -> Slice:
     upto: Key | None = None
     if scope.name:
         found = tx.find(kind, scope.namespace, scope.name)
         present = [found] if found and (after is None or key_of(found) > after) else []
     else:
-        present = tx.select(kind, scope.namespace or None, after=after, limit=rows)
-        if len(present) == rows:
+        present, cut = tx.portion(kind, scope.namespace or None, after, limit=rows, size=size)
+        if cut:
             upto = key_of(present[-1])
     if revision == tx.revision:
         return Slice(present, upto)
-    undone = _undone(tx, kind, scope, revision, after, upto)
-    kept = [stored for stored in present if key_of(stored) not in undone]
+    undone, upto = _undone(tx, kind, scope, revision, after, upto, size)
+    kept = [
+        stored
+        for stored in present
+        if key_of(stored) not in undone and (upto is None or key_of(stored) <= upto)
+    ]
     former = [stored for stored in undone.values() if stored is not None]
     return Slice(sorted([*kept, *former], key=key_of), upto)
 
@@ -112,9 +124,12 @@ def remaining(tx: Transaction, scope: Scope, after: Key) -> int:
 
 
 def _undone(
-    tx: Transaction, kind: str, scope: Scope, revision: int, after: Key | None, upto: Key | None
-) -> dict[Key, Stored | None]:
-    """What changed resources within (after, upto] were at a revision; None where they were not there yet."""
+    tx: Transaction, kind: str, scope: Scope, revision: int, after: Key | None, upto: Key | None, size: int
+) -> tuple[dict[Key, Stored | None], Key | None]:
+    """What changed resources within (after, upto] were at a revision; None where they were not there yet.
+
+    And up to which key: less far than asked for when they would be more than `size`.
+    """
     if revision > tx.revision:
         raise FutureRevision(revision, tx.revision)
     gap = history.lost(history.restores(tx), revision)
@@ -134,14 +149,36 @@ def _undone(
     if upto is not None:
         first = first.where(key <= upto)
     first = first.group_by(changes.c.namespace, changes.c.name)
+    last = _fitting(
+        tx,
+        select(changes.c.namespace, changes.c.name, func.length(changes.c.previous)).where(
+            changes.c.revision.in_(first)
+        ),
+        size,
+    )
     columns = (changes.c[n] for n in ("namespace", "name", "type", "origin", "previous", "revision"))
     query = select(*columns).where(changes.c.revision.in_(first))
+    if last is not None:
+        upto, query = last, query.where(key <= last)
     return {
         (namespace, name): None
         if type == "ADDED"
         else Stored(kind, namespace, name, "", changed - 1, origin, previous)
         for namespace, name, type, origin, previous, changed in tx.connection.execute(query)
-    }
+    }, upto
+
+
+def _fitting(tx: Transaction, lengths: Select[Any], size: int) -> Key | None:
+    """The last key of those that fit into a size together, the first one in any case; None when all do."""
+    last: Key | None = None
+    for namespace, name, length in tx.connection.execute(
+        lengths.order_by(changes.c.namespace, changes.c.name)
+    ):
+        size -= length
+        if size < 0 and last is not None:
+            return last
+        last = (namespace, name)
+    return None
 
 
 def key_of(stored: Stored) -> Key:

@@ -35,6 +35,11 @@ def text(raw: Raw) -> str:
     return _encode(raw).decode()
 
 
+def octets(data: str) -> int:
+    """How many bytes a text has in UTF-8; counted without encoding it when it is ASCII."""
+    return len(data) if data.isascii() else len(data.encode())
+
+
 def with_revision(kind: str, data: str, revision: int) -> bytes:
     """JSON of a stored object with its revision as metadata.resourceVersion."""
     inside = _inside_metadata(kind, data)

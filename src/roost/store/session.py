@@ -11,7 +11,7 @@ A session belongs to one thread at a time. After an error it is rolled back, or 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from functools import cache
 from operator import itemgetter
 from typing import Any
@@ -109,6 +109,13 @@ class Session:
         prepared = self._prepare(statement)
         rows: list[Row] = self._cursor.execute(prepared.sql, prepared.arrange(values)).fetchall()
         return rows
+
+    def each(self, statement: ClauseElement, values: Values = {}) -> Generator[Row, None, None]:  # noqa: B006
+        """The rows that a statement gives, one after the other: SQLite reads no more of them than are asked
+        for, PostgreSQL's driver has all. Close it when it is left early."""
+        prepared = self._prepare(statement)
+        with contextlib.closing(self.raw.cursor()) as cursor:
+            yield from cursor.execute(prepared.sql, prepared.arrange(values))
 
     def run_many(self, statement: ClauseElement, many: Sequence[Values]) -> None:
         """Run a statement for each of many values."""

@@ -90,6 +90,9 @@ def selection(filters: frozenset[str]) -> Select[Any]:
     `ns` and `origin` are equal; `from` and `beyond` bound the names; `ns_after` and `n_after` are the key
     after which it goes on, within one namespace `n_after` alone; `most` limits it. Keys are compared as
     tuples, which both databases look up in the primary key; alternatives joined by OR would be sorted.
+
+    `bytes` leaves out what comes after so many bytes of data, all but the first row past them. It is
+    for drivers that fetch all that a statement gives; PostgreSQL knows a text's length without reading it.
     """
     query = select(resources).where(resources.c.kind == bindparam("k"))
     if "ns" in filters:
@@ -106,4 +109,20 @@ def selection(filters: frozenset[str]) -> Select[Any]:
             > tuple_(bindparam("ns_after"), bindparam("n_after"))
         )
     query = query.order_by(resources.c.namespace, resources.c.name)
-    return query.limit(bindparam("most")) if "most" in filters else query
+    if "most" in filters:
+        query = query.limit(bindparam("most"))
+    return _bounded(query) if "bytes" in filters else query
+
+
+def _bounded(query: Select[Any]) -> Select[Any]:
+    """The rows of a selection whose forerunners have `bytes` of data at most; two in any case."""
+    size, key = func.octet_length(resources.c.data), (resources.c.namespace, resources.c.name)
+    before = func.sum(size).over(order_by=key, rows=(None, 0)) - size
+    place = func.row_number().over(order_by=key)
+    found = query.add_columns(before.label("before"), place.label("place")).subquery("found")
+    columns = [found.c[column.name] for column in resources.c]
+    return (
+        select(*columns)
+        .where((found.c.before <= bindparam("bytes")) | (found.c.place <= 2))
+        .order_by(found.c.namespace, found.c.name)
+    )

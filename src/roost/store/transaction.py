@@ -18,6 +18,7 @@ only made for a unit that shares its database transaction with others and has so
 from __future__ import annotations
 
 import uuid
+from contextlib import closing
 from datetime import datetime
 from functools import cached_property
 from typing import Any, Literal, TypeVar
@@ -192,27 +193,42 @@ class Transaction(Remembered):
 
         `prefix` is how names begin; it is looked up, not scanned for.
         """
-        values: dict[str, Any] = {"k": kind}
-        if namespace is not None:
-            values["ns"] = namespace
+        if _beyond(namespace, after):
+            return []
+        values: dict[str, Any] = {"k": kind, **_place(namespace, after)}
         if origin is not None:
             values["origin"] = origin
         if prefix:
             values |= {"from": prefix, "beyond": prefix[:-1] + chr(ord(prefix[-1]) + 1)}
-        if after is not None and namespace is not None and after[0] != namespace:
-            if after[0] > namespace:
-                return []
-        elif after is not None:
-            values |= (
-                {"n_after": after[1]}
-                if namespace is not None
-                else {"ns_after": after[0], "n_after": after[1]}
-            )
         if limit is not None:
             values["most"] = limit
         query = statements.selection(frozenset(values))
         self.settle()
         return [Stored(*row) for row in self._session.all(query, values)]
+
+    def portion(
+        self, kind: str, namespace: str | None, after: tuple[str, str] | None, *, limit: int, size: int
+    ) -> tuple[list[Stored], bool]:
+        """As `select`, of `size` bytes of data at most, or a single larger one; and whether it was cut.
+
+        What is beyond is not fetched, so memory is bounded whatever the sizes of resources.
+        """
+        if _beyond(namespace, after):
+            return [], False
+        values: dict[str, Any] = {"k": kind, "most": limit, **_place(namespace, after)}
+        if not self._session.is_sqlite:
+            values["bytes"] = size
+        query = statements.selection(frozenset(values))
+        self.settle()
+        found, left = list[Stored](), size
+        with closing(self._session.each(query, values)) as rows:
+            for row in rows:
+                stored = Stored(*row)
+                left -= encoding.octets(stored.data)
+                if left < 0 and found:
+                    return found, True
+                found.append(stored)
+        return found, len(found) == limit
 
     def history(self, after: int, limit: int) -> list[Change]:
         """Changes after a revision, in order."""
@@ -406,6 +422,18 @@ class Refused(Exception):
 def read_changes(session: Session, after: int, limit: int) -> list[Change]:
     """Changes after a revision, in order."""
     return [Change(*row) for row in session.all(statements.HISTORY, {"after": after, "most": limit})]
+
+
+def _beyond(namespace: str | None, after: tuple[str, str] | None) -> bool:
+    """Whether a namespace has no key after one."""
+    return namespace is not None and after is not None and after[0] > namespace
+
+
+def _place(namespace: str | None, after: tuple[str, str] | None) -> dict[str, str]:
+    """Where a selection begins, as `statements.selection` names it."""
+    if namespace is None:
+        return {"ns_after": after[0], "n_after": after[1]} if after else {}
+    return {"ns": namespace, "n_after": after[1]} if after and after[0] == namespace else {"ns": namespace}
 
 
 def _key(raw: Raw) -> Key:
