@@ -253,3 +253,30 @@ async def test_the_database_is_for_its_owner_alone(tmp_path: Path) -> None:
         for file in directory.iterdir():
             assert stat.S_IMODE(file.stat().st_mode) == 0o600, file
     assert stat.S_IMODE(directory.stat().st_mode) == 0o700
+
+
+async def test_a_portion_is_bounded_by_bytes(store: Store) -> None:
+    """All of it fits, or it is one larger resource; that it was cut is told, bytes are not letters."""
+
+    def work(tx: Transaction) -> None:
+        for name, letter in (("a", "x"), ("b", "é"), ("c", "x"), ("d", "x")):
+            tx.create({**raw("Alarm", name), "spec": {"text": letter * 40_000}})
+
+    await store.transact(work)
+
+    def portions(tx: Transaction, size: int) -> list[list[str]]:
+        found, after, cut = list[list[str]](), None, True
+        while cut:
+            part, cut = tx.portion("Alarm", "harbor", after, limit=3, size=size)
+            found.append([s.name for s in part])
+            after = (part[-1].namespace, part[-1].name)
+        return found
+
+    assert await store.read(lambda tx: portions(tx, 1)) == [["a"], ["b"], ["c"], ["d"]]
+    assert await store.read(lambda tx: portions(tx, 100_000)) == [["a"], ["b"], ["c", "d"]]
+    assert await store.read(lambda tx: portions(tx, 130_000)) == [["a", "b"], ["c", "d"]]
+    assert await store.read(lambda tx: portions(tx, 1_000_000)) == [["a", "b", "c"], ["d"]]
+    assert await store.read(lambda tx: tx.portion("Alarm", "a", ("harbor", "a"), limit=3, size=1)) == (
+        [],
+        False,
+    )
