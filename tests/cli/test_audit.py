@@ -82,6 +82,11 @@ def test_a_changed_export_is_found_with_the_record_that_does_not_fit(
     file.write_text("".join(line.replace('"b"', '"x"') for line in lines))
     changed = roost("audit", "verify", "--file", str(file))
     assert changed.code == 1 and "record 2" in changed.err and "does not fit" in changed.err
+    broken = file.read_bytes()
+    refused = roost("audit", "export", str(file))
+    assert refused.code == 1 and "record 2" in refused.err and "--force" in refused.err
+    assert file.read_bytes() == broken
+    assert roost("audit", "export", str(file), "--force").code == 0
     file.write_text("".join([*lines[:2], *lines[3:]]))
     removed = roost("audit", "verify", "--file", str(file))
     assert removed.code == 1 and "record 2" in removed.err and "missing" in removed.err

@@ -37,6 +37,7 @@ def test_a_password_is_set_and_logs_in(
 def test_a_password_needs_a_source(roost: Roost, server: ApiServer, tmp_path: Path) -> None:
     none = roost("user", "password", "pia")
     assert none.code == 2 and "no password was given" in none.err
+    assert "--password-file" in none.err
     (tmp_path / "short").write_text("short\n")
     assert roost("user", "add", "pam").code == 0
     short = roost("user", "password", "pam", "--password-file", str(tmp_path / "short"))

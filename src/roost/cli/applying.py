@@ -77,6 +77,8 @@ def apply(
     For example:
         roost apply -f site.yaml
         roost apply -f site/ --diff
+        roost apply -f site.yaml --dry-run
+        roost apply -f site.yaml --force
         cat policy.yaml | roost apply -f -
     """
     documents = load(filename)

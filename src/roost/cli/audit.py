@@ -23,7 +23,7 @@ from roost.cli.session import CONNECT, SHOW, Connect, Show, opened
 from roost.model import time
 from roost.model.audit import Broken, Entry, Head, Record, verify
 
-audit = App(name="audit", help="Who did what: list, export, and prove that nothing was rewritten.")
+audit = App(name="audit", help="Who did what: list, export, verify, note the head.")
 
 LONGEST_LINE = 1024 * 1024
 PROGRESS_EVERY = 10_000
@@ -114,9 +114,10 @@ def export(
     /,
     *,
     after: Annotated[int, Parameter(help="Begin after this sequence.")] = 0,
+    force: Annotated[bool, Parameter(help="Go on with a file that does not verify.")] = False,
     connect: Connect = CONNECT,
 ) -> int:
-    """Write the audit as JSON lines; a file that is there is gone on with.
+    """Write the audit as JSON lines; a file that is there is verified and gone on with.
 
     For example:
         roost audit export audit.jsonl
@@ -127,6 +128,8 @@ def export(
             _copy(lines_of(session.client, {"after": str(after)}), sys.stdout.buffer, Path(file))
         return OK
     path = Path(file)
+    if not force:
+        _check_whole(path)
     known = _resume(path)
     if known and after:
         raise Misused(f"{file} is there and says itself where to go on", "leave --after out, or name another")
@@ -253,6 +256,32 @@ def _tell(done: _Verified) -> int:
 
 
 # -- export
+
+
+def _check_whole(path: Path) -> None:
+    """Raise Failed with the first record of an earlier export that does not fit. A last line that was cut
+    short by the end of an earlier run is none."""
+    if not path.exists() or not path.stat().st_size:
+        return
+
+    def whole() -> Iterator[bytes]:
+        with path.open("rb") as file:
+            yield from (
+                line for line in iter(lambda: file.readline(LONGEST_LINE), b"") if line.endswith(b"\n")
+            )
+
+    remedy = "keep it as it is and export into another file, or go on with it by --force"
+    try:
+        found = parsed(whole(), str(path))
+        about = next(found, None)
+        if isinstance(about, About):
+            verify(about.start, (line.entry() for line in found if isinstance(line, Line)), [])
+    except OSError as error:
+        raise Misused(f"{path} can't be read: {error.strerror}") from error
+    except Broken as broken:
+        raise Failed(f"{path} does not verify: record {broken.sequence}: {broken.reason}", remedy) from broken
+    except Failed as failed:
+        raise Failed(f"{path} does not verify: {failed.reason}", remedy) from failed
 
 
 def _resume(path: Path) -> Head | None:

@@ -54,7 +54,9 @@ def login(
     For example:
         roost login https://192.0.2.1:7443
         roost login https://192.0.2.1:7443 --ca-file ca.pem --token-file token
+        roost login https://192.0.2.1:7443 --ca-fingerprint SHA256 --name harbor
         roost login https://192.0.2.1:7443 --user ada
+        roost login https://192.0.2.1:7443 --user ada --password-file ada.password
     """
     address = complete(server)
     authority = _authority(address, ca_file, ca_fingerprint) if address.startswith("https://") else ""
@@ -144,8 +146,9 @@ def read_secret(source: str, variable: str, prompt: str, what: str = "token") ->
     elif sys.stdin.isatty():
         secret = getpass.getpass(prompt)
     else:
-        remedy = f"set ${variable}, or name" if variable else "name"
-        raise Misused(f"no {what} was given", f"{remedy} a file, or use - and standard input")
+        set_it = f"set ${variable}, or " if variable else ""
+        file = f"--{what}-file FILE, or --{what}-file - for standard input"
+        raise Misused(f"no {what} was given, and there is no terminal to ask at", f"{set_it}name {file}")
     secret = secret.strip()
     if not secret:
         raise Misused(f"the {what} is empty")

@@ -61,7 +61,7 @@ class Advance(Protocol):
 
 def register(app: App, locate: Locate) -> None:
     """Register `roost store`, which finds databases with the given function."""
-    store = App(name="store", help="The database behind a cloud: check, compact, snapshot, restore.")
+    store = App(name="store", help="The database behind a cloud: check, compact, snapshot, restore, migrate.")
 
     def places(home: str, database: str, use: Use) -> AbstractContextManager[list[Place]]:
         url = database_url(database) if database else ""

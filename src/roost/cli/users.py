@@ -91,6 +91,7 @@ def set_password(
 
     For example:
         roost user password ada
+        roost user password ada --password-file ada.password
     """
     password = read_secret(password_file, "", f"New password of {name}: ", what="password")
     if not password_file and read_secret("", "", "Again: ", what="password") != password:
