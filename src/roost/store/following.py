@@ -96,7 +96,12 @@ async def _connected(engine: Engine) -> Any:
 
     parameters = database.parameters(engine)
     connection = await psycopg.AsyncConnection.connect(**parameters, autocommit=True)
-    await connection.execute(f"LISTEN {CHANNEL}".encode())
+    try:
+        await connection.execute(f"LISTEN {CHANNEL}".encode())
+    except BaseException:
+        # Also when the store is closed at this moment: who looks whether the database is in use would see it.
+        await connection.close()
+        raise
     return connection
 
 

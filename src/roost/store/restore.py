@@ -53,7 +53,7 @@ A_SECOND = 20_000
 RESTORES_KEPT = 16
 VERB = "restore"
 EPOCHS = 1_000_000
-LEAVE_WITHIN = 3.0
+LEAVE_WITHIN = 10.0
 """Seconds in which PostgreSQL forgets connections that were closed."""
 _ROWS = 500
 

@@ -168,6 +168,7 @@ class Store:
         if self._following is not None:
             self._following.cancel()
             await asyncio.wait([self._following])
+            self._following = None
         await self._in(self._writing_thread, self._writer.close)
         self._writing_thread.shutdown()
         self._reading_threads.shutdown()
