@@ -48,8 +48,8 @@ bench: install ## Measure; prints the table of docs/benchmarks.md.
 lock: ## Write requirements.lock anew from pyproject.toml, with hashes and without addresses.
 	@$(BIN)/python -m piptools compile --version >/dev/null 2>&1 || $(BIN)/python -m pip install --quiet pip-tools
 	@$(BIN)/python -m piptools compile --quiet --extra dev --extra postgresql --generate-hashes --allow-unsafe \
-	  --strip-extras --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --no-header \
-	  --output-file requirements.lock pyproject.toml
+	  --strip-extras --no-header --output-file requirements.lock pyproject.toml
+	@sed -i -e '/^--/d' -e '1{/^$$/d}' requirements.lock # where packages come from is each machine's own business
 
 clean: ## Remove what was made here.
 	rm -rf $(VENV) .demo .mypy_cache .ruff_cache .pytest_cache .hypothesis

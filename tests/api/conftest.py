@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,6 +15,9 @@ from roost.model.meta import Metadata
 from roost.store.store import Store
 from tests.api.client import Client
 from tests.support import kubectl
+from tests.support.api import ApiServer
+
+Run = Callable[..., str]
 
 
 @pytest.fixture
@@ -36,3 +40,18 @@ def version(request: pytest.FixtureRequest) -> str:
         where = "on the PATH" if which == kubectl.NEW else f"as package {kubectl.PACKAGE} from apt"
         pytest.skip(f"there is no kubectl {where}")
     return which
+
+
+@pytest.fixture
+def run(server: ApiServer, version: str) -> Run:
+    """Run kubectl of this version and give what it printed; `fails` for the error instead."""
+
+    def call(*arguments: str, fails: bool = False, **options: Any) -> str:
+        done = server.kubectl(*arguments, program=kubectl.program(version) or "", **options)
+        if fails:
+            assert done.returncode != 0, done.stdout
+            return done.stderr
+        assert done.returncode == 0, f"{arguments}: {done.stderr}\n{done.stdout}"
+        return done.stdout
+
+    return call

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from roost.model.codec import Raw
 from roost.store.transaction import Transaction
+from tests.api.conftest import Run
 from tests.support import kubectl
 from tests.support.api import ApiServer
-
-Run = Callable[..., str]
 
 HOST = """
 apiVersion: roost.edge/v1
@@ -55,21 +53,6 @@ def server(module_server: ApiServer) -> Iterator[ApiServer]:
                 tx.drop(kind, stored.namespace, stored.name)
 
     module_server.do(module_server.store.transact(clean))
-
-
-@pytest.fixture
-def run(server: ApiServer, version: str) -> Run:
-    """Run kubectl of this version and give what it printed; `fails` for the error instead."""
-
-    def call(*arguments: str, fails: bool = False, **options: Any) -> str:
-        done = server.kubectl(*arguments, program=kubectl.program(version) or "", **options)
-        if fails:
-            assert done.returncode != 0, done.stdout
-            return done.stderr
-        assert done.returncode == 0, f"{arguments}: {done.stderr}\n{done.stdout}"
-        return done.stdout
-
-    return call
 
 
 def get(run: Run, name: str = "host/h1") -> Raw:

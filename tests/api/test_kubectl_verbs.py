@@ -7,9 +7,8 @@ import json
 import re
 import subprocess
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -17,10 +16,10 @@ from roost.engine.controller import Runner
 from roost.engine.faults import write_log
 from roost.engine.garbage import GarbageController
 from roost.store.transaction import Transaction
+from tests.api.conftest import Run
 from tests.support import kubectl
 from tests.support.api import PATIENCE, ApiServer
 
-Run = Callable[..., str]
 KINDS = ("Host", "FirewallPolicy", "ConfigMap", "Secret", "Event", "LogEntry", "Lease")
 HOST = """
 apiVersion: roost.edge/v1
@@ -71,18 +70,6 @@ def server(module_server: ApiServer) -> Iterator[ApiServer]:
                 tx.drop(kind, stored.namespace, stored.name)
 
     module_server.do(module_server.store.transact(clean))
-
-
-@pytest.fixture
-def run(server: ApiServer, version: str) -> Run:
-    """Run kubectl of this version and give what it printed; `fails` for the error instead."""
-
-    def call(*arguments: str, fails: bool = False, **options: Any) -> str:
-        done = server.kubectl(*arguments, program=kubectl.program(version) or "", **options)
-        assert (done.returncode != 0) is fails, f"{arguments}: {done.stderr}\n{done.stdout}"
-        return done.stderr if fails else done.stdout
-
-    return call
 
 
 @pytest.fixture
