@@ -15,7 +15,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from roost.api import compression, reading, snapshots
+from roost.api import compression, forms, reading, snapshots
 from roost.api.access import ADMINISTRATORS
 from roost.api.app import Api
 from roost.api.context import ApiContext
@@ -400,6 +400,24 @@ async def test_pretty(client: Client) -> None:
     for path in (HOSTS, f"{HOSTS}/h000"):
         plain, pretty = await client.get(path), await client.get(f"{path}?pretty=true")
         assert pretty.raw == plain.raw and pretty.body.startswith(b'{\n  "') and pretty.body.endswith(b"}\n")
+
+
+async def test_answers_of_writes_and_refusals_are_pretty_too(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await many(client, 1)
+    path, patch = f"{HOSTS}/h000", {"metadata": {"labels": {"a": "b"}}}
+    changed = await client.merge(f"{path}?pretty=true", patch)
+    missing = await client.get(f"{HOSTS}/none?pretty=1")
+    gone = await client.delete(f"{path}?pretty=true")
+    unknown = await client.get("/nowhere?pretty=true")
+    for answer, code in ((changed, 200), (missing, 404), (gone, 200), (unknown, 404)):
+        assert answer.status == code and answer.body.startswith(b'{\n  "') and answer.body.endswith(b"}\n")
+        assert int(answer.headers["content-length"]) == len(answer.body)
+    assert changed.raw["metadata"]["labels"]["a"] == "b" and missing.raw["kind"] == "Status"
+    assert b"\n" not in (await client.get(f"{HOSTS}/none")).body
+    monkeypatch.setattr(forms, "INDENTED", 10)
+    assert b"\n" not in (await client.get(f"{HOSTS}/none?pretty=true")).body
 
 
 async def test_long_answers_are_bounded(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:

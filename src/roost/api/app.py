@@ -45,12 +45,12 @@ from roost.api import (
 )
 from roost.api import target as targets
 from roost.api.context import ApiContext
-from roost.api.forms import View, as_json
+from roost.api.forms import View, as_json, indent
 from roost.api.identity import accounts, guarding
 from roost.api.identity.login import Login
 from roost.api.identity.rules import Attributes
 from roost.api.status import ApiError, no_such_path, not_allowed
-from roost.api.target import Target
+from roost.api.target import Target, truth
 from roost.api.watching import Watches, watch
 from roost.engine.admission import Refused
 from roost.link.exchange import Caller, Unreachable
@@ -131,6 +131,8 @@ class Api:
             _log.exception("request failed", method=request.method, path=request.url.path[:200])
             failure = ApiError(500, "the server could not carry this out; its log has the cause")
             response = failure.response()
+        if truth(request.query_params, "pretty"):
+            indent(response)
         call.finish(response, self._gathered)
         return response
 

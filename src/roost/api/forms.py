@@ -23,11 +23,26 @@ JSON = "application/json"
 YAML = "application/yaml"
 META_VERSIONS = ("v1", "v1beta1")
 MOST_CLAUSES = 64
+INDENTED = 1024 * 1024
+"""Bytes up to which an answer is indented: deeply nested ones grow many times over."""
 
 
 def as_json(body: Raw, code: int = 200) -> Response:
     """An answer that has one form alone."""
     return Response(msgspec.json.encode(body), code, media_type=JSON)
+
+
+def indent(response: Response) -> None:
+    """Give an answer line ends and indents, for people, if it is whole, plain JSON of at most INDENTED bytes.
+
+    What has an entity tag stays: the tag is that of these very bytes (RFC 9110 section 8.8.3).
+    """
+    body, headers = getattr(response, "body", b""), response.headers
+    plain = headers.get("content-type", "") == JSON and not {"content-encoding", "etag"} & {*headers}
+    if not plain or not body or body.endswith(b"\n") or len(body) > INDENTED:
+        return
+    response.body = msgspec.json.format(body, indent=2) + b"\n"
+    headers["content-length"] = str(len(response.body))
 
 
 def same(raw: Raw) -> Raw:
