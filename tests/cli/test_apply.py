@@ -58,6 +58,43 @@ def test_created_then_unchanged_then_configured(roost: Roost, server: ApiServer,
     assert now.metadata.labels == {}
 
 
+def test_another_served_version_is_applied_as_it_stands(
+    roost: Roost, server: ApiServer, tmp_path: Path
+) -> None:
+    file = tmp_path / "site.yaml"
+    newer = POLICY.replace("roost.edge/v1", "roost.edge/v2alpha1").replace('["22"]', "[{from: 22}]")
+    file.write_text(newer)
+    assert roost("apply", "-f", str(file)).out == "firewallpolicy/platform created\n"
+    assert policy(server).spec.rules[0].ports == ["22"]
+    assert roost("apply", "-f", str(file)).out == "firewallpolicy/platform unchanged\n"
+    file.write_text(newer.replace("{from: 22}", "{from: 22}, {from: 8000, to: 8010}"))
+    shown = roost("apply", "-f", str(file), "--diff").out
+    assert "+    - from: 8000\n+      to: 8010\n" in shown and "apiVersion" not in shown
+    assert roost("apply", "-f", str(file)).out == "firewallpolicy/platform configured\n"
+    assert policy(server).spec.rules[0].ports == ["22", "8000-8010"]
+    assert server.kubectl("apply", "--server-side", "--field-manager=roost", "-f", str(file)).returncode == 0
+
+
+@pytest.mark.parametrize("version", ["roost.edge/v7", "apps/v1", "v1", "../v1", "roost.edge/v1/hosts"])
+def test_a_version_that_is_not_served_is_refused_with_those_that_are(
+    roost: Roost, server: ApiServer, version: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "site.yaml"
+    file.write_text(f"{NETWORK}---\n{POLICY.replace('roost.edge/v1', version)}")
+    before = server.store.revision
+    result = roost("apply", "-f", str(file))
+    assert result.code == 2 and f"is not served in apiVersion '{version}'" in result.err
+    assert "roost.edge/v1, roost.edge/v2alpha1" in result.err
+    assert server.store.revision == before
+
+
+def test_one_object_in_two_versions_stands_twice(roost: Roost, server: ApiServer, tmp_path: Path) -> None:
+    file = tmp_path / "site.yaml"
+    newer = POLICY.replace("roost.edge/v1", "roost.edge/v2alpha1").replace('["22"]', "[{from: 22}]")
+    file.write_text(f"{POLICY}---\n{newer}")
+    assert "stands twice" in roost("apply", "-f", str(file)).err
+
+
 def test_one_bad_object_and_nothing_is_changed(roost: Roost, server: ApiServer, tmp_path: Path) -> None:
     (tmp_path / "a.yaml").write_text(POLICY)
     (tmp_path / "b.yaml").write_text(NETWORK.replace("192.0.2.0/24", "192.0.2.7/24"))

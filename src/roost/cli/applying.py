@@ -3,7 +3,8 @@
 Two rounds: first every object is sent as a dry run, so that one bad object means that nothing at all
 is changed; then they are sent in earnest. The cloud remembers which fields this command has applied: what
 the file no longer says is removed, what others have written stays, and where both say something
-different the cloud refuses until the file agrees or `--force` takes the field over.
+different the cloud refuses until the file agrees or `--force` takes the field over. An object is sent
+in the version of its file.
 
 Secret values are never shown: whether one has changed is told by the revision that a write gave, and before
 the write not at all.
@@ -105,12 +106,8 @@ def apply(
 
 
 def _plan(session: Session, document: Document) -> Step:
-    kind = kinds.find(document.kind, session.client, document.source)
-    version = kind.group_path.removeprefix("/apis/").removeprefix("/api/")
-    if document.body["apiVersion"] != version:
-        raise Misused(
-            f"{document.source}: apiVersion of {kind.kind} is {version}, not {document.body['apiVersion']}"
-        )
+    stored = kinds.find(document.kind, session.client, document.source)
+    kind = kinds.in_version(stored, document.body["apiVersion"], session.client, document.source)
     namespace = (document.namespace or session.namespace) if kind.namespaced else ""
     wanted = {k: v for k, v in document.body.items() if k != "status"}
     wanted["metadata"] = {k: v for k, v in wanted["metadata"].items() if k not in _SERVERS}

@@ -7,11 +7,12 @@ discovery. A name may say group and version as kubectl takes it: plural.group or
 from __future__ import annotations
 
 import difflib
+import re
 from typing import TYPE_CHECKING
 
 import msgspec
 
-from roost.cli.problems import Misused
+from roost.cli.problems import Misused, NotFound
 from roost.model.kind import KindInfo
 from roost.model.registry import KINDS, SERVED
 
@@ -52,6 +53,8 @@ LOG_ENTRY = KNOWN["LogEntry"]
 OPERATION = KNOWN["Operation"]
 USER = KNOWN["User"]
 
+_GROUP_PATH = re.compile(r"/apis/[a-z0-9.-]{1,253}/[a-z0-9]{1,63}|/api/[a-z0-9]{1,63}")
+
 
 def find(name: str, client: Client, where: str = "") -> Kind:
     """The kind called `name` (kind, plural, singular or short name); raises Misused when there is none, with
@@ -66,6 +69,35 @@ def find(name: str, client: Client, where: str = "") -> Kind:
         there = f"{where}: " if where else ""
         raise Misused(f"{there}there is no kind {name!r}", _suggestion(name, [*KNOWN.values(), *served]))
     return found
+
+
+def in_version(kind: Kind, api_version: str, client: Client, where: str) -> Kind:
+    """The kind where another of its versions is served; raises Misused when there is none, with `where` the
+    version was read."""
+    at = f"/apis/{api_version}" if "/" in api_version else f"/api/{api_version}"
+    if at == kind.group_path:
+        return kind
+    known = [_kind(info) for info in SERVED if info.kind == kind.kind]
+    found = next((k for k in known if k.group_path == at), None) or _look_up(client, kind, at)
+    if found is None:
+        versions = dict.fromkeys(_version(k) for k in (kind, *known))
+        there = f"it is known in: {', '.join(versions)}"
+        raise Misused(f"{where}: {kind.kind} is not served in apiVersion {api_version[:100]!r}", there)
+    return found
+
+
+def _version(kind: Kind) -> str:
+    return kind.group_path.removeprefix("/apis/").removeprefix("/api/")
+
+
+def _look_up(client: Client, kind: Kind, at: str) -> Kind | None:
+    """The kind as the cloud tells it at a path, of a version that is not known here."""
+    if not _GROUP_PATH.fullmatch(at):
+        return None
+    try:
+        return next((k for k in _told(client, at) if k.kind == kind.kind), None)
+    except NotFound:
+        return None
 
 
 def _qualified(word: str) -> Kind | None:
@@ -95,14 +127,16 @@ def _match(word: str, kinds: list[Kind]) -> Kind | None:
 
 
 def _served(client: Client) -> list[Kind]:
+    return [kind for at in ("/apis/roost.edge/v1", "/api/v1") for kind in _told(client, at)]
+
+
+def _told(client: Client, at: str) -> list[Kind]:
+    """The kinds that the cloud's discovery names below a path."""
     from roost.cli import answers
 
-    found = []
-    for at in ("/apis/roost.edge/v1", "/api/v1"):
-        served = client.document(at, answers.ResourceList, "read which kinds there are").resources
-        found += [
-            Kind(r.kind, r.name, r.singular_name or r.kind.lower(), r.namespaced, tuple(r.short_names), at)
-            for r in served
-            if "/" not in r.name
-        ]
-    return found
+    served = client.document(at, answers.ResourceList, "read which kinds there are").resources
+    return [
+        Kind(r.kind, r.name, r.singular_name or r.kind.lower(), r.namespaced, tuple(r.short_names), at)
+        for r in served
+        if "/" not in r.name
+    ]
