@@ -28,7 +28,7 @@ from roost.model.audit import Entry, Head, Record, chain
 from roost.store.schema import audit, properties
 
 if TYPE_CHECKING:
-    from roost.store.session import Session
+    from roost.store.session import Row, Session
     from roost.store.transaction import Transaction
 
 T = TypeVar("T")
@@ -86,7 +86,7 @@ class Anchor(msgspec.Struct, frozen=True):
         return Head(self.sequence, self.digest, self.offset)
 
 
-_LAST = select(audit.c.sequence, audit.c.digest, audit.c.data).order_by(audit.c.sequence.desc()).limit(1)
+LAST = select(audit.c.sequence, audit.c.digest, audit.c.data).order_by(audit.c.sequence.desc()).limit(1)
 _AT = select(audit.c.sequence, audit.c.digest, audit.c.data).where(audit.c.sequence == bindparam("at"))
 _ADD = insert(audit)
 _DROP = delete(audit).where(audit.c.sequence <= bindparam("upto"))
@@ -123,25 +123,23 @@ class Trail:
         self._limits = limits or Limits()
         self._looked_at: datetime | None = None
 
-    def write(self, session: Session, records: Sequence[Record], now: datetime) -> None:
-        """Add records to the chain, under the lock of the revision; prune when it is time to look."""
-        stamp = moment(now)
+    def write(
+        self, session: Session, last: Row | None, records: Sequence[Record], now: datetime
+    ) -> Head | None:
+        """Add records to the chain, under the lock of the revision; `last` is the newest row there (`LAST`).
+
+        Returns where the chain stands when it is time to `prune` it, else None.
+        """
+        stamp, before = moment(now), _head_of(last)
         stamped = [r if r.time else msgspec.structs.replace(r, time=stamp) for r in records]
-        before = _head_of(session.first(_LAST))
         after = self._add(session, before, stamped)
         crossed = before.sequence // LOOK_EVERY != after.sequence // LOOK_EVERY
-        if crossed or self._looked_at is None or not now - LOOK_AFTER < self._looked_at <= now:
-            self._looked_at = now
-            self._prune(session, after, now)
+        due = crossed or self._looked_at is None or not now - LOOK_AFTER < self._looked_at <= now
+        return after if due else None
 
-    def _add(self, session: Session, head: Head, records: Sequence[Record]) -> Head:
-        entries, following = chain(head, records)
-        rows = [{"sequence": e.sequence, "data": e.data, "digest": e.digest} for e in entries]
-        session.run_many(_ADD, rows)
-        return following
-
-    def _prune(self, session: Session, head: Head, now: datetime) -> None:
+    def prune(self, session: Session, head: Head, now: datetime) -> None:
         """Drop what is too old or too much, at most TOGETHER records, never the newest."""
+        self._looked_at = now
         connection = session.alchemy
         anchor = read_anchor(connection)
         kept_from, oldest = head.offset - self._limits.bytes, moment(now - self._limits.age)
@@ -170,6 +168,12 @@ class Trail:
         )
         self._add(session, head, [told])
 
+    def _add(self, session: Session, head: Head, records: Sequence[Record]) -> Head:
+        entries, following = chain(head, records)
+        rows = [{"sequence": e.sequence, "data": e.data, "digest": e.digest} for e in entries]
+        session.run_many(_ADD, rows)
+        return following
+
 
 def append(connection: Connection, record: Record) -> None:
     """Add one record to the chain of a database that no store has open."""
@@ -179,7 +183,7 @@ def append(connection: Connection, record: Record) -> None:
 
 def head(connection: Connection) -> Head:
     """Where the chain stands; the newest record is never pruned."""
-    return _head_of(connection.execute(_LAST).first())
+    return _head_of(connection.execute(LAST).first())
 
 
 def _head_of(row: Sequence[Any] | None) -> Head:

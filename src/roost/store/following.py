@@ -34,13 +34,14 @@ LONGEST_PAYLOAD = 19
 _log = structlog.get_logger("roost.store")
 
 Catch = Callable[[], Awaitable[None]]
+Heard = Callable[[int, int], bool]
 
 
-async def follow(engine: Engine, heard: Callable[[int], bool], catch_up: Catch) -> None:
+async def follow(engine: Engine, heard: Heard, catch_up: Catch) -> None:
     """Call `catch_up` whenever there may be news, until cancelled.
 
-    `heard` is told the revision of each notification and says whether it is news. Raises what was not
-    foreseen when it goes on happening.
+    `heard` is told the revision of each notification and the number of the connection it is from, and says
+    whether it is news. Raises what was not foreseen when it goes on happening.
     """
     loop, failures = asyncio.get_running_loop(), 0
     while True:
@@ -55,7 +56,7 @@ async def follow(engine: Engine, heard: Callable[[int], bool], catch_up: Catch) 
         await asyncio.sleep(min(FIRST_PAUSE * 2**failures, LONGEST_PAUSE))
 
 
-async def _follow(engine: Engine, heard: Callable[[int], bool], catch_up: Catch) -> None:
+async def _follow(engine: Engine, heard: Heard, catch_up: Catch) -> None:
     """The same, until what was not foreseen."""
     pause, away = FIRST_PAUSE, False
     while True:
@@ -105,14 +106,14 @@ async def _connected(engine: Engine) -> Any:
     return connection
 
 
-async def _listen(connection: Any, heard: Callable[[int], bool], catch_up: Catch) -> None:
+async def _listen(connection: Any, heard: Heard, catch_up: Catch) -> None:
     while True:
         news = False
         async for notification in connection.notifies(timeout=POLL, stop_after=1):
             news = True
             # Whoever may connect may notify: what is no number is worth a look, and nothing more.
-            payload = notification.payload[: LONGEST_PAYLOAD + 1]
-            if len(payload) > LONGEST_PAYLOAD or not payload.isdecimal() or heard(int(payload)):
+            payload, source = notification.payload[: LONGEST_PAYLOAD + 1], notification.pid
+            if len(payload) > LONGEST_PAYLOAD or not payload.isdecimal() or heard(int(payload), source):
                 await catch_up()
         if not news:
             async with asyncio.timeout(ANSWER_WITHIN):

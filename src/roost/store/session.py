@@ -81,6 +81,7 @@ class Session:
         for name, value in settings.items():
             setattr(self.raw, name, value)
         self._cursor = self.raw.cursor()
+        self._beside: list[Any] = []
         self._prepared: dict[ClauseElement, Prepared] = {}
 
     # -- statements
@@ -103,6 +104,18 @@ class Session:
         if row is None:
             raise LookupError(str(statement))
         return row
+
+    def firsts(self, statements: Sequence[ClauseElement], values: Values = {}) -> list[Row | None]:  # noqa: B006
+        """The first row of each of several statements, all sent in one go where the driver can."""
+        if self.is_sqlite:
+            return [self.first(statement, values) for statement in statements]
+        while len(self._beside) < len(statements):
+            self._beside.append(self.raw.cursor())
+        with self.raw.pipeline():
+            for statement, cursor in zip(statements, self._beside, strict=False):
+                prepared = self._prepare(statement)
+                cursor.execute(prepared.sql, prepared.arrange(values))
+        return [cursor.fetchone() for cursor in self._beside[: len(statements)]]
 
     def all(self, statement: ClauseElement, values: Values = {}) -> list[Row]:  # noqa: B006
         """All rows that a statement gives."""
@@ -172,6 +185,11 @@ class Session:
             self.close()
             return False
         return True
+
+    @property
+    def number(self) -> int:
+        """What PostgreSQL calls this connection in what it notifies; 0 on SQLite."""
+        return 0 if self.is_sqlite else int(self.raw.info.backend_pid)
 
     @property
     def lost(self) -> bool:

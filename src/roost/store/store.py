@@ -105,7 +105,6 @@ class Store:
         self._writing = False
         self._recent = Recent()
         self._following: asyncio.Task[None] | None = None
-        self._heard = 0
         self._compacted = 0
         self._closed = False
         self._deaf = ""
@@ -239,13 +238,13 @@ class Store:
         """
         return self._recent.subscribe(subscriber)
 
-    def _hear(self, revision: int) -> bool:
-        """A process, perhaps this one, has committed; says whether that must be read.
+    def _hear(self, revision: int, number: int) -> bool:
+        """A process has committed over the connection of that number; says whether that must be read.
 
-        What this one is just writing comes with its commit, and all before it.
+        What this one has written comes with its commit, and all before it; when that is lost, with the next
+        one or the next look.
         """
-        self._heard = max(self._heard, revision)
-        return self._heard > self.revision
+        return number != self._writer.number and revision > self.revision
 
     def require_hearing(self) -> None:
         """Raise Unavailable when others are no longer heard of: for who goes by what he knows."""

@@ -36,10 +36,12 @@ from roost.store.errors import AlreadyExists, Conflict, NotFound
 from roost.store.pending import Key, Pending
 from roost.store.remembered import Remembered
 from roost.store.schema import resources
-from roost.store.session import Session, failures
+from roost.store.session import Row, Session, failures
 
 HERE = ""
 UP = "up"
+REMEMBERED = 1000
+"""Rows that a batch looks up once; it begins anew after them."""
 
 R = TypeVar("R", bound=Resource)
 ChangeType = Literal["ADDED", "MODIFIED", "DELETED"]
@@ -136,6 +138,7 @@ class Transaction(Remembered):
         if self._marked:
             self._session.command("ROLLBACK TO SAVEPOINT unit")
             self._session.command("RELEASE SAVEPOINT unit")
+            self._batch.forget()
         elif self._batch.alone:
             self._batch.spoilt = True
 
@@ -152,6 +155,7 @@ class Transaction(Remembered):
         """Have the database know all that was written so far."""
         self._mark()
         self._batch.send()
+        self._batch.forget()
         self._pending.send(self._session)
 
     @property
@@ -169,8 +173,7 @@ class Transaction(Remembered):
             if key in pending.rows:
                 waits = pending.rows[key]
                 return Stored(**waits) if waits else None
-        row = self._session.first(statements.FIND, {"k": kind, "ns": namespace, "n": name})
-        return Stored(*row) if row else None
+        return self._batch.find(key)
 
     def get(self, kind: str, namespace: str, name: str) -> Stored:
         """The resource; raises NotFound."""
@@ -406,9 +409,25 @@ class Batch:
         self.pending = Pending()
         self.alone = units == 1
         self.spoilt = self.wrote = False
+        self._found: dict[Key, Row | None] = {}
+
+    def find(self, key: Key) -> Stored | None:
+        """The resource as the database has it, where nobody else writes as long as this lasts."""
+        if key not in self._found:
+            if len(self._found) >= REMEMBERED:
+                self.forget()
+            kind, namespace, name = key
+            self._found[key] = self.session.first(statements.FIND, {"k": kind, "ns": namespace, "n": name})
+        row = self._found[key]
+        return Stored(*row) if row else None
+
+    def forget(self) -> None:
+        """Forget what was found: the database has other rows now."""
+        self._found.clear()
 
     def send(self) -> None:
         """Have the database write what waits; raises Refused when it will not have a row of it."""
+        self.forget()
         try:
             self.pending.send(self.session)
         except failures(self.session.alchemy.dialect).refused as error:

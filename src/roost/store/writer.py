@@ -28,7 +28,7 @@ from roost.store.errors import Unavailable
 from roost.store.remedies import remedy
 from roost.store.retention import Kept, Limits
 from roost.store.schema import counters, properties
-from roost.store.session import Session, Sessions, failures
+from roost.store.session import Row, Session, Sessions, failures
 from roost.store.transaction import Batch, Change, Refused, Transaction, read_changes
 
 HISTORY_BYTES = Limits().size
@@ -68,6 +68,8 @@ class _Begun(msgspec.Struct, frozen=True):
     session: Session
     revision: int
     now: datetime
+    audited: Row | None
+    """The audit's newest row."""
 
 
 class Writer:
@@ -80,12 +82,14 @@ class Writer:
         self._kept = Kept(after=0)
         self._engine = engine
         self._clock = clock
-        self._history = history
+        self._limits = Limits(number=history, size=HISTORY_BYTES)
         self._sessions = Sessions(engine)
         self._failures = failures(engine.dialect)
         self.trail = audit.Trail()
         self._file: tuple[int, int] | None = None
         self._known = 0
+        self.number = 0
+        """PostgreSQL's number of the connection that wrote last."""
 
     @property
     def compacted(self) -> int:
@@ -152,7 +156,7 @@ class Writer:
             number = begun.revision - self._known + len(done)
             kept = self._kept.grown(number, size, begun.now.timestamp())
             if not shared.spoilt:
-                kept = self._finish(shared, begun, done, records, kept)
+                kept = self._end(shared, begun, done, records, kept)
         except BaseException as error:
             self._undo(session)
             if isinstance(error, self._failures.refused) and not careful:
@@ -161,7 +165,7 @@ class Writer:
         if shared.spoilt:
             self._undo(session)
         else:
-            self._commit(begun, done, wrote=shared.wrote)
+            self._sessions.give(session)
         self._known = done[-1].revision if done else begun.revision
         self._kept = kept
         return [*missed, *done]
@@ -189,10 +193,14 @@ class Writer:
     def _locked(self, session: Session) -> _Begun:
         # Locked by reading, not by writing: a transaction that changes nothing costs no sync to disk.
         session.begin(writing=True)
-        if session.is_sqlite:
-            return _Begun(session, session.one(statements.READ_REVISION)[0], moment(self._clock))
-        revision, epoch = session.one(statements.LOCK_REVISION)
-        return _Begun(session, revision, moment(self._clock, epoch))
+        self.number = session.number
+        # What PostgreSQL reads after it got the lock is what the last who had it has written.
+        lock = statements.READ_REVISION if session.is_sqlite else statements.LOCK_REVISION
+        found, audited = session.firsts([lock, audit.LAST])
+        if found is None:
+            raise LookupError("the database has lost its revision")
+        revision, *epoch = found
+        return _Begun(session, revision, moment(self._clock, *epoch), audited)
 
     def _missed(self, session: Session, revision: int) -> list[Change]:
         """What others have written since this one wrote last, the newest of it."""
@@ -234,40 +242,47 @@ class Writer:
                 records += transaction.records
         return done, records
 
-    def _finish(
-        self, shared: Batch, begun: _Begun, done: list[Change], records: list[Record], kept: Kept
-    ) -> Kept:
-        """Send what is left to send before the commit."""
-        session = begun.session
-        with session.together():
-            shared.send()
-            if done:
-                tell = statements.SET_REVISION if session.is_sqlite else statements.TELL_REVISION
-                session.run(tell, {"to": done[-1].revision})
-        if records:
-            self.trail.write(session, records, begun.now)
-        self._check_file()
-        return self._compact(session, done[-1].revision, kept, begun.now) if done else kept
-
     # -- the end of a transaction
 
-    def _commit(self, begun: _Begun, done: Sequence[Change], *, wrote: bool) -> None:
+    def _end(
+        self, shared: Batch, begun: _Begun, done: list[Change], records: list[Record], kept: Kept
+    ) -> Kept:
+        """Send what is left to send, and commit: in one go, unless something old is to be dropped as well."""
         session = begun.session
+        revision = done[-1].revision if done else begun.revision
         try:
+            with session.together():
+                shared.send()
+                if done:
+                    tell = statements.SET_REVISION if session.is_sqlite else statements.TELL_REVISION
+                    session.run(tell, {"to": revision})
+                due = self.trail.write(session, begun.audited, records, begun.now) if records else None
+                old = bool(done) and self._is_due(kept, begun.now)
+                self._check_file()
+                if due is None and not old:
+                    session.commit()
+                    return kept
+            if due is not None:
+                self.trail.prune(session, due, begun.now)
+            if old:
+                kept = retention.step(session.alchemy, kept, revision, self._limits, begun.now.timestamp())
             session.commit()
-            self._sessions.give(session)
         except self._failures.any as error:
-            lost = not session.rollback()
-            if not lost:
-                self._sessions.give(session)
-            if session.is_sqlite and wrote and _unsure(error):
-                raise Unavailable(cause_of(error), known=False) from error
-            if session.is_sqlite or not wrote or not lost:
-                raise
-            if not done:
-                raise Unavailable("the connection was lost while it committed", known=False) from error
-            if not self._is_there(done[-1]):
-                raise
+            self._look_for(shared, begun, done, error)
+        return kept
+
+    def _look_for(self, shared: Batch, begun: _Begun, done: list[Change], error: Exception) -> None:
+        """Raise what became of a transaction that failed at its end, unless it is on disk all the same."""
+        session = begun.session
+        lost = not session.rollback()
+        if session.is_sqlite and shared.wrote and _unsure(error):
+            raise Unavailable(cause_of(error), known=False) from error
+        if session.is_sqlite or not shared.wrote or not lost:
+            raise error
+        if not done:
+            raise Unavailable("the connection was lost while it committed", known=False) from error
+        if not self._is_there(done[-1]):
+            raise error
 
     def _is_there(self, change: Change) -> bool:
         """Whether the last change of a transaction was committed whose connection was lost meanwhile."""
@@ -298,14 +313,9 @@ class Writer:
                 "bring it back, and start Roost again"
             )
 
-    # -- history
-
-    def _compact(self, session: Session, revision: int, kept: Kept, now: datetime) -> Kept:
-        """Take a step when history is over its bounds."""
-        limits = Limits(number=self._history, size=HISTORY_BYTES)
-        if not retention.is_due(kept, limits, now.timestamp()):
-            return kept
-        return retention.step(session.alchemy, kept, revision, limits, now.timestamp())
+    def _is_due(self, kept: Kept, now: datetime) -> bool:
+        """Whether a step is to be taken to bring history back to its bounds."""
+        return retention.is_due(kept, self._limits, now.timestamp())
 
 
 def _unsure(error: Exception) -> bool:
