@@ -15,6 +15,7 @@ from roost.engine.controller import Runner
 from roost.engine.garbage import Action, Do, GarbageController, Standing, decide
 from roost.engine.ownership import FOREGROUND, ORPHAN, Graph, Node, Reference
 from roost.model.codec import Raw
+from roost.store import present
 from roost.store.store import Store
 from roost.store.transaction import Transaction
 from tests.support.clock import on_fake_time
@@ -321,13 +322,13 @@ async def test_owners_that_cannot_be_looked_for_count_as_living_and_are_told_of(
 @on_fake_time
 async def test_one_look_everywhere_serves_all_dependents(monkeypatch: pytest.MonkeyPatch) -> None:
     looked: list[str] = []
-    elsewhere = garbage._elsewhere
+    is_somewhere = present.is_somewhere
 
     def counted(tx: Transaction, kind: str, uid: str) -> bool:
         looked.append(uid)
-        return elsewhere(tx, kind, uid)
+        return is_somewhere(tx, kind, uid)
 
-    monkeypatch.setattr(garbage, "_elsewhere", counted)
+    monkeypatch.setattr(present, "is_somewhere", counted)
     with new_database() as url:
         async with opened(url, inline=True) as store, Collecting(store):
             a = await add(store, raw("Host", "a", spec={}))

@@ -17,16 +17,14 @@ from __future__ import annotations
 
 import base64
 import binascii
-from typing import Any
 
 import msgspec
-from sqlalchemy import Select, func, select, tuple_
 
 from roost.api.status import ApiError, bad_request
 from roost.model.codec import Raw
-from roost.store import history
-from roost.store.errors import Compacted, FutureRevision
-from roost.store.schema import changes, resources
+from roost.store import former, present
+from roost.store.errors import Compacted
+from roost.store.former import Range
 from roost.store.transaction import Stored, Transaction
 
 Key = tuple[str, str]
@@ -94,91 +92,27 @@ def _read_kind(
     upto: Key | None = None
     if scope.name:
         found = tx.find(kind, scope.namespace, scope.name)
-        present = [found] if found and (after is None or key_of(found) > after) else []
+        there = [found] if found and (after is None or key_of(found) > after) else []
     else:
-        present, cut = tx.portion(kind, scope.namespace or None, after, limit=rows, size=size)
+        there, cut = tx.portion(kind, scope.namespace or None, after, limit=rows, size=size)
         if cut:
-            upto = key_of(present[-1])
+            upto = key_of(there[-1])
     if revision == tx.revision:
-        return Slice(present, upto)
-    undone, upto = _undone(tx, kind, scope, revision, after, upto, size)
+        return Slice(there, upto)
+    within = Range(kind=kind, namespace=scope.namespace, name=scope.name, after=after, upto=upto)
+    then = former.read(tx, within, revision, size)
     kept = [
         stored
-        for stored in present
-        if key_of(stored) not in undone and (upto is None or key_of(stored) <= upto)
+        for stored in there
+        if key_of(stored) not in then.resources and (then.upto is None or key_of(stored) <= then.upto)
     ]
-    former = [stored for stored in undone.values() if stored is not None]
-    return Slice(sorted([*kept, *former], key=key_of), upto)
+    undone = [stored for stored in then.resources.values() if stored is not None]
+    return Slice(sorted([*kept, *undone], key=key_of), then.upto)
 
 
 def remaining(tx: Transaction, scope: Scope, after: Key) -> int:
     """How many resources there are now beyond a key."""
-    query = (
-        select(func.count())
-        .select_from(resources)
-        .where(resources.c.kind.in_(scope.kinds), tuple_(resources.c.namespace, resources.c.name) > after)
-    )
-    if scope.namespace:
-        query = query.where(resources.c.namespace == scope.namespace)
-    return tx.connection.execute(query).scalar_one()
-
-
-def _undone(
-    tx: Transaction, kind: str, scope: Scope, revision: int, after: Key | None, upto: Key | None, size: int
-) -> tuple[dict[Key, Stored | None], Key | None]:
-    """What changed resources within (after, upto] were at a revision; None where they were not there yet.
-
-    And up to which key: less far than asked for when they would be more than `size`.
-    """
-    if revision > tx.revision:
-        raise FutureRevision(revision, tx.revision)
-    gap = history.lost(history.restores(tx), revision)
-    if gap is not None:
-        raise Compacted(revision, gap.base)
-    oldest = tx.connection.execute(select(func.min(changes.c.revision))).scalar()
-    if oldest is None or oldest > revision + 1:
-        raise Compacted(revision, (oldest or tx.revision + 1) - 1)
-    key = tuple_(changes.c.namespace, changes.c.name)
-    first = select(func.min(changes.c.revision)).where(changes.c.kind == kind, changes.c.revision > revision)
-    if scope.namespace:
-        first = first.where(changes.c.namespace == scope.namespace)
-    if scope.name:
-        first = first.where(changes.c.name == scope.name)
-    if after is not None:
-        first = first.where(key > after)
-    if upto is not None:
-        first = first.where(key <= upto)
-    first = first.group_by(changes.c.namespace, changes.c.name)
-    last = _fitting(
-        tx,
-        select(changes.c.namespace, changes.c.name, func.length(changes.c.previous)).where(
-            changes.c.revision.in_(first)
-        ),
-        size,
-    )
-    columns = (changes.c[n] for n in ("namespace", "name", "type", "origin", "previous", "revision"))
-    query = select(*columns).where(changes.c.revision.in_(first))
-    if last is not None:
-        upto, query = last, query.where(key <= last)
-    return {
-        (namespace, name): None
-        if type == "ADDED"
-        else Stored(kind, namespace, name, "", changed - 1, origin, previous)
-        for namespace, name, type, origin, previous, changed in tx.connection.execute(query)
-    }, upto
-
-
-def _fitting(tx: Transaction, lengths: Select[Any], size: int) -> Key | None:
-    """The last key of those that fit into a size together, the first one in any case; None when all do."""
-    last: Key | None = None
-    for namespace, name, length in tx.connection.execute(
-        lengths.order_by(changes.c.namespace, changes.c.name)
-    ):
-        size -= length
-        if size < 0 and last is not None:
-            return last
-        last = (namespace, name)
-    return None
+    return present.count_after(tx, scope.kinds, scope.namespace, after)
 
 
 def key_of(stored: Stored) -> Key:

@@ -25,7 +25,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from enum import Enum
 
 import msgspec
-from sqlalchemy import select
 
 from roost.engine import admission
 from roost.engine.controller import Key
@@ -33,7 +32,7 @@ from roost.engine.events import note
 from roost.engine.ownership import FOREGROUND, ORPHAN, Graph, Node, Reference, Where
 from roost.model.codec import Raw
 from roost.model.registry import BY_KIND
-from roost.store.schema import resources
+from roost.store import present
 from roost.store.store import Store
 from roost.store.transaction import HERE, Change, Stored, Transaction
 
@@ -259,16 +258,10 @@ def stands(tx: Transaction, namespace: str, reference: Reference, gone: Gone) ->
     if owner is not None and owner.uid == reference.uid:
         return Standing.WAITING if Node.of(where, owner.raw).deleting == FOREGROUND else Standing.LIVING
     if info.namespaced and reference.uid not in gone:
-        if _elsewhere(tx, info.kind, reference.uid):
+        if present.is_somewhere(tx, info.kind, reference.uid):
             return Standing.UNKNOWN
         gone.add(reference.uid)
     return Standing.GONE
-
-
-def _elsewhere(tx: Transaction, kind: str, uid: str) -> bool:
-    """Whether a resource of a kind has this identity, wherever it lies. Reads all of the kind."""
-    query = select(resources.c.uid).where(resources.c.kind == kind, resources.c.uid == uid).limit(1)
-    return tx.connection.execute(query).first() is not None
 
 
 def _may_matter(text: str) -> bool:
