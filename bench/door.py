@@ -25,7 +25,7 @@ from roost.fleet import admission as fleet_admission
 from roost.model.access import User, UserSpec
 from roost.model.cloud import Cloud
 from roost.model.meta import Metadata
-from roost.program.role import SWITCH_AFTER
+from roost.program.role import tune
 from roost.program.start import configure_logging
 from roost.store.store import Store
 from roost.store.transaction import Transaction
@@ -71,6 +71,6 @@ async def main(directory: Path, port: int, url: str) -> None:
 
 
 if __name__ == "__main__":
-    sys.setswitchinterval(SWITCH_AFTER)
+    tune()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(main(Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3]))
