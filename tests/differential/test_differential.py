@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -14,8 +14,7 @@ from tests.differential.definitions import definition, structural, with_defaults
 from tests.differential.differences import DIFFERENCES, Seen, Unexplained, excuse, page
 from tests.differential.normal import Normal
 from tests.differential.sequences import random_changes, random_ends
-from tests.differential.servers import KINDS, Pair, Server, Step, pair
-from tests.support.kubernetes import NotHere
+from tests.differential.servers import KINDS, Pair, Server, Step
 
 EXAMPLES = 60
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "kubernetes-differences.md"
@@ -27,15 +26,6 @@ RANDOM = settings(
     suppress_health_check=list(HealthCheck),
 )
 pytestmark = pytest.mark.timeout(600)
-
-
-@pytest.fixture(scope="module")
-def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
-    try:
-        with pair(tmp_path_factory.mktemp("differential")) as both:
-            yield both
-    except NotHere as error:
-        pytest.skip(str(error))
 
 
 @pytest.fixture(scope="module")

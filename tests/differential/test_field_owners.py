@@ -6,24 +6,13 @@ that for a field that was atomic before, and at the next request gives its owner
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from tests.differential.servers import Answer, Pair, Step, pair, policy
-from tests.support.kubernetes import NotHere
+from tests.differential.servers import Answer, Pair, Step, policy
 
 pytestmark = pytest.mark.timeout(600)
-
-
-@pytest.fixture(scope="module")
-def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
-    try:
-        with pair(tmp_path_factory.mktemp("apply")) as both:
-            yield both
-    except NotHere as error:
-        pytest.skip(str(error))
 
 
 def apply(manager: str, query: str = "", labels: Any = None, **spec: Any) -> Step:
