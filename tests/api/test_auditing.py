@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
+from sqlalchemy import Connection
 
-from roost.api import audits
+from roost.api import auditing, audits
 from roost.api.access import CALLER
 from roost.api.app import Api
 from roost.api.auditing import Gathered, key_of
@@ -19,13 +21,16 @@ from roost.api.through import handler
 from roost.engine.clock import LoopClock
 from roost.link import exchange
 from roost.model.audit import Entry, Head, Record, verify
+from roost.model.cloud import Cloud
 from roost.model.codec import Raw
+from roost.model.host import Host, HostSpec
+from roost.model.meta import Metadata
 from roost.store import audit
 from roost.store.store import Store
 from tests.api.client import HOSTS, V1, Answer, Client, host
 from tests.support.api import ApiServer
-from tests.support.clock import START
-from tests.support.stores import opened
+from tests.support.clock import START, on_fake_time
+from tests.support.stores import new_database, opened
 
 
 @pytest.fixture
@@ -180,6 +185,80 @@ async def test_who_follows_the_audit_sees_what_comes_and_is_let_go_at_the_end(
     assert (await watch.next())["record"]["name"] == "a"
     api.end_watches()
     assert await watch.rest() == []
+
+
+@on_fake_time
+async def test_who_follows_the_audit_is_woken_and_looks_seldom_without(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    loop, looks = asyncio.get_running_loop(), list[float]()
+    entries_after = audit.entries_after
+
+    def counted(connection: Connection, after: int, limit: int) -> list[Entry]:
+        looks.append(loop.time())
+        return entries_after(connection, after, limit)
+
+    monkeypatch.setattr(audit, "entries_after", counted)
+    with new_database() as url:
+        async with opened(url, inline=True) as store:
+            await store.save(Cloud(metadata=Metadata(name="central")))
+            api = Api(ApiContext(store=store, cloud="central"))
+            client = Client(api)
+            watch = await client.watch("/audit?follow=true")
+            assert "audit" in await watch.next()
+            seen = list[tuple[float, int]]()
+
+            async def read_on() -> None:
+                with suppress(StopAsyncIteration):
+                    while True:
+                        record = (await watch.next())["record"]
+                        seen.append((loop.time(), record["code"]))
+
+            coming = asyncio.ensure_future(read_on())
+            await asyncio.sleep(602)
+            assert abs(len(looks) - 602 / audits.LOOK_EVERY) <= 2
+            # A write is told as soon as it is committed, a refusal as soon as it is recorded.
+            began = loop.time()
+            await client.post(HOSTS, host("a"))
+            await asyncio.sleep(10)
+            assert seen[-1][1] == 201 and seen[-1][0] - began <= audits.SOON
+            began = loop.time()
+            await client.reader().post(HOSTS, host("b"))
+            await asyncio.sleep(10)
+            assert seen[-1][1] == 403 and seen[-1][0] - began <= auditing.GATHER + audits.RARELY + 0.1
+            # What the platform writes wakes too, in vain: no more often than once in a while.
+            before = len(looks)
+            for n in range(1_000):
+                await store.save(Host(metadata=Metadata(name=f"p{n}", namespace="central"), spec=HostSpec()))
+                await asyncio.sleep(0.01)
+            assert 10 <= len(looks) - before <= 10 / audits.RARELY + 2
+            # Many writes together are few looks, and none is missing.
+            before, known = len(looks), len(seen)
+            for n in range(200):
+                await client.post(HOSTS, host(f"w{n}"))
+                await asyncio.sleep(0.005)
+            await asyncio.sleep(1)
+            assert len(seen) - known == 200 and len(looks) - before <= 2 / audits.SOON
+            api.end_watches()
+            await coming
+            await api.close()
+
+
+async def test_who_follows_the_audit_is_woken_by_another_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(audits, "LOOK_EVERY", 3600.0)
+    with new_database("postgresql") as url:
+        async with opened(url) as here, opened(url) as there:
+            await here.save(Cloud(metadata=Metadata(name="central")))
+            ours, theirs = (Api(ApiContext(store=s, cloud="central")) for s in (here, there))
+            async with asyncio.timeout(120):
+                watch = await Client(ours).watch("/audit?follow=true&kind=host")
+                assert "audit" in await watch.next()
+                for name in ("a", "b"):
+                    await Client(theirs).post(HOSTS, host(name))
+                    assert (await watch.next())["record"]["name"] == name
+                await watch.close()
+            await ours.close()
+            await theirs.close()
 
 
 async def test_who_follows_the_audit_is_let_go_when_he_may_no_longer(client: Client) -> None:

@@ -81,8 +81,8 @@ class Api:
         self._watches = Watches()
         self._watches.still_allowed = self._may_still_watch
         self._attending: asyncio.Task[None] | None = None
-        self._gathered = auditing.Gathered(context.store, context.clock)
-        self._followers = audits.Followers()
+        self._followers = audits.Followers(context.store)
+        self._gathered = auditing.Gathered(context.store, context.clock, self._followers.wake)
         self._views = {
             at: {plural: View.of(info) for plural, info in kinds.items()}
             for at, kinds in discovery.SERVED.items()
@@ -94,7 +94,7 @@ class Api:
     def end_watches(self) -> None:
         """End all watches, now and from now on."""
         self._watches.end()
-        self._followers.ending = True
+        self._followers.end()
         self._login.close()
         if self._attending is not None:
             self._attending.cancel()

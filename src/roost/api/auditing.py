@@ -212,10 +212,15 @@ class _Repeated:
 
 
 class Gathered:
-    """Records that no transaction carries, on their way into the store. Lives on one event loop."""
+    """Records that no transaction carries, on their way into the store. Lives on one event loop.
 
-    def __init__(self, store: Store, clock: Callable[[], datetime]) -> None:
-        self._store, self._clock = store, clock
+    `written` is called when some have come there: no change tells of them.
+    """
+
+    def __init__(
+        self, store: Store, clock: Callable[[], datetime], written: Callable[[], None] = lambda: None
+    ) -> None:
+        self._store, self._clock, self._written = store, clock, written
         self._queue: deque[Record] = deque()
         self._repeated: dict[Key, _Repeated] = {}
         self._allowed = {True: Allowance(300, 0.2), False: Allowance(1_000, 20.0)}
@@ -286,6 +291,7 @@ class Gathered:
         try:
             await self._store.transact(work)
             self._failures = 0
+            self._written()
         except StoreError as error:
             self._failures += 1
             self._shed += shed

@@ -8,13 +8,18 @@ its digest takes it.
 Parameters: `after` (a sequence; resume with the last one seen), `limit`, `newest` (only so many, the latest),
 `follow` (stay), and filters: `user`, `verb`, `kind` (kind or plural), `name`, `namespace`, `since` (time),
 `denied`. Filtering skips lines, so what was filtered can't be verified.
+
+Who follows is woken by commits, of whichever process, and by records that are written without a change. What
+the platform writes of itself has no record: a look in vain makes the next one wait for RARELY. Another
+process's record without a change is found after LOOK_EVERY at the latest, and so is the end of a right that
+ends by time; a right that is taken away ends with the commit that takes it.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 
 import msgspec
@@ -29,11 +34,17 @@ from roost.model import time
 from roost.model.audit import Entry, Head, Record
 from roost.store import audit
 from roost.store.errors import StoreError
+from roost.store.store import Store
 from roost.store.transaction import Transaction
 
 TOGETHER = 500
 NEWEST = 5_000
-LOOK_EVERY = 0.5
+LOOK_EVERY = 5.0
+"""Seconds after which who follows looks without having been woken."""
+SOON = 0.05
+"""Seconds from one look to the next at least: what is committed meanwhile is one look."""
+RARELY = 0.5
+"""The same after a look that found nothing."""
 FOLLOW_FOR = 3600.0
 FOLLOWERS = 64
 """Who may follow at once."""
@@ -100,18 +111,33 @@ def _since(text: str) -> str:
 class Followers:
     """Those who follow the audit of one server. `ending`: the server ends, and lets them go."""
 
-    def __init__(self) -> None:
+    def __init__(self, store: Store) -> None:
+        self._store = store
         self.count = 0
         self.ending = False
+        self.news = asyncio.Event()
+        """Set when there may be more. Another one follows it: take it before the look that it is about."""
 
     @contextmanager
     def following(self) -> Iterator[None]:
         """While one follows."""
         self.count += 1
+        unsubscribe = self._store.subscribe(lambda _: self.wake())
         try:
             yield
         finally:
+            unsubscribe()
             self.count -= 1
+
+    def wake(self) -> None:
+        """Have all look: something was written."""
+        self.news.set()
+        self.news = asyncio.Event()
+
+    def end(self) -> None:
+        """Let all go, now and from now on."""
+        self.ending = True
+        self.wake()
 
     def check(self) -> None:
         """Raise ApiError 429 when there are as many as may be."""
@@ -193,14 +219,21 @@ class _Reader:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + FOLLOW_FOR
         with followers.following():
+            news, looked = followers.news, loop.time()
             async for part in self.lines(begin):
                 yield part
+            pause = SOON
             while self._has_room() and loop.time() < deadline:
-                await asyncio.sleep(LOOK_EVERY)
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(LOOK_EVERY):
+                        await news.wait()
+                await asyncio.sleep(looked + pause - loop.time())
                 if followers.ending or not allowed():
                     return
+                news, looked, before = followers.news, loop.time(), self._after
                 async for part in self._rest():
                     yield part
+                pause = SOON if self._after > before else RARELY
 
     async def _rest(self) -> AsyncIterator[bytes]:
         """The lines from where it stands to the present end."""
