@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -11,14 +12,16 @@ from hypothesis import strategies as st
 
 from roost.engine import admission, garbage
 from roost.engine.admission import Refused
+from roost.engine.clock import LoopClock
 from roost.engine.controller import Runner
+from roost.engine.events import EventController
 from roost.engine.garbage import Action, Do, GarbageController, Standing, decide
 from roost.engine.ownership import FOREGROUND, ORPHAN, Graph, Node, Reference
 from roost.model.codec import Raw
 from roost.store import present
 from roost.store.store import Store
 from roost.store.transaction import Transaction
-from tests.support.clock import on_fake_time
+from tests.support.clock import START, on_fake_time
 from tests.support.stores import CLOUD, new_database, opened, raw
 
 LIVING, WAITING, GONE, UNKNOWN = Standing.LIVING, Standing.WAITING, Standing.GONE, Standing.UNKNOWN
@@ -361,7 +364,7 @@ async def test_what_the_rules_refuse_stays_until_they_allow_it() -> None:
             raise Refused("it is unlocked", "lock it first")
 
     with new_database() as url:
-        async with opened(url, inline=True) as store, Collecting(store, rule):
+        async with opened(url, inline=True) as store, Collecting(store, rule) as controller:
             a = await add(store, raw("Host", "a", spec={}))
             await add(store, owned("b", a))
             await delete(store, "a")
@@ -369,9 +372,50 @@ async def test_what_the_rules_refuse_stays_until_they_allow_it() -> None:
             assert await names(store) == ["b"]
             (event,) = await store.read(lambda tx: [s.raw for s in tx.select("Event")])
             assert event["reason"] == "OwnersGone" and "lock it first" in event["message"]
+            assert len(controller._refusals) == 1
             allowed = True
             await asyncio.sleep(61)
-            assert await names(store) == []
+            assert await names(store) == [] and len(controller._refusals) == 0
+
+
+@on_fake_time
+async def test_what_stays_refused_is_tried_ever_more_seldom_and_told_of_all_the_while() -> None:
+    tries, loop = list[float](), asyncio.get_running_loop()
+
+    def rule(_tx: Transaction, request: admission.Request) -> None:
+        tries.append(loop.time())
+        raise Refused("it is unlocked", "lock it first")
+
+    with new_database() as url:
+        async with opened(url, clock=LoopClock(START), inline=True) as store, Collecting(store, rule):
+            forgetting = asyncio.create_task(Runner(store, EventController()).run())
+            a = await add(store, raw("Host", "a", spec={}))
+            await add(store, owned("b", a))
+            await asyncio.sleep(1)
+            await delete(store, "a")
+            for _ in range(48):
+                await asyncio.sleep(1800)
+                (event,) = await store.read(lambda tx: [s.raw for s in tx.select("Event")])
+                assert "lock it first" in event["message"]
+            pauses = [round(later - former) for former, later in pairwise(tries)]
+            assert pauses[:6] == [60, 120, 240, 480, 960, 1800] and set(pauses[6:]) == {1800}
+            assert event["count"] == len(tries)
+            # Its own change has it tried at once; that is no news, and no reason to wait longer or shorter.
+            await asyncio.sleep(100)
+            before = len(tries)
+            for n in range(20):
+                await store.transact(lambda tx: relabel(tx, "b", str(n)))  # noqa: B023
+                await asyncio.sleep(1)
+            assert len(tries) == before + 20
+            (event,) = await store.read(lambda tx: [s.raw for s in tx.select("Event")])
+            assert event["count"] == before
+            forgetting.cancel()
+            await asyncio.gather(forgetting, return_exceptions=True)
+
+
+def relabel(tx: Transaction, name: str, value: str) -> None:
+    found = tx.get("Host", CLOUD, name).raw
+    tx.replace({**found, "metadata": {**found["metadata"], "labels": {"n": value}}})
 
 
 @on_fake_time

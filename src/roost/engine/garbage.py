@@ -8,7 +8,8 @@ these finalizers there.
 An owner is looked for in the dependent's namespace or, for a cluster-scoped kind, outside of all. One that
 can't be looked for (its kind is not served here, or it lies in another namespace) counts as living, and an
 Event says so. Only resources whose home is here are collected, by the rules of their domain: what those
-refuse stays, and is tried again.
+refuse stays, an Event says why, and it is tried again, after pauses that grow (`refusals`) and at each change
+of its own.
 
 The cost follows change. An index in memory (`ownership`) has the resources that name owners, or wait for
 dependents, and nothing else; the watch keeps it, and it is read anew only at start or when history was
@@ -21,6 +22,7 @@ dependent it does not know yet would be overlooked: so the graph must have come 
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from enum import Enum
 
@@ -30,6 +32,7 @@ from roost.engine import admission
 from roost.engine.controller import Key
 from roost.engine.events import note
 from roost.engine.ownership import FOREGROUND, ORPHAN, Graph, Node, Reference, Where
+from roost.engine.refusals import Refusals, following
 from roost.model.codec import Raw
 from roost.model.registry import BY_KIND
 from roost.store import present
@@ -41,8 +44,6 @@ TOGETHER = 200
 CHUNK = 1000
 REMEMBERED = 1024
 """Identities that are known to be gone."""
-TRY_AGAIN = 60.0
-"""Seconds until a deletion that was refused is tried again."""
 USER = "system:serviceaccount:kube-system:generic-garbage-collector"
 """As whom rules see it: the name that the collector of Kubernetes has."""
 
@@ -117,6 +118,7 @@ class GarbageController:
         self._cloud, self._rules = cloud, rules
         self._graph = Graph()
         self._gone = Gone()
+        self._refusals = Refusals()
 
     # -- which resources
 
@@ -129,6 +131,7 @@ class GarbageController:
         if change.type == "DELETED":
             node = Node.of(where, change.stored().raw)
             graph.drop(node.uid)
+            self._refusals.forget(node.uid)
             keys = [*self._dependents(node), *self._waiting_owners(node)]
         elif _may_matter(change.data) or _may_matter(change.previous):
             node = Node.of(where, change.stored().raw)
@@ -184,9 +187,8 @@ class GarbageController:
             if action.do is not Do.NOTHING:
                 await store.transact(lambda tx: self._carry_out(tx, stored, action, dependents))
         except admission.Refused as refusal:
-            told = f"its owners are gone, and yet it stays: {refusal}"
-            await store.transact(lambda tx: note(tx, self._cloud, stored, "OwnersGone", told))
-            return TRY_AGAIN
+            return await self._refused(store, stored, str(refusal))
+        self._refusals.forget(node.uid)
         unknown = [f"{r.kind} {r.name}" for r in node.owners if standing[r.uid] is Standing.UNKNOWN]
         if unknown:
             told = (
@@ -195,6 +197,16 @@ class GarbageController:
             )
             await store.transact(lambda tx: note(tx, self._cloud, stored, "OwnerUnknown", told))
         return None
+
+    async def _refused(self, store: Store, stored: Stored, reason: str) -> float:
+        """Tell of it when it is news; seconds until it is tried again."""
+        now, known = asyncio.get_running_loop().time(), self._refusals.get(stored.uid)
+        refusal = following(known, reason, now)
+        if refusal is not known:
+            told = f"its owners are gone, and yet it stays: {reason}; it is tried again by itself"
+            await store.transact(lambda tx: note(tx, self._cloud, stored, "OwnersGone", told))
+            self._refusals.put(stored.uid, refusal)
+        return refusal.due - now
 
     def _carry_out(self, tx: Transaction, seen: Stored, action: Action, dependents: Sequence[Node]) -> None:
         current = tx.find(seen.kind, seen.namespace, seen.name)
