@@ -3,8 +3,11 @@
 What is added to uvicorn:
 - the verified client certificate of a connection goes into the ASGI scope (`access.PEER`);
 - limits: connections, also of one address; requests of a connection that come before answers; bytes of URL,
-  headers and trailers (also of one that never ends), time for the headers of a request to arrive, time a
-  client may leave its answer unread;
+  headers and trailers (also of one that never ends); time for the headers of a request to arrive, for its
+  body, also when it was answered before, and for the client to take some more of its answer;
+- an answer goes to the transport PART by PART, as the client takes it: what the transport holds is bounded,
+  a request is worked on until its client has taken all but the last of the answer, and what is still to be
+  taken is bounded over all connections (`outgoing`). Who takes nothing is cut off, and that is logged;
 - what is no HTTP is refused with a Status, as anything else;
 - the head of an answer leaves together with the first of its body, when that is there at once: one TLS
   record and one call of the kernel instead of two, which is most of what a small answer costs.
@@ -16,6 +19,7 @@ import asyncio
 import socket
 import time
 from collections import Counter
+from collections.abc import Awaitable, Callable
 from email.utils import formatdate
 from typing import Any
 
@@ -27,14 +31,22 @@ from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
+from roost.api import outgoing
 from roost.api.access import PEER
+from roost.api.addresses import origin
+from roost.api.gates import client_of
+from roost.api.outgoing import Outgoing
 from roost.api.saying import said
 from roost.api.status import ApiError, bad_request
 
 CONNECTIONS = 2048
 CONNECTIONS_OF_ONE_ADDRESS = CONNECTIONS // 2
 HEADERS_WITHIN = 15.0
+BODY_WITHIN = 60.0
+"""The application waits for bodies for less (`bodies.READING`); this ends those that nobody asked for."""
 UNREAD_FOR = 60.0
+PART = 64 * 1024
+"""Of an answer, that is handed over at once; and what a transport may hold before the next waits."""
 LONGEST_HEAD = 64 * 1024
 MOST_HEADERS = 128
 MOST_WAITING = 64
@@ -44,14 +56,17 @@ _log = structlog.get_logger("roost.api.server")
 
 
 class State(ServerState):
-    """uvicorn's shared state, and the connections per address. The Date header is made when it is needed,
-    once a second at most."""
+    """uvicorn's shared state, the connections per address, and the answers that wait for their readers.
+    The Date header is made when it is needed, once a second at most."""
 
     def __init__(self) -> None:
         self.total_requests = 0
         self.connections = set()
         self.tasks = set()
         self.addresses = Counter[str]()
+        self.outgoing = Outgoing[Connection](outgoing.MOST)
+        self.cut_off = 0
+        """How many readers were cut off since the start."""
         self._second = 0
         self._date = b""
 
@@ -128,6 +143,7 @@ class Connection(HttpToolsProtocol):
         self._peer: dict[str, Any] | None = None
         self._waiting: asyncio.TimerHandle | None = None
         self._unread: asyncio.TimerHandle | None = None
+        self._arriving: asyncio.TimerHandle | None = None
         self._head = 0
         self._unfinished = 0
 
@@ -135,14 +151,15 @@ class Connection(HttpToolsProtocol):
         """A client has come: know it, or send it away when there are too many."""
         self._writer = Writer(transport, self.loop)
         super().connection_made(self._writer)
-        self._address = self.client[0] if self.client else ""
+        self._address = origin(self.client[0]) if self.client else ""
         self._state.addresses[self._address] += 1
         if self._too_many():
             transport.abort()
             return
         secured = transport.get_extra_info("ssl_object")
         self._peer = secured.getpeercert() or None if secured else None
-        _keep_alive(transport.get_extra_info("socket"))
+        transport.set_write_buffer_limits(high=PART)
+        _set_up(transport.get_extra_info("socket"))
         self._expect_head()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -151,6 +168,8 @@ class Connection(HttpToolsProtocol):
         if self._state.addresses[self._address] <= 0:
             del self._state.addresses[self._address]
         self._got_head()
+        self._got_body()
+        self._state.outgoing.remove(self)
         self.resume_writing()
         super().connection_lost(exc)
         # After an error uvicorn lets the timer run on, and with it all that was not sent yet.
@@ -175,6 +194,8 @@ class Connection(HttpToolsProtocol):
                 if message["type"] == "http.response.start":
                     self._writer.hold()
                     await send(message)
+                elif len(message.get("body", b"")) > PART:
+                    await self._send_parts(client_of(scope), message, send)
                 else:
                     await send(message)
                     self._writer.release()
@@ -183,12 +204,48 @@ class Connection(HttpToolsProtocol):
 
         super()._start_asgi_task(cycle, serve)
 
+    async def _send_parts(
+        self, client: str, message: Message, send: Callable[[Message], Awaitable[None]]
+    ) -> None:
+        """Send a large piece of an answer as its reader takes it."""
+        body, more = memoryview(message["body"]), message.get("more_body", False)
+        waiting, time = self._state.outgoing, self.loop.time
+        for reader in waiting.add(self, client, len(body), time()):
+            reader.cut_off("answers that are not read would take too much memory")
+        try:
+            for at in range(0, len(body), PART):
+                if self.transport.is_closing():
+                    # What follows goes nowhere, once the connection has been told of its end.
+                    await asyncio.sleep(0)
+                follows = more or at + PART < len(body)
+                # A copy: what waits in the transport must not keep the whole.
+                await send({**message, "body": bytes(body[at : at + PART]), "more_body": follows})
+                self._writer.release()
+                waiting.moved(self, time())
+        finally:
+            waiting.remove(self)
+
+    def cut_off(self, reason: str) -> None:
+        """End the connection of a reader that reads too slowly."""
+        self._state.cut_off += 1
+        if said.first(f"reader cut off {self._address}"):
+            _log.warning(
+                "reader cut off", address=self._address, reason=reason, cut_off_so_far=self._state.cut_off
+            )
+        self.transport.abort()
+
     def data_received(self, data: bytes) -> None:
         """Bytes: what the parser gathers of a header or trailer that does not end must stay bounded."""
         self._unfinished += len(data)
         super().data_received(data)
         if self._unfinished > LONGEST_HEAD and not self.transport.is_closing():
             self._too_large()
+        self._expect_body()
+
+    def on_response_complete(self) -> None:
+        """An answer has gone out; the next request may have waited for that, half of it here."""
+        super().on_response_complete()
+        self._expect_body()
 
     def on_message_begin(self) -> None:
         """A request begins."""
@@ -228,6 +285,7 @@ class Connection(HttpToolsProtocol):
     def on_message_complete(self) -> None:
         """A request is there."""
         self._unfinished = 0
+        self._got_body()
         if self._head <= LONGEST_HEAD:
             super().on_message_complete()
 
@@ -235,7 +293,8 @@ class Connection(HttpToolsProtocol):
         """The client reads slower than we write."""
         super().pause_writing()
         if self._unread is None:
-            self._unread = self.loop.call_later(UNREAD_FOR, self.transport.abort)
+            reason = f"it has taken nothing for {UNREAD_FOR:g} seconds"
+            self._unread = self.loop.call_later(UNREAD_FOR, self.cut_off, reason)
 
     def resume_writing(self) -> None:
         """The client reads again."""
@@ -251,6 +310,16 @@ class Connection(HttpToolsProtocol):
         if self._waiting is not None:
             self._waiting.cancel()
             self._waiting = None
+
+    def _expect_body(self) -> None:
+        """Set the time for the rest of a body, unless it waits for an answer that comes before."""
+        if self._arriving is None and self.cycle is not None and self.cycle.more_body and not self.pipeline:
+            self._arriving = self.loop.call_later(BODY_WITHIN, self.transport.abort)
+
+    def _got_body(self) -> None:
+        if self._arriving is not None:
+            self._arriving.cancel()
+            self._arriving = None
 
     def _grow(self, size: int) -> None:
         """Count the head; past the limit, answer once and close."""
@@ -284,8 +353,9 @@ class Connection(HttpToolsProtocol):
         self.transport.close()
 
 
-def _keep_alive(connection: socket.socket | None) -> None:
-    """Find clients that are gone without a word, within about two minutes."""
+def _set_up(connection: socket.socket | None) -> None:
+    """Find clients that are gone without a word, within about two minutes. And let the kernel keep little of
+    what it can't send yet: megabytes for each client that does not read, otherwise."""
     if connection is None or connection.family not in (socket.AF_INET, socket.AF_INET6):
         return
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
@@ -293,3 +363,4 @@ def _keep_alive(connection: socket.socket | None) -> None:
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 15)
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 4)
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, 2 * PART)

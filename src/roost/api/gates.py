@@ -7,6 +7,12 @@ room for the others. What is beyond the bounds is answered at once with 429 and 
 is read or checked: clients of Kubernetes wait and come back. The bounds are those of Kubernetes' own server
 (400 reads and 200 writes in flight).
 
+A request has its place only while it is worked on. While its body is still to come it has none: the place
+is given back when the body is first asked for, and taken again when the last of it is there (then 429,
+should all be taken meanwhile). So whoever sends slowly keeps no other out. A body that has grown beyond SMALL
+before its end takes one of ARRIVING places, which bounds the memory of bodies on their way: SMALL for each
+connection, and `bodies.LARGEST` for each of those places. However a request ends, it leaves no place taken.
+
 Requests that come while the server stops are answered with 503, so that the client asks again elsewhere.
 """
 
@@ -14,19 +20,23 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from starlette.datastructures import QueryParams
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from roost.api.access import PEER
+from roost.api.addresses import origin
 from roost.api.status import ApiError
 from roost.api.target import truth
 
 READS = 400
 WRITES = 200
 LOGINS = 32
+ARRIVING = 64
+"""Bodies larger than SMALL that may be on their way at once."""
+SMALL = 64 * 1024
 
 
 class Gate:
@@ -36,6 +46,11 @@ class Gate:
         self._most, self._what = most, what
         self._inside = 0
         self._of = Counter[str]()
+
+    @property
+    def inside(self) -> int:
+        """How many are let through at present."""
+        return self._inside
 
     @contextmanager
     def passing(self, client: str) -> Iterator[None]:
@@ -57,14 +72,64 @@ class Gate:
         return ApiError(429, message, details={"retryAfterSeconds": 1}, headers={"Retry-After": "1"})
 
 
+class _Passage:
+    """One request's way: what it holds of the gates, which changes while its body arrives."""
+
+    def __init__(self, work: Gate | None, arriving: Gate, client: str) -> None:
+        self._work, self._arriving, self._client = work, arriving, client
+        self._held = ExitStack()
+        self._size = 0
+        self._over = False
+        """Whether the body is there, the client gone, or the answer begun: nothing is given back any more."""
+
+    async def run(self, app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
+        """Let the request through; raises ApiError 429."""
+
+        async def received() -> Message:
+            if self._over:
+                return await receive()
+            if not self._size:
+                self._held.close()
+            message = await receive()
+            self._take(message)
+            return message
+
+        async def sent(message: Message) -> None:
+            self._over = True
+            await send(message)
+
+        with self._held:
+            self._begin()
+            await app(scope, received, sent)
+
+    def _begin(self) -> None:
+        if self._work is not None:
+            self._held.enter_context(self._work.passing(self._client))
+
+    def _take(self, message: Message) -> None:
+        """Part of the body has come, or the end of it, or of the client."""
+        if self._over:
+            return
+        if message["type"] == "http.request" and message.get("more_body", False):
+            before, self._size = self._size, self._size + len(message.get("body", b""))
+            if before <= SMALL < self._size:
+                self._held.enter_context(self._arriving.passing(self._client))
+            return
+        self._over = True
+        self._held.close()
+        if message["type"] == "http.request":
+            self._begin()
+
+
 class Gates:
     """An ASGI application that lets as many requests through to `app` as it can take."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
-        self._reads, self._writes = Gate(READS, "reads"), Gate(WRITES, "writes")
-        # Whoever has no credential may wait with his body here alone.
-        self._logins = Gate(LOGINS, "logins")
+        self.reads, self.writes = Gate(READS, "reads"), Gate(WRITES, "writes")
+        self.logins = Gate(LOGINS, "logins")
+        """Apart from the writes: these come from whoever has no credential."""
+        self.arriving = Gate(ARRIVING, "large bodies")
         self.stopping = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -72,16 +137,16 @@ class Gates:
         try:
             if self.stopping:
                 raise _stopping()
-            if scope["method"] in ("GET", "HEAD", "OPTIONS"):
-                if _stays(scope["query_string"]):
-                    return await self._app(scope, receive, send)
-                gate = self._reads
-            else:
-                gate = self._logins if scope["path"].strip("/") == "login" else self._writes
-            with gate.passing(client_of(scope)):
-                await self._app(scope, receive, send)
+            passage = _Passage(self._gate_of(scope), self.arriving, client_of(scope))
+            await passage.run(self._app, scope, receive, send)
         except ApiError as error:
             await error.response()(scope, receive, send)
+
+    def _gate_of(self, scope: Scope) -> Gate | None:
+        """The gate for a request; None for what is bounded elsewhere."""
+        if scope["method"] in ("GET", "HEAD", "OPTIONS"):
+            return None if _stays(scope["query_string"]) else self.reads
+        return self.logins if scope["path"].strip("/") == "login" else self.writes
 
 
 def _stays(query: bytes) -> bool:
@@ -104,4 +169,4 @@ def client_of(scope: Scope) -> str:
     if peer:
         return f"certificate {peer.get('serialNumber', '')}"
     client = scope.get("client")
-    return f"address {client[0]}" if client else ""
+    return f"address {origin(client[0])}" if client else ""

@@ -27,6 +27,7 @@ from roost.api.compression import Gzip
 from roost.api.context import ApiContext
 from roost.api.forms import JSON as JSON
 from roost.api.forms import Form, View
+from roost.api.gates import client_of
 from roost.api.items import Item, Matcher
 from roost.api.options import ListOptions
 from roost.api.options import selector_of as selector_of
@@ -91,7 +92,7 @@ async def list_(context: ApiContext, request: Request, target: Target, view: Vie
         return Response(first, headers=headers, media_type=form.media)
     if request.method == "HEAD":
         return StreamingResponse(_nothing(), headers=headers, media_type=form.media)
-    client = request.client.host if request.client else ""
+    client = client_of(request.scope)
     if _long.on_their_way >= LONG_ANSWERS or _long.of[client] >= max(1, LONG_ANSWERS // 2):
         message = f"{LONG_ANSWERS} long lists are on their way; try again later, or list page by page"
         raise ApiError(429, message, details={"retryAfterSeconds": 2}, headers={"Retry-After": "2"})
@@ -123,7 +124,7 @@ class _Long:
 
     on_their_way = 0
     of = Counter[str]()
-    """By address: one client that reads slowly leaves half to the others."""
+    """By client: one that reads slowly leaves half to the others."""
 
 
 _long = _Long()

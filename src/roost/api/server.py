@@ -32,6 +32,8 @@ from roost.api.saying import said
 
 GRACE = 3.0
 HANDSHAKE_WITHIN = 10.0
+GOODBYE_WITHIN = 10.0
+"""For the client to take the last of its last answer, when the connection ends with it."""
 KEEP_ALIVE = 120
 CERTIFICATES_EVERY = 30.0
 
@@ -85,7 +87,7 @@ async def serve(
             sock=listener,
             ssl=context,
             ssl_handshake_timeout=HANDSHAKE_WITHIN,
-            ssl_shutdown_timeout=1.0,
+            ssl_shutdown_timeout=GOODBYE_WITHIN,
             backlog=512,
         )
         for listener in listeners
