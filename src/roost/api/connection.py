@@ -119,6 +119,10 @@ class Writer(asyncio.Transport):
         """Whether it is closing or closed."""
         return self._transport.is_closing()
 
+    def get_write_buffer_size(self) -> int:
+        """How many bytes wait to be taken."""
+        return self._transport.get_write_buffer_size() + sum(map(len, self._held or ()))
+
     def pause_reading(self) -> None:
         """Take nothing more in."""
         self._transport.pause_reading()

@@ -1,10 +1,11 @@
 """What answers hold that their readers have not taken yet, bounded over all connections of a server. Pure.
 
 Large parts of answers are counted while they are handed, bit by bit, to connections that take them. When all
-together would be more than MOST bytes, readers are cut off until the rest fits: of the client that holds
-most, the reader that has gone longest without taking anything. So the memory of answers is bounded however
-many there are and whoever asks; who reads on is the last to be cut off, and one client that reads nothing
-costs none but itself. What is cut off looks broken off to its reader, never whole.
+together would be more than MOST bytes, readers are cut off until the rest fits: the one that has gone longest
+without taking anything, when that is at least STALLED seconds; else, of the client that holds most, the one
+that has. So the memory of answers is bounded however many there are and whoever asks; who reads on is the
+last to be cut off, and one client that asks faster than it reads costs none but itself. What is cut off looks
+broken off to its reader, never whole.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ Reader = TypeVar("Reader")
 
 MOST = 128 * 1024 * 1024
 """Bytes, of one server."""
+STALLED = 1.0
 
 
 class _Held(msgspec.Struct):
@@ -46,7 +48,7 @@ class Outgoing(Generic[Reader]):
         self.bytes += size
         cut = list[Reader]()
         while self.bytes > self._most:
-            slowest = self._slowest(max(self._of, key=lambda name: self._of[name]))
+            slowest = self._slowest(now)
             self.remove(slowest)
             cut.append(slowest)
         return cut
@@ -67,6 +69,10 @@ class Outgoing(Generic[Reader]):
         if not self._of[held.client]:
             del self._of[held.client]
 
-    def _slowest(self, client: str) -> Reader:
-        its = (reader for reader, held in self._held.items() if held.client == client)
+    def _slowest(self, now: float) -> Reader:
+        slowest = min(self._held, key=lambda reader: self._held[reader].since)
+        if now - self._held[slowest].since >= STALLED:
+            return slowest
+        largest = max(self._of, key=lambda name: self._of[name])
+        its = (reader for reader, held in self._held.items() if held.client == largest)
         return min(its, key=lambda reader: self._held[reader].since)

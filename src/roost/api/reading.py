@@ -15,12 +15,12 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from datetime import datetime
 
 import msgspec
 from starlette.requests import Request
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import Response
 
 from roost.api import compression, encoders, forms, options, snapshots
 from roost.api.compression import Gzip
@@ -33,6 +33,7 @@ from roost.api.options import ListOptions
 from roost.api.options import selector_of as selector_of
 from roost.api.snapshots import Continue, Key, Scope, Slice, key_of
 from roost.api.status import ApiError, not_found
+from roost.api.streaming import Streamed
 from roost.api.target import Target, number, truth
 from roost.api.waiting import reach
 from roost.model.codec import Raw
@@ -91,14 +92,13 @@ async def list_(context: ApiContext, request: Request, target: Target, view: Vie
             first = _presented(first, form, query)
         return Response(first, headers=headers, media_type=form.media)
     if request.method == "HEAD":
-        return StreamingResponse(_nothing(), headers=headers, media_type=form.media)
+        return Streamed(_nothing(), headers=headers, media_type=form.media)
     client = client_of(request.scope)
     if _long.on_their_way >= LONG_ANSWERS or _long.of[client] >= max(1, LONG_ANSWERS // 2):
         message = f"{LONG_ANSWERS} long lists are on their way; try again later, or list page by page"
         raise ApiError(429, message, details={"retryAfterSeconds": 2}, headers={"Retry-After": "2"})
-    return StreamingResponse(
-        _pieces(context.store, listing, first, client), headers=headers, media_type=form.media
-    )
+    pieces = _pieces(context.store, listing, first, client)
+    return Streamed(pieces, headers=headers, media_type=form.media)
 
 
 _ZIPPED = {"Content-Encoding": "gzip", "Vary": "Accept-Encoding"}
@@ -115,7 +115,7 @@ def _takes_gzip(request: Request) -> bool:
     return compression.accepted(request.headers.get("accept-encoding", ""))
 
 
-async def _nothing() -> AsyncIterator[bytes]:
+async def _nothing() -> AsyncGenerator[bytes, None]:
     yield b""
 
 
@@ -130,7 +130,7 @@ class _Long:
 _long = _Long()
 
 
-async def _pieces(store: Store, listing: Listing, first: bytes, client: str) -> AsyncIterator[bytes]:
+async def _pieces(store: Store, listing: Listing, first: bytes, client: str) -> AsyncGenerator[bytes, None]:
     """A long answer: while one piece is on its way to the client, the next is read."""
     piece = first
     _long.on_their_way += 1
