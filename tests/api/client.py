@@ -79,6 +79,10 @@ class Client:
         other._headers = (*self._headers, *pairs, *((k.replace("_", "-"), v) for k, v in headers.items()))
         return other
 
+    def at(self, address: str) -> Client:
+        """The same API for one without a credential who comes from this address."""
+        return self._through({"client": (address, 1)})
+
     def _through(self, known: dict[str, Any]) -> Client:
         """The same API, asked through a socket that knows this of its peer."""
 

@@ -17,7 +17,7 @@ from roost.api.identity import passwords, throttle
 from roost.api.identity.accounts import ROTATE
 from roost.api.identity.login import LIFETIME
 from roost.api.identity.passwords import Busy, Hasher
-from roost.api.identity.throttle import FIRST, FREE, LONGEST, Throttle, Throttled
+from roost.api.identity.throttle import FIRST, FREE, FREE_OF_ALL, LONGEST, Throttle, Throttled
 from roost.engine.credentials import PER_SUBJECT
 from roost.model.access import Credential
 from roost.model.account import Password
@@ -203,7 +203,7 @@ def test_the_lockout_grows_and_ends() -> None:
     door, now = Throttle(), 1_000.0
     for _ in range(FREE):
         door.begin("tom", "", now)
-        door.failed("tom", now)
+        door.failed("tom", "", now)
     for n in range(12):
         lock = min(LONGEST, FIRST * 2**n)
         with pytest.raises(Throttled) as raised:
@@ -211,19 +211,78 @@ def test_the_lockout_grows_and_ends() -> None:
         assert raised.value.wait == pytest.approx(lock)
         now += lock
         door.begin("tom", "", now)
-        door.failed("tom", now)
-    door.succeeded("tom")
+        door.failed("tom", "", now)
+    door.succeeded("tom", "", now)
     door.begin("tom", "", now)
-    assert door.locked("tom", now) == 0
+    assert door.locked("tom", "", now) == 0
 
 
 def test_failures_of_long_ago_are_forgotten() -> None:
     door = Throttle()
-    for _ in range(FREE + 3):
-        door.failed("tom", 0.0)
+    for n in range(FREE_OF_ALL + 3):
+        door.failed("tom", f"192.0.2.{n}" if n > FREE else "", 0.0)
     later = throttle.FORGOTTEN + 1
-    door.failed("tom", later)
-    assert door.locked("tom", later) == 0
+    door.failed("tom", "", later)
+    assert door.locked("tom", "", later) == 0
+
+
+def test_who_guesses_locks_out_himself_alone() -> None:
+    door = Throttle()
+    for _ in range(FREE):
+        door.failed("tom", "192.0.2.66", 0.0)
+    assert door.locked("tom", "192.0.2.66", 0.0) == FIRST
+    for name, origin in (("tom", "192.0.2.1"), ("tom", ""), ("ann", "192.0.2.66")):
+        assert door.locked(name, origin, 0.0) == 0
+        door.begin(name, origin, 0.0)
+
+
+def spread(door: Throttle, name: str, count: int, now: float) -> None:
+    """Wrong passwords, each from elsewhere."""
+    for n in range(count):
+        door.failed(name, f"198.51.100.{n}", now)
+
+
+def test_guesses_from_everywhere_lock_a_name_but_where_it_is_at_home() -> None:
+    door = Throttle()
+    door.succeeded("tom", "192.0.2.1", 0.0)
+    spread(door, "tom", FREE_OF_ALL, 1.0)
+    assert door.locked("tom", "203.0.113.9", 1.0) == FIRST
+    spread(door, "tom", 3, 1.0)
+    assert door.locked("tom", "203.0.113.9", 1.0) == FIRST * 2**3
+    assert door.locked("tom", "192.0.2.1", 1.0) == 0
+    for _ in range(FREE):
+        # Also at home nobody guesses freely.
+        door.failed("tom", "192.0.2.1", 1.0)
+    assert door.locked("tom", "192.0.2.1", 1.0) == FIRST
+    door.succeeded("tom", "192.0.2.1", 20.0)
+    assert door.locked("tom", "203.0.113.9", 20.0) == 0
+    late = 20.0 + throttle.TRUSTED_FOR + 1
+    spread(door, "tom", FREE_OF_ALL, late)
+    assert door.locked("tom", "192.0.2.1", late) == FIRST
+
+
+def test_a_new_password_clears_a_name_everywhere() -> None:
+    door = Throttle()
+    door.succeeded("tom", "192.0.2.1", 0.0)
+    for _ in range(FREE):
+        door.failed("tom", "192.0.2.2", 0.0)
+        door.failed("ann", "192.0.2.2", 0.0)
+    spread(door, "tom", FREE_OF_ALL, 0.0)
+    door.renewed("tom")
+    assert door.locked("tom", "192.0.2.2", 0.0) == 0 and door.locked("ann", "192.0.2.2", 0.0) == FIRST
+    spread(door, "tom", FREE_OF_ALL, 0.0)
+    # Where the former password was right nothing is trusted any more.
+    assert door.locked("tom", "192.0.2.1", 0.0) == FIRST
+
+
+async def test_the_true_user_gets_in_while_others_guess(admin: Client) -> None:
+    await _tom(admin)
+    for _ in range(FREE):
+        (await login(admin, "tom", "wrong")).refused(401)
+    (await login(admin, "tom")).refused(429)
+    elsewhere = Client(admin.app).at("198.51.100.9")
+    (await elsewhere.post("/login", {"name": "tom", "password": SECRET})).ok()
+    (await login(admin, "tom")).refused(429)
 
 
 def test_an_address_has_its_own_allowance() -> None:
@@ -252,9 +311,9 @@ def test_who_waits_as_told_gets_in(steps: list[tuple[str, bool, float]]) -> None
                 now += again.wait + 0.001
                 door.begin(name, "192.0.2.1", now)
         if right:
-            door.succeeded(name)
+            door.succeeded(name, "192.0.2.1", now)
         else:
-            door.failed(name, now)
+            door.failed(name, "192.0.2.1", now)
 
 
 def test_the_tables_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -262,9 +321,11 @@ def test_the_tables_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(module, "MOST", 10)
     door = Throttle()
     for n in range(100):
-        door.failed(f"n{n}", 0.0)
+        door.failed(f"n{n}", "", 0.0)
+        door.succeeded(f"m{n}", "", 0.0)
         door._names.take(f"n{n}", 0.0)
-    assert len(door._failed) == 10 and len(door._names._left) == 10
+    assert len(list(door._here)) == len(list(door._everywhere)) == 10
+    assert len(door._trusted) == len(door._names._left) == 10
 
 
 def test_the_numbers_of_the_security_model_are_those_of_the_code() -> None:
@@ -276,8 +337,11 @@ def test_the_numbers_of_the_security_model_are_those_of_the_code() -> None:
         f"Argon2id ({passwords.MEMORY // 1024} MiB, {passwords.PASSES} passes)",
         f"({passwords.SHORTEST} to {passwords.LONGEST} characters)",
         f"in a thread of their own, with {passwords.WAITING} in line",
-        f"After {FREE} wrong ones a name is locked for {FIRST:.0f} seconds, doubling up to an hour",
-        f"one address has {many} tries at once and {each} a minute",
+        f"After {FREE} wrong ones from one address a name is locked for that address",
+        f"that address for {FIRST:.0f} seconds, doubling up to an hour",
+        f"After {FREE_OF_ALL} from all addresses together it is locked in the same way for all but",
+        f"within {throttle.TRUSTED_FOR // 86400:.0f} days",
+        f"One address has {many} tries at once and {each} a minute",
         f"Keys are made anew every {ROTATE.days} days",
     ):
         assert told in text, told

@@ -15,6 +15,7 @@ from datetime import timedelta
 from starlette.requests import Request
 
 from roost.api import bodies
+from roost.api.addresses import origin
 from roost.api.context import ApiContext
 from roost.api.identity import passwords, throttle
 from roost.api.identity.bearer import bearer
@@ -63,18 +64,18 @@ class Login:
             raise bad_request('the body must be {"name": NAME, "password": PASSWORD}')
         if len(name) > LONGEST_NAME or len(password) > passwords.LONGEST:
             raise _wrong()
-        address = request.client.host if request.client else ""
+        came_from = origin(request.client.host) if request.client else ""
         try:
-            self._throttle.begin(name, address, self._monotonic())
+            self._throttle.begin(name, came_from, self._monotonic())
             right = await self._hasher.matches(await self._hash(name), password)
         except throttle.Throttled as error:
             raise _later(math.ceil(error.wait)) from error
         except passwords.Busy as error:
             raise _later(1) from error
         if not right:
-            self._throttle.failed(name, self._monotonic())
+            self._throttle.failed(name, came_from, self._monotonic())
             raise _wrong()
-        self._throttle.succeeded(name)
+        self._throttle.succeeded(name, came_from, self._monotonic())
         known(Caller(name, []))
         return await self._context.store.transact(lambda tx: self._begin(tx, name))
 
@@ -143,7 +144,7 @@ class Login:
             credentials.revoke(tx, name, "session")
 
         await self._context.store.transact(work)
-        self._throttle.succeeded(name)
+        self._throttle.renewed(name)
         return {"kind": "Status", "apiVersion": "v1", "metadata": {"name": name}, "status": "Success"}
 
 
