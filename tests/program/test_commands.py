@@ -10,7 +10,7 @@ import pytest
 
 from roost.cli.options import UpOptions
 from roost.cli.problems import Failed
-from roost.program import commands
+from roost.program import commands, first_start
 from roost.program.home import Home
 
 
@@ -54,6 +54,7 @@ def test_a_start_without_options_starts_the_same_cloud(
         commands.up(msgspec.structs.replace(options, home=home))
     first = Home(home).settings()
     assert first is not None and bool(first.host) == options.host
+    first_start.complete(Home(home))
     with pytest.raises(Became):
         commands.up(UpOptions(home=home))
     assert Home(home).settings() == first
@@ -67,5 +68,6 @@ def test_a_home_is_not_made_another_cloud_s(tmp_path: Path, monkeypatch: pytest.
     home = tmp_path / "home"
     with pytest.raises(Became):
         commands.up(UpOptions(home=home, name="lab"))
+    first_start.complete(Home(home))
     with pytest.raises(Failed, match="lab with host controller-0, not of lab without a host"):
         commands.up(UpOptions(home=home, name="lab", host=False))

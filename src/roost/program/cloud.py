@@ -44,7 +44,7 @@ from roost.model import time
 from roost.model.cloud import CLOUD, Cloud, CloudSpec
 from roost.model.host import HOST, Host, HostSpec
 from roost.model.meta import Metadata
-from roost.program import notify
+from roost.program import first_start, notify
 from roost.program.access import authenticators, enrolment_subresources, keep_kubeconfig
 from roost.program.active import Active, ActiveDialer, Parts
 from roost.program.home import API_PORT, LINK_PORT, Home, Settings, StartError, split_address
@@ -104,6 +104,9 @@ class CloudRole:
             self._api = api = Api(self._context())
             if self._settings.host:
                 await self._open_host()
+            if self._stop.is_set():
+                return
+            first_start.complete(self._home)
             await self._serve(api, certificate)
         finally:
             await self._close()

@@ -16,10 +16,9 @@ from roost.link.identity import AUTHORITY_FILE, FACTS_FILE, Identity, NotEnrolle
 from roost.link.node import Node
 from roost.link.pki import pin
 from roost.link.token import BadToken, decode
-from roost.program import start
+from roost.program import first_start, start
 from roost.program.home import Home, Settings, StartError
 from roost.program.listeners import check_addresses
-from roost.program.role import FIRST_START
 
 FIRST_HOST = "controller-0"
 RETRY_VARIABLE = "ROOST_RETRY_SECONDS"
@@ -30,6 +29,7 @@ def up(options: UpOptions) -> int:
     home = Home(options.home)
     try:
         home.open()
+        first_start.take_back_unfinished(home)
         identity = _identity(home, options.join, "subcloud")
         known = home.settings()
         given = _cloud_settings(options, known, identity)
@@ -40,12 +40,13 @@ def up(options: UpOptions) -> int:
             )
         if known is None:
             check_addresses(given)
+            first_start.begin(home, given)
         start.settle(home, given)
     except StartError as error:
         raise Failed(error.reason, error.remedy) from error
     finally:
         home.close()
-    return _become_role(home, *([] if known else [FIRST_START]))
+    return _become_role(home)
 
 
 def agent(options: AgentOptions) -> int:
@@ -53,6 +54,7 @@ def agent(options: AgentOptions) -> int:
     home = Home(options.home)
     try:
         home.open()
+        first_start.take_back_unfinished(home)
         identity = _identity(home, options.join, "host")
         if identity is None:
             raise StartError(
@@ -75,7 +77,7 @@ def agent(options: AgentOptions) -> int:
     return _become_role(home)
 
 
-def _become_role(home: Home, *further: str) -> NoReturn:
+def _become_role(home: Home) -> NoReturn:
     """Go on as a process that holds nothing of the command line: it saves a third of the memory.
 
     Same process id, same inherited sockets; secrets that were read are gone from memory and environment.
@@ -83,7 +85,7 @@ def _become_role(home: Home, *further: str) -> NoReturn:
     sys.stdout.flush()
     sys.stderr.flush()
     environment = {k: v for k, v in os.environ.items() if k not in (JOIN_VARIABLE, DATABASE_VARIABLE)}
-    program = [sys.executable, "-m", "roost.program.role", "--home", str(home.path), *further]
+    program = [sys.executable, "-m", "roost.program.role", "--home", str(home.path)]
     os.execve(sys.executable, program, environment)  # noqa: S606
 
 

@@ -7,6 +7,7 @@
     uplink/         identity on the link upwards: of the cloud to its central cloud, or of the host
     agent/          what aspects remember         kubeconfig the administrator's way in
     lock            held by the process that runs here
+    first-start.json what a first start is making that has not come to its end (`first_start`)
 
 Everything is readable by its owner alone. Files are replaced whole, never written in place.
 """
@@ -15,8 +16,6 @@ from __future__ import annotations
 
 import fcntl
 import os
-import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
@@ -120,31 +119,6 @@ class Home:
         """Remember what this home is."""
         text = msgspec.json.format(msgspec.json.encode(settings)) + b"\n"
         write_private(self.path / "settings.json", text)
-
-
-def before_first_start(home: Home, settings: Settings) -> Callable[[], None]:
-    """Remembers what a home has before a cloud's first start; call the result to take back what that made.
-
-    For a start that failed before it served: the next one may be given another name or address. What the
-    operator put there (a copied authority) stays, and the identity upwards, for its token was used up.
-    Where other processes may share the database its authority stays: it is written down there already.
-    """
-    made = ["settings.json", "kubeconfig"]
-    if settings.role == "cloud":
-        made += [f"{name}.db{end}" for name in ("cloud", "agent") for end in ("", "-wal", "-shm")]
-        if not settings.database:
-            made.append("pki")
-    made = [name for name in made if name == "settings.json" or not (home.path / name).exists()]
-
-    def take_back() -> None:
-        for name in made:
-            path = home.path / name
-            if path.is_dir():
-                shutil.rmtree(path, ignore_errors=True)
-            else:
-                path.unlink(missing_ok=True)
-
-    return take_back
 
 
 def split_address(text: str, default_port: int) -> tuple[str, int]:

@@ -1,8 +1,8 @@
-"""`python -m roost.program.role --home DIRECTORY [--first-start]`: run what a home is, and nothing more.
+"""`python -m roost.program.role --home DIRECTORY`: run what a home is, and nothing more.
 
 `roost up` and `roost agent` prepare the home and then become this, so that a cloud or an agent does
-not carry the command line's libraries about. A cloud's first start that fails before it served leaves
-nothing that would stand in the way of the next one, under another name perhaps.
+not carry the command line's libraries about. A cloud's first start that ends before it served leaves
+nothing that would stand in the way of the next one, under another name perhaps (`first_start`).
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from roost.program import start
-from roost.program.home import Home, Settings, StartError, before_first_start
+from roost.program import first_start, start
+from roost.program.home import Home, Settings, StartError
 
-FIRST_START = "--first-start"
+INTERRUPTED = 130
 SWITCH_AFTER = 0.0005
 """Seconds for which one thread keeps the others of a cloud's process waiting."""
 COLLECT_AFTER = (5_000, 20, 20)
@@ -24,8 +24,8 @@ COLLECT_AFTER = (5_000, 20, 20)
 
 def main(arguments: list[str]) -> int:
     """Run the role of a home until a signal; the exit code."""
-    if len(arguments) not in (2, 3) or arguments[0] != "--home" or arguments[2:] not in ([], [FIRST_START]):
-        print(f"usage: python -m roost.program.role --home DIRECTORY [{FIRST_START}]", file=sys.stderr)
+    if len(arguments) != 2 or arguments[0] != "--home":
+        print("usage: python -m roost.program.role --home DIRECTORY", file=sys.stderr)
         return 2
     home = Home(Path(arguments[1]))
     try:
@@ -37,20 +37,23 @@ def main(arguments: list[str]) -> int:
             from roost.program.agent import run_agent
 
             return start.run(lambda stop, leave: run_agent(home, settings, stop, leave))
-        return _run_cloud(home, settings, is_first=arguments[2:] == [FIRST_START])
+        return _run_cloud(home, settings)
     except StartError as error:
         print(f"roost: {error.reason}\n  {error.remedy}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        # Before the loop took the signal over: what was made is taken back by the next start.
+        return INTERRUPTED
     finally:
         home.close()
 
 
-def _run_cloud(home: Home, settings: Settings, *, is_first: bool) -> int:
+def _run_cloud(home: Home, settings: Settings) -> int:
     import uvloop
 
     from roost.program.cloud import CloudRole
 
-    take_back = before_first_start(home, settings) if is_first else None
+    making = first_start.under_way(home)
     role: CloudRole | None = None
 
     async def main(stop: asyncio.Event, leave: Callable[[], None]) -> None:
@@ -61,8 +64,8 @@ def _run_cloud(home: Home, settings: Settings, *, is_first: bool) -> int:
     tune()
     # A cloud serves many connections over TLS: on this loop each takes a quarter of a megabyte less.
     code = start.run(main, uvloop.new_event_loop)
-    if code and take_back is not None and not (role and role.has_served):
-        take_back()
+    if making is not None and not (role and role.has_served):
+        first_start.take_back(home, making)
     return code
 
 
