@@ -8,7 +8,7 @@ from datetime import timedelta
 import msgspec
 import pytest
 
-from roost.cloud.states import LATE, LOST, RETURN
+from roost.cloud.contact import LATE, LOST, RETURN
 from roost.model import time
 from roost.model.configuration import HostConfiguration
 from roost.model.fault import Alarm

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from datetime import datetime
 
-from roost.cloud.states import Contact
+from roost.cloud.contact import Contact
 from roost.engine.certificates import certificate_faults
 from roost.model import time
 from roost.model.alarms import ALARMS, PORT_ALARM, Fault

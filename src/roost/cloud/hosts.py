@@ -12,9 +12,10 @@ from collections.abc import Iterable
 import msgspec
 
 from roost.cloud.configuration import EVERY, ports_by_network, write_changed_at
+from roost.cloud.contact import contact_due, contact_of
 from roost.cloud.faults import CHANGED_AT, configuration_due, host_faults, unobservable
 from roost.cloud.lifecycle import decide
-from roost.cloud.states import Health, contact_due, contact_of
+from roost.cloud.states import Health
 from roost.engine.certificates import certificate_due
 from roost.engine.controller import Key, StoreController
 from roost.engine.faults import settle, write_log

@@ -12,7 +12,8 @@ from datetime import datetime
 
 import msgspec
 
-from roost.cloud.states import Contact, Health, Work, state
+from roost.cloud.contact import Contact
+from roost.cloud.states import Health, Work, state
 from roost.model import time
 from roost.model.host import Host, HostStatus
 from roost.model.meta import Condition, Metadata, set_condition
