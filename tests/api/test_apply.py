@@ -425,7 +425,7 @@ async def test_finalizers_only_go_once_deletion_is_asked_for(client: Client) -> 
 
 async def test_a_taken_generated_name_is_tried_again(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     drawn = iter("a" * 5 + "a" * 5 + "b" * 5 + "a" * 5 * 9)
-    monkeypatch.setattr("roost.api.writing.secrets.choice", lambda _: next(drawn))
+    monkeypatch.setattr("roost.model.chance.pick", lambda _: next(drawn))
     body = {**host(""), "metadata": {"generateName": "edge-"}}
     names = [(await client.post(HOSTS, body)).ok(201)["metadata"]["name"] for _ in range(2)]
     assert names == ["edge-aaaaa", "edge-bbbbb"]

@@ -33,7 +33,7 @@ def test_every_wish_is_followed_by_work_that_saw_it(
 
     async def main() -> None:
         loop, source = asyncio.get_running_loop(), random.Random(seed)
-        queue: WorkQueue[str] = WorkQueue(random=random.Random(seed))
+        queue: WorkQueue[str] = WorkQueue(between=random.Random(seed).uniform)
         wished: dict[str, float] = {}
         answered: dict[str, float] = {}
         in_flight: set[str] = set()
@@ -107,7 +107,7 @@ async def test_the_earliest_of_several_delays_counts() -> None:
 
 @on_fake_time
 async def test_backoff_grows_to_a_bound_with_jitter_and_ends_with_success() -> None:
-    queue: WorkQueue[str] = WorkQueue(random=random.Random(1))
+    queue: WorkQueue[str] = WorkQueue(between=random.Random(1).uniform)
     delays = []
     for _ in range(14):
         queue.add("a")

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-import uuid
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -32,6 +31,7 @@ from roost.api.allowance import Allowance
 from roost.api.target import Target
 from roost.api.write_options import DRY_RUN
 from roost.link.exchange import Caller
+from roost.model import chance
 from roost.model.audit import Record, cut, differences
 from roost.model.registry import BY_KIND
 from roost.model.secrecy import hidden
@@ -78,7 +78,7 @@ class Call:
         self._base: Record | None = None
         linked = CALLER in request.scope
         given = _plain(request.headers.get("audit-id", ""), 64) if linked else ""
-        self.audit_id = given or str(uuid.uuid4())
+        self.audit_id = given or chance.uuid()
 
     def is_by(self, caller: Caller) -> None:
         """Who asks, once that is known."""

@@ -14,7 +14,6 @@ while nothing changes, but for a bookmark a minute.
 from __future__ import annotations
 
 import asyncio
-import random
 from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing
@@ -36,6 +35,7 @@ from roost.api.status import ApiError, from_store
 from roost.api.target import Target
 from roost.api.waiting import TooLarge, reach
 from roost.link.exchange import Caller
+from roost.model import chance
 from roost.store.errors import StoreError
 from roost.store.store import Batch
 from roost.store.transaction import Transaction
@@ -178,7 +178,7 @@ class _Watcher:
         self._over = watches.ended
         self._due = False
         loop = asyncio.get_running_loop()
-        seconds = asked.seconds or LONGEST * random.uniform(0.5, 1)  # noqa: S311
+        seconds = asked.seconds or LONGEST * chance.between(0.5, 1)
         if isinstance(caller, Known):
             seconds = min(seconds, caller.until - context.clock().timestamp())
         self._timers = {"end": loop.call_later(max(0.0, min(seconds, LONGEST)), self.end)}

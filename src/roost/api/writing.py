@@ -12,7 +12,6 @@ version that was asked for; admission and the store see the stored one.
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Callable, Sequence
 
 import msgspec
@@ -32,7 +31,7 @@ from roost.api.transacting import Write
 from roost.engine import admission
 from roost.engine.vault import Vault
 from roost.link.exchange import Caller
-from roost.model import codec, time
+from roost.model import chance, codec, time
 from roost.model.codec import Raw
 from roost.model.kind import Problem
 from roost.model.meta import Resource
@@ -352,7 +351,7 @@ def _given(body: Raw, key: str) -> str:
 
 def generated(prefix: str) -> str:
     """A name that begins with `prefix`, as far as there is room, and is likely new."""
-    ending = "".join(secrets.choice(ALPHABET) for _ in range(GENERATED))
+    ending = "".join(chance.pick(ALPHABET) for _ in range(GENERATED))
     return prefix[: LONGEST_GENERATED - GENERATED] + ending
 
 

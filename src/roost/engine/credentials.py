@@ -10,13 +10,12 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import secrets
 from datetime import datetime, timedelta
 from typing import Literal
 
 import msgspec
 
-from roost.model import time
+from roost.model import chance, time
 from roost.model.access import CREDENTIAL, Credential, CredentialSpec
 from roost.model.meta import Metadata
 from roost.store.transaction import Transaction
@@ -59,7 +58,7 @@ def issue(tx: Transaction, purpose: Purpose, subject: str, lifetime: timedelta) 
     in_force.sort(key=lambda c: c.spec.expires_at)
     for oldest in in_force[: max(0, len(in_force) + 1 - PER_SUBJECT)]:
         tx.remove(CREDENTIAL.kind, "", oldest.metadata.name)
-    name, secret = secrets.token_hex(8), secrets.token_urlsafe(32)
+    name, secret = chance.digits(8), chance.secret(32)
     expires = time.seconds(tx.now + lifetime)
     spec = CredentialSpec(purpose=purpose, subject=subject, digest=_digest(secret), expires_at=expires)
     tx.save(Credential(metadata=Metadata(name=name), spec=spec))

@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import asyncio
 import heapq
-import random
 from collections import deque
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from typing import Generic, TypeVar
+
+from roost.model import chance
 
 K = TypeVar("K", bound=Hashable)
 
@@ -31,9 +32,11 @@ class Full(Exception):
 class WorkQueue(Generic[K]):
     """Keys to be worked on. Every `take` is answered by one `done` or `retry`."""
 
-    def __init__(self, *, limit: int = LIMIT, random: random.Random | None = None) -> None:
+    def __init__(
+        self, *, limit: int = LIMIT, between: Callable[[float, float], float] = chance.between
+    ) -> None:
         self._limit = limit
-        self._random = random or _RANDOM
+        self._between = between
         self._ready: deque[K] = deque()
         self._waiting: set[K] = set()
         self._working: set[K] = set()
@@ -102,9 +105,7 @@ class WorkQueue(Generic[K]):
         """Work on `key` failed: try again after a growing, jittered delay, which is returned."""
         failures = self._failures.get(key, 0)
         self._failures[key] = failures + 1
-        delay: float = min(LONGEST_DELAY, FIRST_DELAY * 2 ** min(failures, 16)) * self._random.uniform(
-            0.5, 1.0
-        )
+        delay = min(LONGEST_DELAY, FIRST_DELAY * 2.0 ** min(failures, 16)) * self._between(0.5, 1.0)
         self._again.discard(key)
         self._finish(key)
         self.add_after(key, delay)
@@ -142,6 +143,3 @@ class WorkQueue(Generic[K]):
                 self._waiting.add(key)
                 self._ready.append(key)
         return None
-
-
-_RANDOM = random.Random()  # noqa: S311 - jitter, not a secret

@@ -11,7 +11,6 @@ error in words with what to do about it.
 from __future__ import annotations
 
 import asyncio
-import secrets
 from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -28,6 +27,7 @@ from roost.link.node import Node
 from roost.link.session import Proof, Session, Timing
 from roost.link.sockets import CannotConnect
 from roost.link.wire import Connection
+from roost.model import chance
 from roost.store.store import Store
 
 log = structlog.get_logger(__name__)
@@ -50,7 +50,7 @@ class Backoff(msgspec.Struct, frozen=True, kw_only=True):
     def pause(self, failures: int) -> float:
         """The pause after so many failures in a row, at least a quarter of its bound."""
         bound = min(self.cap, self.first * float(1 << min(failures - 1, 30)))
-        return bound * (0.25 + 0.75 * secrets.randbelow(1000) / 1000)
+        return bound * chance.between(0.25, 1.0)
 
 
 class State(msgspec.Struct, frozen=True, kw_only=True):

@@ -28,7 +28,6 @@ PostgreSQL is asked.
 from __future__ import annotations
 
 import os
-import uuid
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 from itertools import islice
@@ -39,7 +38,7 @@ from typing import Any
 import msgspec
 from sqlalchemy import Connection, Engine, Table, func, insert, inspect, select, text, update
 
-from roost.model import time
+from roost.model import chance, time
 from roost.model.audit import Record
 from roost.store import audit, database, migrating, snapshot
 from roost.store.errors import StoreError
@@ -244,7 +243,7 @@ def _insert(
 
 def _go_on(connection: Connection, header: Header, base: int, now: datetime) -> Result:
     """Make it another store that remembers where it comes from."""
-    identity = str(uuid.uuid4())
+    identity = chance.uuid()
     said = {row[0]: row[1] for row in connection.execute(select(properties))}
     former = msgspec.json.decode(said[RESTORES], type=list[Restored]) if RESTORES in said else []
     this = Restored(at=header.revision, base=base, time=time.seconds(now), snapshot_of=header.identity)

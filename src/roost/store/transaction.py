@@ -17,7 +17,6 @@ only made for a unit that shares its database transaction with others and has so
 
 from __future__ import annotations
 
-import uuid
 from contextlib import closing
 from datetime import datetime
 from functools import cached_property
@@ -26,7 +25,7 @@ from typing import Any, Literal, TypeVar
 import msgspec
 from sqlalchemy import Connection, func, select
 
-from roost.model import time
+from roost.model import chance, time
 from roost.model.audit import Record
 from roost.model.codec import Raw, decode, overlay
 from roost.model.meta import Resource
@@ -266,7 +265,7 @@ class Transaction(Remembered):
         if self.find(kind, namespace, name):
             raise AlreadyExists(kind, namespace, name)
         meta = dict(raw["metadata"])
-        meta["uid"] = str(uuid.uuid4())
+        meta["uid"] = chance.uuid()
         meta["creationTimestamp"] = time.seconds(self.now)
         meta["generation"] = 1
         meta.pop("deletionTimestamp", None)

@@ -14,7 +14,6 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import time
-import uuid
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -22,6 +21,7 @@ from typing import Any
 import msgspec
 from sqlalchemy import Engine, insert, select
 
+from roost.model import chance
 from roost.model.audit import Record
 from roost.store import audit, database, retention, statements
 from roost.store.errors import Unavailable
@@ -119,7 +119,7 @@ class Writer:
         with self._engine.begin() as connection:
             if connection.execute(statements.READ_REVISION).first() is None:
                 connection.execute(insert(counters).values(name="revision", value=0))
-                connection.execute(insert(properties).values(name="store-id", value=str(uuid.uuid4())))
+                connection.execute(insert(properties).values(name="store-id", value=chance.uuid()))
             self._known = connection.execute(statements.READ_REVISION).scalar_one()
             query = select(properties.c.value).where(properties.c.name == "store-id")
             identity: str = connection.execute(query).scalar_one()
