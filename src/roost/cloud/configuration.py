@@ -203,7 +203,10 @@ class ConfigurationController(StoreController):
         current = tx.seek(HostConfiguration, self._cloud, name)
         spec = compile_host(host, networks, policies, platform)
         if current is not None:
-            spec = msgspec.structs.replace(spec, reboot_from=current.spec.reboot_from)
+            was = current.spec
+            spec = msgspec.structs.replace(
+                spec, reboot_from=was.reboot_from, health=was.health, drain=was.drain
+            )
             if current.spec == spec:
                 return
         write_configuration(tx, self._cloud, name, spec)
