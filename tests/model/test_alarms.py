@@ -25,6 +25,7 @@ FIELD = """\
 200.005|host=<hostname>|critical, major|communication|unknown|True|True|none
 250.001|host=<hostname>|major|operational-violation|unspecified-reason|True|False|none
 280.001|subcloud=<subcloud>|critical|communication|loss-of-signal|False|False|none
+280.002|subcloud=<subcloud>.resource=<resource>|major, warning|other|application-subsystem-failure|False|False|none
 500.200|system.certificate.mode=<mode>.uuid=<uuid>|major|operational-violation|certificate-expiration|False|False|none
 500.210|system.certificate.mode=<mode>.uuid=<uuid>|critical|operational-violation|certificate-expiration|False|False|none
 """

@@ -130,6 +130,11 @@ def test_no_dictionary_holds_structs(info: KindInfo) -> None:
 LEAST: dict[str, dict[str, Any]] = {
     "FirewallPolicy": {"spec": {"networks": ["oam"]}},
     "PlatformNetwork": {"spec": {"type": "oam", "subnets": ["192.0.2.0/24"]}},
+    "LocalOverride": {"spec": {"target": {"kind": "FirewallPolicy", "name": "a.b"}, "patch": {"order": 1}}},
+    "OverrideReview": {
+        "spec": {"override": "firewallpolicy.a.b", "uid": "u", "generation": 1, "decision": "adopt"}
+    },
+    "SubcloudException": {"spec": {"kind": "FirewallPolicy", "name": "a", "patch": {"order": 1}}},
     "Operation": {"spec": {"action": "reboot", "host": "h"}},
     "Credential": {
         "spec": {"purpose": "bearer", "subject": "s", "digest": "d", "expiresAt": "2026-01-01T00:00:00Z"}

@@ -14,10 +14,11 @@ from roost.api.apply.comparing import duplicates
 from roost.api.apply.shapes import shape_of
 from roost.api.context import ApiContext
 from roost.api.status import ApiError, bad_request, forbidden, invalid
+from roost.engine.overrides import OVERRIDABLE
 from roost.model import codec
 from roost.model.codec import Raw
 from roost.model.event import EVENT
-from roost.model.kind import KindInfo, Problem
+from roost.model.kind import Flow, KindInfo, Problem
 from roost.model.meta import GROUP, Owner, Resource
 from roost.model.rbac import RBAC
 from roost.model.selector import LABEL_KEY, LABEL_VALUE
@@ -37,10 +38,11 @@ OWNERS = {
 def own_namespace(context: ApiContext, info: KindInfo, namespace: str, name: str) -> None:
     """Namespaced resources are written in this cloud's namespace only; raises ApiError 403.
 
-    Who may do what in the namespace of a subcloud, here, is this cloud's own affair. Events about resources
-    that have no namespace are written to `default` by every client.
+    Who may do what in the namespace of a subcloud, here, is this cloud's own affair; so is what this cloud
+    decides for that subcloud. Events about resources that have no namespace are written to `default` by every
+    client.
     """
-    if (info.kind, namespace) == (EVENT.kind, "default"):
+    if (info.kind, namespace) == (EVENT.kind, "default") or info.flow is Flow.DOWN:
         return
     if info.namespaced and info.group != RBAC and namespace != context.cloud:
         raise forbidden(
@@ -55,7 +57,13 @@ def own_namespace(context: ApiContext, info: KindInfo, namespace: str, name: str
 def own_home(info: KindInfo, stored: Stored) -> None:
     """Copies are written at their home only; raises ApiError 403."""
     if stored.origin == "up":
-        raise forbidden(info, stored.name, "its home is the central cloud, here is a copy", "change it there")
+        remedy = "change it there"
+        if stored.kind in OVERRIDABLE:
+            remedy = (
+                "change it there, or override it here: "
+                f"roost override set {stored.kind}/{stored.name} --patch '...' --reason '...'"
+            )
+        raise forbidden(info, stored.name, "its home is the central cloud, here is a copy", remedy)
     if stored.origin:
         # `down:subcloud/NAME` or `down:host/CLOUD/NAME`: see roost.link.node.
         node = stored.origin.removeprefix("down:")

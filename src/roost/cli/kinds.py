@@ -52,6 +52,8 @@ ALARM = KNOWN["Alarm"]
 LOG_ENTRY = KNOWN["LogEntry"]
 OPERATION = KNOWN["Operation"]
 USER = KNOWN["User"]
+LOCAL_OVERRIDE = KNOWN["LocalOverride"]
+OVERRIDE_REVIEW = KNOWN["OverrideReview"]
 
 _GROUP_PATH = re.compile(r"/apis/[a-z0-9.-]{1,253}/[a-z0-9]{1,63}|/api/[a-z0-9]{1,63}")
 

@@ -40,6 +40,7 @@ VERBS = {
     "audit": ("audit:audit", "Who did what: list, export, verify, note the head."),
     "operation": ("operations:operation", "Long work on hosts, step by step."),
     "firewall": ("firewall:firewall", "The platform firewall: policies, and what is in force."),
+    "override": ("overrides:override", "What a site wants otherwise than its centre: set, adopt, revert."),
     "network": ("networks:network", "Networks that the platform itself uses."),
     "secrets": ("secrets:secrets", "The keys of secret values: list, rotate, drop."),
     "user": ("users:user", "Who may use this cloud: add, list, delete, give tokens and passwords."),

@@ -1,7 +1,8 @@
 """Compile each host's intent from hosts, platform networks and firewall policies.
 
 `compile_host` is pure; the controller writes the HostConfiguration of each host when the result
-differs, and removes it with its host. Policies shared from the central cloud count like local ones.
+differs, and removes it with its host. Policies shared from the central cloud count like local ones, with what
+the site overrides of them.
 
 Rules of the platform's own come first, so that no policy can cut the links on which the cloud stands:
 a controller always takes links from the subnets of its networks (from anywhere when it has subclouds),
@@ -18,6 +19,7 @@ import msgspec
 
 from roost.cloud.faults import CHANGED_AT
 from roost.engine.controller import Key, StoreController
+from roost.engine.overrides import in_force
 from roost.engine.pacing import Pace
 from roost.model import time
 from roost.model.cloud import SUBCLOUD
@@ -32,6 +34,7 @@ from roost.model.firewall import FIREWALL_POLICY, FirewallPolicy, FirewallRule, 
 from roost.model.host import HOST, Host
 from roost.model.meta import Metadata
 from roost.model.network import PLATFORM_NETWORK, PlatformNetwork
+from roost.model.override import LOCAL_OVERRIDE
 from roost.store.transaction import HERE, Change, Transaction
 
 EVERY = "*"
@@ -159,7 +162,7 @@ class ConfigurationController(StoreController):
             yield (self._cloud, EVERY)
         if change.namespace != self._cloud:
             return
-        if change.kind in (FIREWALL_POLICY.kind, PLATFORM_NETWORK.kind):
+        if change.kind in (FIREWALL_POLICY.kind, PLATFORM_NETWORK.kind, LOCAL_OVERRIDE.kind):
             if _intent(change.data) != _intent(change.previous) or change.type == "DELETED":
                 yield (self._cloud, EVERY)
         elif change.kind == HOST.kind or (
@@ -174,8 +177,8 @@ class ConfigurationController(StoreController):
         wait = self._pace.wait(EVERY, tx.now) if key[1] == EVERY else 0.0
         if wait:
             return wait
-        networks = tx.every(PlatformNetwork, self._cloud)
-        policies = tx.every(FirewallPolicy, self._cloud)
+        networks = in_force(tx, PlatformNetwork, self._cloud)
+        policies = in_force(tx, FirewallPolicy, self._cloud)
         platform = platform_of(tx, self._platform)
         hosts = [s for s in tx.select(HOST.kind, self._cloud) if key[1] in (EVERY, s.name)]
         for stored in hosts:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from roost.cloud.configuration import ConfigurationController, PlatformPorts
 from roost.cloud.departure import HostDepartureController
 from roost.cloud.hosts import HostController
+from roost.cloud.overrides import OverrideController
 from roost.cloud.overview import OverviewController
 from roost.cloud.procedures import procedures
 from roost.engine.admission import Rule
@@ -34,6 +35,7 @@ def controllers(
     made: tuple[Controller, ...] = (
         HostController(cloud, presence),
         ConfigurationController(cloud, platform),
+        OverrideController(cloud),
         OperationController(procedures(presence), holder),
         OverviewController(cloud, version),
         HostDepartureController(cloud, disconnect),

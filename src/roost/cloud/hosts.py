@@ -19,6 +19,7 @@ from roost.cloud.states import Health
 from roost.engine.certificates import certificate_due
 from roost.engine.controller import Key, StoreController
 from roost.engine.faults import settle, write_log
+from roost.engine.overrides import in_force
 from roost.engine.presence import Presences
 from roost.model import time
 from roost.model.alarms import degrades
@@ -69,7 +70,7 @@ class HostController(StoreController):
         presence = self._presence(key[1])
         touch = contact_of(presence, host.status)
         configuration = _configuration(tx, key)
-        networks = tx.every(PlatformNetwork, self._cloud)
+        networks = in_force(tx, PlatformNetwork, self._cloud)
         types = {n.metadata.name: n.spec.type for n in networks}
         carried = {p: types[n] for n, ports in ports_by_network(host, networks).items() for p in ports}
         faults = host_faults(host, configuration, touch, carried, tx.now)

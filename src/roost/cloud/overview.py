@@ -8,6 +8,7 @@ import msgspec
 
 from roost.cloud.configuration import ports_by_network, selects
 from roost.engine.controller import Key, StoreController
+from roost.engine.overrides import in_force
 from roost.engine.pacing import Pace
 from roost.model import time
 from roost.model.cloud import CLOUD, AlarmCounts, Cloud, HostCounts
@@ -17,10 +18,17 @@ from roost.model.firewall import FIREWALL_POLICY, FirewallPolicy, FirewallPolicy
 from roost.model.host import HOST, Host
 from roost.model.meta import Condition, set_condition
 from roost.model.network import PLATFORM_NETWORK, PlatformNetwork
+from roost.model.override import LOCAL_OVERRIDE
 from roost.store.transaction import Change, Transaction
 
 _COUNTED = (HOST.kind, ALARM.kind)
-_CONFIGURED = (HOST.kind, HOST_CONFIGURATION.kind, FIREWALL_POLICY.kind, PLATFORM_NETWORK.kind)
+_CONFIGURED = (
+    HOST.kind,
+    HOST_CONFIGURATION.kind,
+    FIREWALL_POLICY.kind,
+    PLATFORM_NETWORK.kind,
+    LOCAL_OVERRIDE.kind,
+)
 
 
 class OverviewController(StoreController):
@@ -81,7 +89,7 @@ class OverviewController(StoreController):
     def _policies(self, tx: Transaction) -> int:
         """Tell where networks and policies stand; how many things that took."""
         hosts = tx.every(Host, self._cloud)
-        networks = tx.every(PlatformNetwork, self._cloud)
+        networks = in_force(tx, PlatformNetwork, self._cloud)
         configurations = {c.metadata.name: c for c in tx.every(HostConfiguration, self._cloud)}
         ports = {h.metadata.name: ports_by_network(h, networks) for h in hosts}
         for network in networks:
@@ -89,7 +97,7 @@ class OverviewController(StoreController):
             if count != network.status.hosts:
                 network_status = msgspec.structs.replace(network.status, hosts=count)
                 tx.report(msgspec.structs.replace(network, status=network_status))
-        policies = tx.every(FirewallPolicy, self._cloud)
+        policies = in_force(tx, FirewallPolicy, self._cloud)
         for policy in policies:
             if policy.spec.subclouds is not None:
                 continue

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import cast
 
 from roost.engine.admission import Refused, Request, Rule
+from roost.fleet import reviewing
 from roost.model.cloud import SUBCLOUD, Subcloud
 from roost.store.transaction import Transaction
 
@@ -24,4 +25,4 @@ def rules(cloud: str) -> dict[str, list[Rule]]:
                 name = old.metadata.name
                 raise Refused(f"{name} is managed", f"unmanage it first: roost subcloud unmanage {name}")
 
-    return {SUBCLOUD.kind: [subclouds]}
+    return {SUBCLOUD.kind: [subclouds], **reviewing.rules(cloud)}

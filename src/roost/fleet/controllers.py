@@ -7,6 +7,8 @@ from collections.abc import Callable
 from roost.engine.controller import Controller
 from roost.engine.presence import Presences
 from roost.fleet.departure import SubcloudDepartureController
+from roost.fleet.management import ManagementController
+from roost.fleet.reviews import ReviewController
 from roost.fleet.sharing import SharingController
 from roost.fleet.subclouds import SubcloudController
 
@@ -16,6 +18,8 @@ def controllers(cloud: str, presence: Presences, disconnect: Callable[[str], Non
     made: tuple[Controller, ...] = (
         SubcloudController(cloud, presence),
         SharingController(cloud),
+        ManagementController(cloud),
+        ReviewController(cloud),
         SubcloudDepartureController(cloud, disconnect),
     )
     return {c.name: c for c in made}

@@ -5,6 +5,9 @@ managed one a copy `NAME.CLOUD` without the selector stands in its namespace; th
 its status comes back up. A copy that should not be is removed. Unmanaged subclouds are left as they
 are: nothing new flows, nothing is taken away.
 
+A SubcloudException beside the copy says what is otherwise for this subcloud alone: it is laid over the
+policy before that becomes the copy. One that no longer fits leaves the copy as it is, and says so.
+
 Keys are `subcloud/NAME` (all policies for one subcloud), `policy/NAME` (one policy for all) and
 `counts/NAME` (in how many subclouds a policy is in force), so that the cost of a change goes with what
 it concerns: only intent moves copies. Copies are counted at a pace that goes with their number, however
@@ -18,10 +21,11 @@ from collections.abc import Iterable
 import msgspec
 
 from roost.engine.controller import Key, StoreController
+from roost.engine.overrides import OVERRIDABLE, Unfit, laid_over, patch_of
 from roost.engine.pacing import Pace
 from roost.model import time
 from roost.model.cloud import SUBCLOUD, Subcloud
-from roost.model.codec import encode
+from roost.model.codec import Raw, encode
 from roost.model.firewall import (
     FIREWALL_POLICY,
     FirewallPolicy,
@@ -29,6 +33,7 @@ from roost.model.firewall import (
     SubcloudSelector,
 )
 from roost.model.meta import Condition, Metadata, condition_is, set_condition
+from roost.model.override import SUBCLOUD_EXCEPTION, SubcloudException, SubcloudExceptionStatus
 from roost.store.transaction import HERE, Change, Transaction
 
 SHARED_BY = "roost.edge/shared-by"
@@ -58,6 +63,19 @@ def copy_of(policy: FirewallPolicy, cloud: str, subcloud: str) -> FirewallPolicy
     return FirewallPolicy(metadata=metadata, spec=spec)
 
 
+def shared_original(tx: Transaction, cloud: str, kind: str, copy: str) -> Raw | None:
+    """The resource of this cloud whose copies have this name; None when nothing of the kind is shared so."""
+    name = copy.removesuffix(f".{cloud}")
+    found = tx.find(kind, cloud, name) if kind == FIREWALL_POLICY.kind and name != copy else None
+    return found.raw if found and found.origin == HERE and "subclouds" in found.raw["spec"] else None
+
+
+def exceptions_of(tx: Transaction, subcloud: str, kind: str, name: str) -> list[SubcloudException]:
+    """What is otherwise for a subcloud of something that is shared, in the order of names."""
+    found = [s.typed(SubcloudException) for s in tx.select(SUBCLOUD_EXCEPTION.kind, subcloud, origin=HERE)]
+    return [e for e in found if (e.spec.kind, e.spec.name) == (kind, name)]
+
+
 def in_force(copy: FirewallPolicy) -> bool:
     """Whether the subcloud says that this generation is in force everywhere."""
     observed = copy.status.observed_generation == copy.metadata.generation
@@ -77,6 +95,9 @@ class SharingController(StoreController):
         if change.kind == SUBCLOUD.kind:
             if _is_intent(change):
                 yield ("subcloud", change.name)
+        elif change.kind == SUBCLOUD_EXCEPTION.kind and change.origin == HERE:
+            if _is_intent(change):
+                yield ("subcloud", change.namespace)
         elif change.kind == FIREWALL_POLICY.kind and change.origin == HERE:
             if change.namespace != self._cloud:
                 yield ("counts", change.name.removesuffix(f".{self._cloud}"))
@@ -145,14 +166,37 @@ class SharingController(StoreController):
         wanted = copy_of(policy, self._cloud, subcloud.metadata.name)
         current = tx.find(FIREWALL_POLICY.kind, wanted.metadata.namespace, wanted.metadata.name)
         if current is None:
-            tx.create(encode(wanted))
+            new = encode(wanted)
+            tx.create({**new, "spec": self._with_exceptions(tx, policy, wanted, new["spec"])})
             return
         if current.origin != HERE:
             # The site has one of its own of this name: its home is there, and it is not ours to write.
             return
-        new = encode(wanted)
+        spec = self._with_exceptions(tx, policy, wanted, current.raw["spec"])
         metadata = {**current.raw["metadata"], "labels": dict(wanted.metadata.labels)}
-        tx.replace({**current.raw, "metadata": metadata, "spec": new["spec"]})
+        tx.replace({**current.raw, "metadata": metadata, "spec": spec})
+
+    def _with_exceptions(
+        self, tx: Transaction, policy: FirewallPolicy, wanted: FirewallPolicy, kept: Raw
+    ) -> Raw:
+        """The spec of a copy with what is otherwise for its subcloud; `kept` while that does not fit."""
+        raw = encode(wanted)
+        for exception in exceptions_of(
+            tx, wanted.metadata.namespace, FIREWALL_POLICY.kind, policy.metadata.name
+        ):
+            status = SubcloudExceptionStatus(observed_generation=exception.metadata.generation, in_force=True)
+            try:
+                raw = laid_over(OVERRIDABLE[FIREWALL_POLICY.kind], raw, patch_of(exception))
+            except Unfit as error:
+                message = f"It does not fit what is shared now, and the copy stays as it was: {error}"
+                status = msgspec.structs.replace(status, in_force=False, message=message[:2048])
+                raw = {**raw, "spec": kept}
+            if status != exception.status:
+                tx.report(msgspec.structs.replace(exception, status=status))
+            if not status.in_force:
+                break
+        spec: Raw = raw["spec"]
+        return spec
 
     def _take_away(self, tx: Transaction, policy: str, subcloud: Subcloud) -> None:
         name = copy_name(policy, self._cloud)

@@ -1,13 +1,14 @@
 """The controller of subclouds: availability, sync and the alarm of each, in one transaction.
 
 Availability follows from the link alone; sync from what the subcloud says of its copies of shared
-intent. While a subcloud is offline its sync is what was last known, and a lost site is one alarm.
+intent, and of what it has overridden of them. While a subcloud is offline its sync is what was last known,
+and a lost site is one alarm. What a managed site overrides is another, until it is adopted or reverted.
 After a restart here a subcloud is what it was until it has had its time to come back.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import msgspec
 
@@ -22,6 +23,7 @@ from roost.model.cloud import CLOUD, SUBCLOUD, Subcloud, SubcloudStatus, SyncSta
 from roost.model.fault import ALARM
 from roost.model.firewall import FIREWALL_POLICY, FirewallPolicy
 from roost.model.meta import Condition, set_condition
+from roost.model.override import LOCAL_OVERRIDE, LocalOverride
 from roost.store.transaction import HERE, Change, Transaction
 
 OFFLINE_AFTER = 5.0
@@ -47,7 +49,7 @@ class SubcloudController(StoreController):
     def concerned(self, change: Change) -> Iterable[Key]:
         if change.kind == SUBCLOUD.kind or (change.kind == CLOUD.kind and change.name != self._cloud):
             yield ("", change.name)
-        elif change.kind == FIREWALL_POLICY.kind and change.namespace != self._cloud:
+        elif change.kind in (FIREWALL_POLICY.kind, LOCAL_OVERRIDE.kind) and change.namespace != self._cloud:
             yield ("", change.namespace)
         elif (
             change.kind == ALARM.kind
@@ -74,11 +76,13 @@ class SubcloudController(StoreController):
             for s in tx.select(FIREWALL_POLICY.kind, name, origin=HERE)
             if s.raw["metadata"].get("labels", {}).get(SHARED_BY) == self._cloud
         ]
+        overrides = tx.every(LocalOverride, name)
         version = presence.version or subcloud.status.version
-        status = observe(subcloud, presence, copies, time.stamp(tx.now), enrolled)
+        status = observe(subcloud, presence, copies, time.stamp(tx.now), enrolled, overrides)
         status = msgspec.structs.replace(status, version=version)
         offline = status.availability == "offline"
         faults = [_lost(name)] if offline else []
+        faults += override_faults(subcloud, overrides)
         faults += certificate_faults(f"subcloud={name}", status.certificate_expires_at, tx.now)
         settle(tx, self._cloud, scope(name), faults)
         if status != subcloud.status:
@@ -111,6 +115,7 @@ def observe(
     copies: list[FirewallPolicy],
     now: str,
     enrolled: bool,  # noqa: FBT001 - a fact, not a switch
+    overrides: Sequence[LocalOverride] = (),
 ) -> SubcloudStatus:
     """The status of a subcloud from what is known of it. Pure."""
     before = subcloud.status
@@ -124,7 +129,10 @@ def observe(
     late = [f"FirewallPolicy/{c.metadata.name}" for c in copies if not in_force(c)]
     sync: SyncState = "unknown"
     if enrolled and subcloud.spec.management_state == "managed":
-        sync = "out-of-sync" if late else "in-sync"
+        sync = "out-of-sync" if late or overrides else "in-sync"
+    conditions = set_condition(before.conditions, _online(availability, enrolled, subcloud), now)
+    conditions = set_condition(conditions, _synced(sync, late, overrides), now)
+    late += [f"LocalOverride/{o.metadata.name}" for o in overrides]
     moved = availability != before.availability
     return msgspec.structs.replace(
         before,
@@ -134,7 +142,7 @@ def observe(
         sync=sync,
         out_of_sync=late[:100],
         certificate_expires_at=presence.certificate_expires_at or before.certificate_expires_at,
-        conditions=set_condition(before.conditions, _online(availability, enrolled, subcloud), now),
+        conditions=conditions,
     )
 
 
@@ -155,6 +163,38 @@ def _online(availability: str, enrolled: bool, subcloud: Subcloud) -> Condition:
         message = "The link is down; what runs there goes on alone and tells everything when it returns."
         return Condition(type="Online", status="False", reason="LinkDown", message=message)
     return Condition(type="Online", status="Unknown", reason="Waiting", message="The link is awaited.")
+
+
+def _synced(sync: SyncState, late: list[str], overrides: Sequence[LocalOverride]) -> Condition:
+    if sync == "unknown":
+        message = "It is unmanaged or has not enrolled: nothing is asked of it."
+        return Condition(type="InSync", status="Unknown", reason="NotManaged", message=message)
+    if overrides:
+        return Condition(
+            type="InSync", status="False", reason="LocalOverrides", message=_overridden(overrides)
+        )
+    if late:
+        message = "Not in force there: " + ", ".join(late[:20]) + ("." if len(late) <= 20 else ", and more.")
+        return Condition(type="InSync", status="False", reason="NotInForce", message=message)
+    return Condition(type="InSync", status="True", reason="InForce", message="What is shared is in force.")
+
+
+def _overridden(overrides: Sequence[LocalOverride]) -> str:
+    """What a site has overridden, in words."""
+    targets = [f"{o.spec.target.kind}/{o.spec.target.name}" for o in overrides]
+    named = ", ".join(targets[:5]) + (" and more" if len(targets) > 5 else "")
+    conflicts = sum(o.status.conflicts > 0 for o in overrides)
+    both = f"; {conflicts} of these changed here too" if conflicts else ""
+    return f"The site has overridden {named}{both}. Adopt or revert each."
+
+
+def override_faults(subcloud: Subcloud, overrides: Sequence[LocalOverride]) -> list[Fault]:
+    """The alarm of a managed subcloud that goes its own way somewhere. Pure."""
+    if not overrides or subcloud.spec.management_state != "managed":
+        return []
+    entity = f"subcloud={subcloud.metadata.name}.resource=platform"
+    reason = _overridden(overrides)[:1000]
+    return [Fault(alarm_id="280.002", severity="warning", entity=entity, reason=reason)]
 
 
 def _lost(name: str) -> Fault:

@@ -149,6 +149,16 @@ ALARMS: dict[str, AlarmDefinition] = {
             repair="Check the network to the site and the site's power; what runs there goes on alone.",
         ),
         AlarmDefinition(
+            alarm_id="280.002",
+            title="Subcloud out of sync",
+            entity="subcloud=<subcloud>.resource=<resource>",
+            # The field knows major; what a site has overridden on purpose, and told, is a warning.
+            severities=("major", "warning"),
+            type="other",
+            cause="application-subsystem-failure",
+            repair="See `roost override list -n <subcloud>`; adopt or revert each of them.",
+        ),
+        AlarmDefinition(
             alarm_id="500.200",
             title="Certificate expiring",
             entity="system.certificate.mode=<mode>.uuid=<uuid>",

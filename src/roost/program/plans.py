@@ -11,6 +11,7 @@ from roost.api.context import ApiContext, Subresource
 from roost.api.status import bad_request, invalid
 from roost.cloud.configuration import PlatformPorts, compile_host, platform_of
 from roost.engine.admission import Refused
+from roost.engine.overrides import in_force
 from roost.host.firewall.planning import parse, plan
 from roost.host.firewall.rules import RulesetError, objects_of, render
 from roost.link import exchange
@@ -60,8 +61,8 @@ def _candidate(namespace: str, name: str, body: Raw) -> FirewallPolicy | None:
 def _plans(
     tx: Transaction, cloud: str, name: str, candidate: FirewallPolicy | None, platform: PlatformPorts
 ) -> list[Raw]:
-    networks = tx.every(PlatformNetwork, cloud)
-    policies = [p for p in tx.every(FirewallPolicy, cloud) if p.metadata.name != name]
+    networks = in_force(tx, PlatformNetwork, cloud)
+    policies = [p for p in in_force(tx, FirewallPolicy, cloud) if p.metadata.name != name]
     if candidate is not None:
         policies.append(candidate)
     ports = platform_of(tx, platform)

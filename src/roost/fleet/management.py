@@ -1,0 +1,46 @@
+"""Each site is told whether it is managed: one Management in its namespace, which the link carries down.
+
+So the site knows its standing from its own store, however long it has been cut off.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import msgspec
+
+from roost.engine.controller import Key, StoreController
+from roost.model.cloud import SUBCLOUD, Subcloud
+from roost.model.meta import Metadata
+from roost.model.override import MANAGEMENT, Management, ManagementSpec
+from roost.store.transaction import HERE, Change, Transaction
+
+
+class ManagementController(StoreController):
+    """Writes down for each subcloud what its operator here has decided."""
+
+    name = "management"
+
+    def __init__(self, cloud: str) -> None:
+        self._cloud = cloud
+
+    def concerned(self, change: Change) -> Iterable[Key]:
+        if change.kind == SUBCLOUD.kind:
+            yield ("", change.name)
+        elif change.kind == MANAGEMENT.kind and change.type == "DELETED" and change.origin == HERE:
+            yield ("", change.namespace)
+
+    def all_keys(self, tx: Transaction) -> Iterable[Key]:
+        return [("", s.name) for s in tx.select(SUBCLOUD.kind)]
+
+    def decide(self, tx: Transaction, key: Key) -> float | None:
+        subcloud = tx.seek(Subcloud, "", key[1])
+        if subcloud is None:
+            return None
+        spec = ManagementSpec(management_state=subcloud.spec.management_state)
+        current = tx.seek(Management, key[1], self._cloud)
+        if current is None:
+            tx.save(Management(metadata=Metadata(name=self._cloud, namespace=key[1]), spec=spec))
+        elif current.spec != spec:
+            tx.save(msgspec.structs.replace(current, spec=spec))
+        return None
