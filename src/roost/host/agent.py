@@ -5,6 +5,7 @@ The store holds what the cloud wants of this host (copied down by the link) and 
 - observing: the inventory at start, when ports change, and now and then;
 - monitoring: samples turned into readings;
 - configuring: each aspect of the HostConfiguration, again when intent or link change or a deadline comes.
+Beside them the checks that the cloud asks for are run (health.py).
 
 All is level-triggered: `_publish` writes what is known whenever it or the Host differs, so it does not
 matter what came first, nor what was cut off in between. Without a link the agent goes on with the last
@@ -23,6 +24,8 @@ import structlog
 
 from roost.engine.faults import write_log
 from roost.host.aspect import AspectFacts, AspectOutcome, boottime
+from roost.host.health import CheckLoop, Known, remembered
+from roost.host.hooks import HookKind, Hooks, NoHooks
 from roost.host.machine import Machine, RestartFailed
 from roost.host.monitors import History, decide_readings, remember
 from roost.host.trial import LinkProof
@@ -72,6 +75,7 @@ class Agent:
         probe: Probe,
         certificate_expires_at: Callable[[], str] = lambda: "",
         sample_seconds: float = SAMPLE_SECONDS,
+        hooks: Hooks | None = None,
     ) -> None:
         self._store, self._identity, self._machine = store, identity, machine
         self._clock, self._link_up, self._probe = clock, link_up, probe
@@ -89,25 +93,52 @@ class Agent:
         self._observed = asyncio.Event()
         self._restart_not_before = 0.0
         self._unpublished = False
+        self._configuration: HostConfiguration | None = None
+        self._hooks = hooks or NoHooks()
+        self._health, self._drain = self._check_loop("health"), self._check_loop("drain")
+
+    def _check_loop(self, kind: HookKind) -> CheckLoop:
+        return CheckLoop(
+            kind,
+            self._hooks,
+            boot_id=lambda: self._machine.boot_id,
+            incarnation=self._identity.incarnation,
+            environment={"ROOST_CLOUD": self._identity.cloud, "ROOST_HOST": self._identity.host},
+            clock=self._clock,
+            known=self._known,
+            publish=self._publish,
+        )
+
+    def _known(self) -> Known:
+        return Known(
+            configuration=self._configuration,
+            inventory=self._inventory,
+            readings=self._readings,
+            certificate_expires_at=self._certificate_expires_at(),
+        )
 
     async def run(self) -> None:
         """Run until cancelled."""
         self._wake, self._observed = asyncio.Event(), asyncio.Event()
         await self._attempt(self._store.transact(self._told_start))
-        await self._attempt(self._remember_readings())
+        await self._attempt(self._remember())
+        loops = (self._observe, self._monitor, self._configure, self._follow, self._notice_ports)
         async with asyncio.TaskGroup() as group:
-            for loop in (self._observe, self._monitor, self._configure, self._follow, self._notice_ports):
+            for loop in (*loops, self._health.run, self._drain.run):
                 group.create_task(loop())
 
     def notice(self) -> None:
         """The link came or went."""
         self._wake.set()
 
-    async def _remember_readings(self) -> None:
-        """Go on from the readings of the agent before this one, so that its end clears no alarm."""
+    async def _remember(self) -> None:
+        """Go on from what the agent before this one told, so that its end clears no alarm."""
         key = (self._identity.cloud, self._identity.host)
         host = await self._store.read(lambda tx: tx.seek(Host, *key))
-        self._readings = list(host.status.readings) if host else []
+        if host is not None:
+            self._readings = list(host.status.readings)
+            self._health.report = remembered(host.status.health)
+            self._drain.report = remembered(host.status.drain)
 
     # -- observing
 
@@ -163,7 +194,9 @@ class Agent:
             )
         if self._readings:
             status = msgspec.structs.replace(status, readings=self._readings)
-        status = msgspec.structs.replace(status, agent=self._agent_state())
+        status = msgspec.structs.replace(
+            status, agent=self._agent_state(), health=self._health.report, drain=self._drain.report
+        )
         if status != host.status:
             tx.report(msgspec.structs.replace(host, status=status))
 
@@ -203,7 +236,11 @@ class Agent:
         if configuration is not None:
             self._specification = configuration.spec
             statuses = [o.status for o in outcomes]
-            if progress(configuration, statuses) != configuration.status:
+            now = progress(configuration, statuses)
+            self._configuration = msgspec.structs.replace(configuration, status=now)
+            self._health.wake()
+            self._drain.wake()
+            if now != configuration.status:
                 await self._store.transact(lambda tx: self._tell(tx, statuses, configuration))
             await self._restart_if_told(configuration)
         waits = [o.again_seconds for o in outcomes if o.again_seconds is not None]

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Annotated, Literal
 
 from roost.model.firewall import Action, FirewallRule
+from roost.model.health import CheckRequest
 from roost.model.host import Thresholds
 from roost.model.kind import Column, Flow, KindInfo
 from roost.model.meta import Owner, Part, Resource, doc
@@ -59,6 +60,12 @@ class HostConfigurationSpec(Part, frozen=True, kw_only=True, omit_defaults=False
     reboot_from: Annotated[
         str, doc("The host restarts if its boot id is this one; after the restart it is another.")
     ] = ""
+    health: Annotated[
+        CheckRequest | None, doc("Run the health checks once for this request and start of the machine.")
+    ] = None
+    drain: Annotated[
+        CheckRequest | None, doc("Ask the drain hooks for this request until each says that all has left.")
+    ] = None
     sources: Annotated[dict[str, int], doc("Generation of each FirewallPolicy compiled in.")] = {}
 
 
@@ -71,6 +78,10 @@ class AspectStatus(Part, frozen=True, kw_only=True, omit_defaults=False):
     message: Annotated[str, doc("For people: what happened, and the next action.", max_length=4096)] = ""
     plan: Annotated[list[str], doc("What the last change did, line by line.", max_length=200)] = []
     changed_at: Annotated[str, doc("When state last changed.", format="date-time")] = ""
+    tries: Annotated[int, doc("How often it was tried and taken back.", ge=0)] = 0
+    next_try_at: Annotated[
+        str, doc("When it is tried again at the earliest; empty: it is not.", format="date-time")
+    ] = ""
 
 
 class HostConfigurationStatus(Part, frozen=True, kw_only=True, omit_defaults=False):

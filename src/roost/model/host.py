@@ -13,6 +13,13 @@ from typing import Annotated, Literal
 
 import msgspec
 
+from roost.model.health import (
+    CheckReport,
+    DegradedReason,
+    Examination,
+    RecoveryPolicy,
+    RecoveryStatus,
+)
 from roost.model.kind import Column, Flow, KindInfo, Problem
 from roost.model.meta import Condition, Owner, Part, Resource, doc
 
@@ -71,6 +78,16 @@ class HostSpec(Part, frozen=True, kw_only=True, omit_defaults=False):
     ] = []
     thresholds: Annotated[Thresholds, doc("When monitors speak up.")] = Thresholds()
     location: Annotated[str, doc("Where the machine stands.", max_length=255)] = ""
+    check_seconds: Annotated[
+        int, doc("Time for each of its health checks.", unit="seconds", ge=1, le=600)
+    ] = 60
+    drain_seconds: Annotated[
+        int,
+        doc(
+            "How long a lock waits for workloads to leave before it gives up.", unit="seconds", ge=1, le=7200
+        ),
+    ] = 300
+    recovery: Annotated[RecoveryPolicy, doc("How far it may be recovered by itself.")] = RecoveryPolicy()
 
 
 class Unknown(Part, frozen=True, kw_only=True):
@@ -319,6 +336,18 @@ class HostStatus(Part, frozen=True, kw_only=True, omit_defaults=False):
         list[Reading], doc("Levels of what is monitored.", owner=Owner.HOST, max_length=1024)
     ] = []
     agent: Annotated[AgentState, doc("The agent.", owner=Owner.HOST)] = AgentState()
+    health: Annotated[
+        CheckReport | None, doc("What its health checks found; absent: it knows none.", owner=Owner.HOST)
+    ] = None
+    drain: Annotated[
+        CheckReport | None, doc("What its drain hooks say; absent: it knows none.", owner=Owner.HOST)
+    ] = None
+    examination: Annotated[Examination, doc("What is made of its health checks.")] = Examination()
+    fit_boot: Annotated[str, doc("The start of the machine in which it was last found fit to serve.")] = ""
+    degraded: Annotated[
+        list[DegradedReason], doc("Why it is degraded, each reason; empty when it is not.", max_length=256)
+    ] = []
+    recovery: Annotated[RecoveryStatus, doc("How it was recovered by itself.")] = RecoveryStatus()
 
 
 class Host(Resource, frozen=True, kw_only=True):

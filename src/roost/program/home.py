@@ -6,6 +6,7 @@
     keys/           the keys that secret values are sealed by
     uplink/         identity on the link upwards: of the cloud to its central cloud, or of the host
     agent/          what aspects remember         kubeconfig the administrator's way in
+    health.d/       executables that check this host    drain.d/   those that let its workloads leave
     lock            held by the process that runs here
     first-start.json what a first start is making that has not come to its end (`first_start`)
 

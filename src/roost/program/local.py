@@ -13,6 +13,7 @@ from datetime import datetime
 
 from roost import __version__
 from roost.host.agent import Agent, AgentIdentity
+from roost.host.hooks import DirectoryHooks
 from roost.host.machine import RealMachine
 from roost.link.lower import Backoff, Dialer, LowerLink, State
 from roost.link.node import Node
@@ -82,6 +83,7 @@ class HostRole:
             link_up=link_up or (lambda: self.link.state.connected),
             probe=probe,
             certificate_expires_at=self._certificate_end,
+            hooks=DirectoryHooks(self._home.path),
         )
         tell_of_connection(self.link, self.agent.notice)
 
