@@ -10,7 +10,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from roost.api import allowance
 from roost.api.app import Api
 from roost.api.context import ApiContext
 from roost.api.identity import passwords, throttle
@@ -18,6 +17,7 @@ from roost.api.identity.accounts import ROTATE
 from roost.api.identity.login import LIFETIME
 from roost.api.identity.passwords import Busy, Hasher
 from roost.api.identity.throttle import FIRST, FREE, FREE_OF_ALL, LONGEST, Throttle, Throttled
+from roost.engine import allowance
 from roost.engine.credentials import PER_SUBJECT
 from roost.model.access import Credential
 from roost.model.account import Password

@@ -27,9 +27,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from roost.api.access import CALLER
-from roost.api.allowance import Allowance
 from roost.api.target import Target
 from roost.api.write_options import DRY_RUN
+from roost.engine.allowance import Allowance
 from roost.link.exchange import Caller
 from roost.model import chance
 from roost.model.audit import Record, cut, differences

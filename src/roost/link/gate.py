@@ -8,13 +8,13 @@ says nothing of why.
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict
 from collections.abc import Callable
 from datetime import datetime, timedelta
 
 import structlog
 
 from roost.engine import credentials
+from roost.engine.allowance import Allowance
 from roost.link import messages, pki
 from roost.link.errors import BadMessage, LinkError, Refused
 from roost.link.messages import EnrolHello, Enrolled, EnrolRequest, Message, Refusal
@@ -28,7 +28,6 @@ log = structlog.get_logger(__name__)
 
 AT_ONCE = 64
 ENROL_WITHIN = 20.0
-ADDRESSES = 4096
 FACTS_LIMIT = 32
 
 Redeem = Callable[[Transaction, str, bytes], Node]
@@ -46,24 +45,6 @@ def nothing_more(tx: Transaction, node: Node, facts: dict[str, str]) -> None:
     """What happens besides when a node enrols, where nothing does."""
 
 
-class Limiter:
-    """Allows `burst` at once and then `per_second`, for each of the addresses seen last."""
-
-    def __init__(self, per_second: float, burst: int) -> None:
-        self._per_second, self._burst = per_second, burst
-        self._levels: OrderedDict[str, tuple[float, float]] = OrderedDict()
-
-    def allow(self, address: str, now: float) -> bool:
-        """Whether one more is allowed; `now` is monotonic."""
-        level, at = self._levels.pop(address, (float(self._burst), now))
-        level = min(self._burst, level + (now - at) * self._per_second)
-        allowed = level >= 1
-        self._levels[address] = (level - 1 if allowed else level, now)
-        while len(self._levels) > ADDRESSES:
-            self._levels.popitem(last=False)
-        return allowed
-
-
 class Gate:
     """Answers one enrolment connection at a time with `serve`."""
 
@@ -77,17 +58,17 @@ class Gate:
         lifetime: timedelta,
         redeem: Redeem,
         on_enrolled: OnEnrolled,
-        limiter: Limiter,
+        allowance: Allowance,
     ) -> None:
         self._store, self._authority, self._name = store, authority, name
         self._clock, self._lifetime = clock, lifetime
-        self._redeem, self._on_enrolled, self._limiter = redeem, on_enrolled, limiter
+        self._redeem, self._on_enrolled, self._allowance = redeem, on_enrolled, allowance
         self._inside = 0
 
     async def serve(self, connection: Connection) -> None:
         """One connection, from hello to certificate or refusal."""
         address = connection.peer.address
-        if self._inside >= AT_ONCE or not self._limiter.allow(address, asyncio.get_running_loop().time()):
+        if self._inside >= AT_ONCE or self._allowance.take(address, asyncio.get_running_loop().time()):
             await _say(connection, Refusal(code="busy", reason="too many enrol now", remedy="try again soon"))
             return
         self._inside += 1

@@ -27,6 +27,7 @@ from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.http11 import Request as HttpRequest
 from websockets.http11 import Response as HttpResponse
 
+from roost.engine.allowance import Allowance
 from roost.link import gate, pki, sockets
 from roost.link.errors import ConnectionLost, LinkError, Refused
 from roost.link.exchange import Handler, Request, Response, Unreachable
@@ -118,7 +119,7 @@ class UpperLink:
             lifetime=self.settings.node_lifetime,
             redeem=redeem,
             on_enrolled=on_enrolled,
-            limiter=gate.Limiter(self.settings.enrolments_per_second, self.settings.enrolments_burst),
+            allowance=Allowance(self.settings.enrolments_burst, self.settings.enrolments_per_second),
         )
         self._feed: Feed | None = None
         self._servers: list[Server] = []
@@ -134,6 +135,9 @@ class UpperLink:
         """Listen. Raises OSError when an address can't be had."""
         self._feed = Feed(self._store, audience)
         self._spawn(self._feed.run())
+        if not self._inherited and not self.settings.addresses:
+            # All nodes are of this process; a certificate would be shown to nobody.
+            return
         context = sockets.server_context(self._authority.certificate_pem.decode(), self._server_file())
         options = {"ssl": context, "process_request": self._door, **sockets.OPTIONS}
         for one in self._inherited:

@@ -20,7 +20,7 @@ from collections import OrderedDict
 from collections.abc import Hashable, Iterator
 from typing import Generic, TypeVar
 
-from roost.api.allowance import MOST, Allowance
+from roost.engine.allowance import MOST, Allowance
 
 FREE = 5
 FREE_OF_ALL = 50
