@@ -109,13 +109,29 @@ class Session:
         """The first row of each of several statements, all sent in one go where the driver can."""
         if self.is_sqlite:
             return [self.first(statement, values) for statement in statements]
-        while len(self._beside) < len(statements):
-            self._beside.append(self.raw.cursor())
+        cursors = self._cursors(len(statements))
         with self.raw.pipeline():
-            for statement, cursor in zip(statements, self._beside, strict=False):
+            for statement, cursor in zip(statements, cursors, strict=True):
                 prepared = self._prepare(statement)
                 cursor.execute(prepared.sql, prepared.arrange(values))
-        return [cursor.fetchone() for cursor in self._beside[: len(statements)]]
+        return [cursor.fetchone() for cursor in cursors]
+
+    def first_of_each(self, statement: ClauseElement, many: Sequence[Values]) -> list[Row | None]:
+        """The first row that a statement gives for each of many values, in one go where that can be."""
+        if self.is_sqlite or len(many) == 1:
+            return [self.first(statement, values) for values in many]
+        prepared = self._prepare(statement)
+        cursors = self._cursors(len(many))
+        with self.raw.pipeline():
+            for values, cursor in zip(many, cursors, strict=True):
+                cursor.execute(prepared.sql, prepared.arrange(values))
+        return [cursor.fetchone() for cursor in cursors]
+
+    def _cursors(self, number: int) -> list[Any]:
+        """Cursors for statements that are sent in one go, kept for the next time."""
+        while len(self._beside) < number:
+            self._beside.append(self.raw.cursor())
+        return self._beside[:number]
 
     def all(self, statement: ClauseElement, values: Values = {}) -> list[Row]:  # noqa: B006
         """All rows that a statement gives."""

@@ -40,6 +40,7 @@ from roost.store.errors import Compacted, FutureRevision, Overloaded, ReadFailed
 from roost.store.following import follow
 from roost.store.recent import Recent, Subscriber
 from roost.store.schema import changes
+from roost.store.seeking import Seeker
 from roost.store.session import Session, Sessions, failures
 from roost.store.transaction import Batch as Together
 from roost.store.transaction import Change, Stored, Transaction
@@ -87,18 +88,23 @@ class Store:
         *,
         clock: Clock | None = None,
         inline: bool = False,
+        writing: Executor | None = None,
         history: int = HISTORY,
     ) -> None:
         self._engine = engine
         self._clock = clock
         self._inline = inline
         self._writer = Writer(engine, clock=clock, history=history)
-        self._writing_thread: Executor = InlineExecutor() if inline else ThreadPoolExecutor(1, "store-writer")
+        own: Executor = InlineExecutor() if inline else ThreadPoolExecutor(1, "store-writer")
+        self._writing_thread: Executor = own if writing is None else writing
         self._reading_threads: Executor = (
             InlineExecutor() if inline else ThreadPoolExecutor(2, "store-reader")
         )
         self._snapshots = Sessions(engine, **database.reading(engine))
         self._finders = Sessions(engine, **database.finding(engine))
+        self._seeker = Seeker(
+            lambda work: self._in(self._reading_threads, lambda: self._retried(self._finders, work))
+        )
         self._failures = failures(engine.dialect)
         self._waiting: deque[Unit] = deque()
         self._waiting_bytes = 0
@@ -122,17 +128,19 @@ class Store:
         *,
         clock: Clock | None = None,
         inline: bool = False,
+        writing: Executor | None = None,
         history: int = HISTORY,
     ) -> Store:
         """Open the database at `url`, migrated to this version. Raises NewerSchema, Unavailable.
 
-        `clock` tells the time of transactions; without it PostgreSQL does, or this machine.
+        `clock` tells the time of transactions; without it PostgreSQL does, or this machine. `writing` does
+        the writer's work, one at a time, in place of a thread of the store's own.
         """
         try:
             engine = database.open_engine(url)
         except OSError as error:
             raise ReadFailed(cause_of(error)) from error
-        store = cls(engine, clock=clock, inline=inline, history=history)
+        store = cls(engine, clock=clock, inline=inline, writing=writing, history=history)
         try:
             await store._start()
         except BaseException as error:
@@ -309,17 +317,18 @@ class Store:
                 return self._look_up(values)
             # The file is being recovered, or worse: that is waited for elsewhere.
             return await self.read(lambda tx: tx.find(kind, namespace, name))
-        return await self._in(self._reading_threads, lambda: self._retried(self._finders, _look(values)))
+        row = await self._seeker.find(values)
+        return Stored(*row) if row else None
 
     def _look_up(self, values: dict[str, str]) -> Stored | None:
         session = self._finders.take()
         try:
-            found = _look(values)(session)
+            row = session.first(statements.FIND, values)
         except BaseException:
             session.close()
             raise
         self._finders.give(session)
-        return found
+        return Stored(*row) if row else None
 
     def _snapshot(self, work: Work[T]) -> T:
         return self._retried(self._snapshots, lambda session: self._read(session, work))
@@ -414,14 +423,6 @@ def _begin(session: Session, clock: Clock | None) -> Transaction:
 def _only_reads(transaction: Transaction) -> None:
     if transaction.wrote:
         raise RuntimeError("work handed to Store.read must not write; use Store.transact")
-
-
-def _look(values: dict[str, str]) -> Callable[[Session], Stored | None]:
-    def work(session: Session) -> Stored | None:
-        row = session.first(statements.FIND, values)
-        return Stored(*row) if row else None
-
-    return work
 
 
 def _since(tx: Transaction, after: int, limit: int = READ_AT_ONCE) -> tuple[list[Change], int, int]:
