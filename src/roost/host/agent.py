@@ -223,7 +223,7 @@ class Agent:
         """Take every aspect a step nearer; seconds until the next look."""
         key = (self._identity.cloud, self._identity.host)
         configuration = await self._store.read(lambda tx: tx.seek(HostConfiguration, *key))
-        facts = AspectFacts.gather(link_up=self._link_up(), link_proof=self._proof)
+        facts = AspectFacts.gather(now=self._clock(), link_up=self._link_up(), link_proof=self._proof)
         outcomes: list[AspectOutcome] = []
         for aspect in self._machine.aspects:
             if configuration is None:

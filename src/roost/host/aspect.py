@@ -43,10 +43,12 @@ class AspectFacts(TrialFacts, frozen=True, kw_only=True):
     now: datetime
 
     @classmethod
-    def gather(cls, *, link_up: bool, link_proof: LinkProof | None) -> AspectFacts:
-        """Facts with this machine's clocks."""
+    def gather(
+        cls, *, link_up: bool, link_proof: LinkProof | None, now: datetime | None = None
+    ) -> AspectFacts:
+        """Facts with this machine's clocks; `now` tells another time of day."""
         return cls(
-            now=datetime.now(UTC),
+            now=now or datetime.now(UTC),
             boottime=boottime(),
             boot_id=boot_id(),
             link_up=link_up,

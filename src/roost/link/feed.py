@@ -91,16 +91,16 @@ class Feed:
         self.store = store
         self.position = store.revision
         self._audience = audience
-        self._subscriptions: dict[str, set[Subscription]] = {}
+        self._subscriptions: dict[str, dict[Subscription, None]] = {}
 
     def subscribe(self, audience: str) -> Subscription:
         subscription = Subscription(self, audience)
-        self._subscriptions.setdefault(audience, set()).add(subscription)
+        self._subscriptions.setdefault(audience, {})[subscription] = None
         return subscription
 
     def unsubscribe(self, subscription: Subscription) -> None:
-        group = self._subscriptions.get(subscription.audience, set())
-        group.discard(subscription)
+        group = self._subscriptions.get(subscription.audience, {})
+        group.pop(subscription, None)
         if not group:
             self._subscriptions.pop(subscription.audience, None)
 

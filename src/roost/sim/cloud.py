@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import itertools
 from collections.abc import Awaitable, Callable, Sequence
+from concurrent.futures import Executor
 from datetime import datetime
 from pathlib import Path
 from typing import TypeVar
@@ -31,25 +31,23 @@ from roost.engine.presence import PresenceBook
 from roost.fleet import admission as fleet_admission
 from roost.fleet.controllers import controllers as fleet_controllers
 from roost.link.exchange import Caller, Request, Response
-from roost.link.lower import Backoff, LowerLink, State
+from roost.link.lower import Backoff, Dialer, LowerLink, State
 from roost.link.node import Node
 from roost.link.node import subcloud as subcloud_node
 from roost.link.pki import Authority
 from roost.link.presence import Presence
 from roost.link.session import Timing
 from roost.link.upper import Settings, UpperLink
-from roost.model import time
+from roost.model import chance, time
 from roost.model.cloud import CLOUD, SUBCLOUD, Cloud, CloudSpec
 from roost.model.host import HOST
 from roost.model.meta import Metadata
-from roost.sim.dialing import SeverableDialer
 from roost.store.database import sqlite_url
 from roost.store.store import Store
 from roost.store.transaction import Transaction
 
 T = TypeVar("T")
 ADMINISTRATOR = Caller("admin", [ADMINISTRATORS])
-_HOLDERS = itertools.count(1)
 
 
 class World(msgspec.Struct, frozen=True, kw_only=True):
@@ -67,13 +65,21 @@ class SimulatedCloud:
     """One cloud: `open`, `start`, and `close` in the end.
 
     `addresses` are where it takes TLS links; none for a cloud that only has hosts in this process.
-    `inline` runs its store in the event loop's thread, for a fake clock or for many clouds at once.
+    `inline` runs its store in the event loop's thread, for a fake clock or for many clouds at once; `writing`
+    does the writes of its store in place of that.
     """
 
     def __init__(
-        self, world: World, name: str, *, addresses: Sequence[tuple[str, int]] = (), inline: bool = True
+        self,
+        world: World,
+        name: str,
+        *,
+        addresses: Sequence[tuple[str, int]] = (),
+        inline: bool = True,
+        writing: Executor | None = None,
     ) -> None:
-        self.name, self._world, self._addresses, self._inline = name, world, addresses, inline
+        self.name, self._world, self._addresses = name, world, addresses
+        self._inline, self._writing = inline, writing
         self.uplink: LowerLink | None = None
         self._told_uplink = ("", False)
         self.controllers: list[Controller] = []
@@ -92,7 +98,7 @@ class SimulatedCloud:
         world, monotonic = self._world, asyncio.get_running_loop().time
         self.hosts, self.subclouds = PresenceBook(monotonic), PresenceBook(monotonic)
         url = sqlite_url(world.directory / f"{self.name}.db", synced=False)
-        self.store = await Store.open(url, clock=world.clock, inline=self._inline)
+        self.store = await Store.open(url, clock=world.clock, inline=self._inline, writing=self._writing)
         await self.store.transact(self._declare)
         self.upper = UpperLink(
             self.store,
@@ -108,7 +114,7 @@ class SimulatedCloud:
         await self.upper.start()
         self.api = Api(self._context())
 
-    def join(self, dialer: SeverableDialer, node: Node) -> None:
+    def join(self, dialer: Dialer, node: Node) -> None:
         """Be the subcloud `node` of the cloud that `dialer` dials; before `start`."""
         self.uplink = LowerLink(
             self.store,
@@ -124,7 +130,7 @@ class SimulatedCloud:
     def start(self) -> None:
         """Set the controllers to work, and dial when there is somebody to dial."""
         ports = tuple(port for _, port in self._addresses if port)
-        platform, holder = PlatformPorts(links=ports), f"simulated/{next(_HOLDERS)}"
+        platform, holder = PlatformPorts(links=ports), f"simulated/{chance.uuid()}"
         made = cloud_controllers(
             self.name, __version__, self.hosts, platform, holder, cloud_admission.rules(self.name, "")
         )

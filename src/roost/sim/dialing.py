@@ -34,6 +34,11 @@ class SeverableDialer:
         self._connection = connection
         return connection
 
+    async def probe(self) -> None:
+        """Whether the way is open, for where that is known without dialling anew; raises ConnectionLost."""
+        if self.is_cut:
+            raise ConnectionLost("the simulation has cut the way")
+
     def cut(self) -> None:
         """Break what there is and refuse what comes."""
         self.is_cut = True

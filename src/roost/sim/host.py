@@ -1,49 +1,57 @@
 """A simulated host: the real agent, store and link, on a simulated machine.
 
-It is attached to its cloud over memory. When its machine restarts, the agent ends and a new one begins
-on the same store, as after a real restart; its link is down for that moment.
+When its machine restarts, the agent ends and a new one begins on the same store, as after a real restart; its
+link is down for that moment.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from concurrent.futures import Executor
 from datetime import datetime
 from pathlib import Path
 
 from roost import __version__
-from roost.host.agent import SAMPLE_SECONDS, Agent, AgentIdentity
-from roost.link.lower import Backoff, LowerLink, State
+from roost.host.agent import SAMPLE_SECONDS, Agent, AgentIdentity, Probe
+from roost.link.lower import Backoff, Dialer, LowerLink, State
 from roost.link.node import host as host_node
 from roost.link.session import Timing
-from roost.link.upper import LocalDialer, UpperLink
-from roost.sim.dialing import SeverableDialer
+from roost.model import chance
 from roost.sim.machine import SimulatedMachine
 from roost.store.database import sqlite_url
 from roost.store.store import Store
 
+BACKOFF = Backoff(first=0.1, cap=2.0)
+
 
 class SimulatedHost:
-    """One host of a cloud in this process: `open`, `start`, and `close` in the end."""
+    """One host of a cloud in this process: `open`, `start`, and `close` in the end.
+
+    `dialer` leads to its cloud, and `probe` proves that it can be dialled anew; `writing` does the writes of
+    its store.
+    """
 
     def __init__(
         self,
         cloud: str,
         name: str,
         machine: SimulatedMachine,
-        upper: UpperLink,
+        dialer: Dialer,
         directory: Path,
         *,
         clock: Callable[[], datetime],
         timing: Timing,
+        probe: Probe,
         sample_seconds: float = SAMPLE_SECONDS,
+        backoff: Backoff = BACKOFF,
+        writing: Executor | None = None,
     ) -> None:
         self.node = host_node(cloud, name)
         self.machine = machine
-        self.way = SeverableDialer(LocalDialer(upper, self.node))
+        self._dialer, self._probe, self._backoff, self._writing = dialer, probe, backoff, writing
         self._path = directory / f"{name}.db"
         self._clock, self._timing, self._sample_seconds = clock, timing, sample_seconds
-        self._starts = 0
         self._agent: asyncio.Task[None] | None = None
         self._background: set[asyncio.Task[None]] = set()
         self.store: Store
@@ -52,19 +60,18 @@ class SimulatedHost:
     async def open(self) -> None:
         """Open its store."""
         url = sqlite_url(self._path, synced=False)
-        self.store = await Store.open(url, clock=self._clock, inline=True)
+        self.store = await Store.open(url, clock=self._clock, inline=True, writing=self._writing)
         self.machine.when_restarted(self._restarted)
 
     def start(self) -> None:
         """Begin the agent and dial."""
-        self._starts += 1
         self.link = LowerLink(
             self.store,
-            self.way,
+            self._dialer,
             node=self.node,
             clock=self._clock,
             timing=self._timing,
-            backoff=Backoff(first=0.1, cap=2.0),
+            backoff=self._backoff,
         )
         agent = Agent(
             self.store,
@@ -72,7 +79,7 @@ class SimulatedHost:
                 cloud=self.node.cloud,
                 host=self.node.name,
                 version=__version__,
-                incarnation=f"{self.machine.boot_id}/{self._starts}",
+                incarnation=chance.uuid(),
             ),
             self.machine,
             clock=self._clock,
@@ -108,11 +115,6 @@ class SimulatedHost:
     async def _begin_anew(self) -> None:
         await self.stop()
         self.start()
-
-    async def _probe(self) -> None:
-        """The way to its cloud is memory: whether it is open is known without dialling anew."""
-        if self.way.is_cut:
-            raise ConnectionError(f"the way of {self.node} is cut")
 
 
 def on_connection(notice: Callable[[], None]) -> Callable[[State], None]:

@@ -11,6 +11,7 @@ import msgspec
 from roost.host.agent import SAMPLE_SECONDS
 from roost.link import identity
 from roost.link.lower import Dialer, TlsDialer
+from roost.link.node import host as host_node
 from roost.link.node import subcloud as subcloud_node
 from roost.link.pki import NODE_LIFETIME, new_key, request
 from roost.link.upper import LocalDialer, UpperLink
@@ -107,14 +108,16 @@ class SimulatedSubcloud:
         name = host_name(number)
         addresses = {f"eth{n}": f"{self._subnet(n)}.{10 + number}/24" for n in range(2)}
         machine = SimulatedMachine(f"{self._plan.seed}/{self.name}/{name}", name, addresses)
+        way = SeverableDialer(LocalDialer(self.cloud.upper, host_node(self.name, name)))
         return SimulatedHost(
             self.name,
             name,
             machine,
-            self.cloud.upper,
+            way,
             self._world.directory / f"{self.name}-hosts",
             clock=self._world.clock,
             timing=self._world.timing,
+            probe=way.probe,
             sample_seconds=self._plan.sample_seconds,
         )
 
