@@ -18,11 +18,12 @@ from types import MappingProxyType
 import msgspec
 
 from roost.cloud.faults import CHANGED_AT
+from roost.cloud.heartbeat_configuration import Meeting, heartbeat_of, meeting
 from roost.engine.controller import Key, StoreController
 from roost.engine.overrides import in_force
 from roost.engine.pacing import Pace
 from roost.model import time
-from roost.model.cloud import SUBCLOUD
+from roost.model.cloud import CLOUD, SUBCLOUD, Cloud
 from roost.model.configuration import (
     HOST_CONFIGURATION,
     FirewallConfiguration,
@@ -47,6 +48,10 @@ class PlatformPorts(msgspec.Struct, frozen=True):
     dialled: tuple[int, ...] = ()
     from_anywhere: bool = False
     """Whether links come from beyond the networks' own subnets: there are subclouds."""
+    heartbeat: int = 0
+    """UDP port on which the active process takes heartbeats; 0: it takes none."""
+    host: str = ""
+    """The host that this process of the cloud is on; empty: none of its own."""
 
 
 def platform_of(tx: Transaction, ports: PlatformPorts) -> PlatformPorts:
@@ -134,6 +139,8 @@ def _platform_rules(host: Host, network: PlatformNetwork, platform: PlatformPort
                 else "platform: links of this cloud's hosts",
             )
         )
+    if platform.heartbeat:
+        rules += _heartbeat_rules(host, network, platform.heartbeat)
     dialled = sorted({*platform.links, *platform.dialled})
     if dialled:
         rules.append(
@@ -148,6 +155,30 @@ def _platform_rules(host: Host, network: PlatformNetwork, platform: PlatformPort
     return rules
 
 
+def _heartbeat_rules(host: Host, network: PlatformNetwork, port: int) -> list[FirewallRule]:
+    rules = [
+        FirewallRule(
+            action="allow",
+            direction="egress",
+            protocol="udp",
+            ports=[str(port)],
+            peers=list(network.spec.subnets),
+            description="platform: heartbeats to the controller",
+        )
+    ]
+    if "controller" in host.spec.personalities:
+        rules.append(
+            FirewallRule(
+                action="allow",
+                protocol="udp",
+                ports=[str(port)],
+                peers=list(network.spec.subnets),
+                description="platform: heartbeats of this cloud's hosts",
+            )
+        )
+    return rules
+
+
 class ConfigurationController(StoreController):
     """Keeps the HostConfiguration of each host of this cloud."""
 
@@ -156,9 +187,12 @@ class ConfigurationController(StoreController):
     def __init__(self, cloud: str, platform: PlatformPorts) -> None:
         self._cloud, self._platform = cloud, platform
         self._pace = Pace()
+        self._meeting: Meeting | None = None
 
     def concerned(self, change: Change) -> Iterable[Key]:
         if change.kind == SUBCLOUD.kind and change.type != "MODIFIED":
+            yield (self._cloud, EVERY)
+        if change.kind == CLOUD.kind and _intent(change.data) != _intent(change.previous):
             yield (self._cloud, EVERY)
         if change.namespace != self._cloud:
             return
@@ -180,6 +214,9 @@ class ConfigurationController(StoreController):
         networks = in_force(tx, PlatformNetwork, self._cloud)
         policies = in_force(tx, FirewallPolicy, self._cloud)
         platform = platform_of(tx, self._platform)
+        if self._meets_elsewhere(tx, networks):
+            # The heartbeats of all hosts go by it.
+            key = (self._cloud, EVERY)
         hosts = [s for s in tx.select(HOST.kind, self._cloud) if key[1] in (EVERY, s.name)]
         for stored in hosts:
             self._write(tx, stored.typed(Host), networks, policies, platform)
@@ -194,6 +231,14 @@ class ConfigurationController(StoreController):
                 tx.remove(HOST_CONFIGURATION.kind, self._cloud, name)
         return None
 
+    def _meets_elsewhere(self, tx: Transaction, networks: list[PlatformNetwork]) -> bool:
+        """Whether heartbeats are taken elsewhere than at the last look, or at another period."""
+        cloud = tx.seek(Cloud, "", self._cloud)
+        here = tx.seek(Host, self._cloud, self._platform.host) if self._platform.host else None
+        met = meeting(here, networks, cloud.spec.heartbeat, self._platform.heartbeat) if cloud else None
+        changed, self._meeting = met != self._meeting, met
+        return changed
+
     def _write(
         self,
         tx: Transaction,
@@ -204,7 +249,8 @@ class ConfigurationController(StoreController):
     ) -> None:
         name = host.metadata.name
         current = tx.seek(HostConfiguration, self._cloud, name)
-        spec = compile_host(host, networks, policies, platform)
+        beats = heartbeat_of(host, ports_by_network(host, networks), self._meeting)
+        spec = msgspec.structs.replace(compile_host(host, networks, policies, platform), heartbeat=beats)
         if current is not None:
             was = current.spec
             spec = msgspec.structs.replace(

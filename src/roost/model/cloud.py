@@ -6,7 +6,8 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from roost.model.kind import Column, Flow, KindInfo
+from roost.model.heartbeat import Heartbeat, heartbeat_problems
+from roost.model.kind import Column, Flow, KindInfo, Problem
 from roost.model.meta import Condition, Owner, Part, Resource, doc
 
 SystemMode = Literal["simplex", "duplex", "standard"]
@@ -23,6 +24,7 @@ class CloudSpec(Part, frozen=True, kw_only=True, omit_defaults=False):
     description: Annotated[str, doc("For people.", max_length=255)] = ""
     location: Annotated[str, doc("Where it is.", max_length=255)] = ""
     contact: Annotated[str, doc("Whom to ask.", max_length=255)] = ""
+    heartbeat: Annotated[Heartbeat, doc("How hosts are watched.")] = Heartbeat()
 
 
 class HostCounts(Part, frozen=True, kw_only=True):
@@ -66,6 +68,10 @@ class Cloud(Resource, frozen=True, kw_only=True):
     status: Annotated[CloudStatus, doc("What is.")] = CloudStatus()
 
 
+def _invariants(cloud: Cloud) -> list[Problem]:
+    return list(heartbeat_problems(cloud.spec.heartbeat))
+
+
 CLOUD = KindInfo(
     kind="Cloud",
     plural="clouds",
@@ -76,6 +82,7 @@ CLOUD = KindInfo(
     namespaced=False,
     description="A cloud as it sees itself: its mode, version and health.",
     flow=Flow.UP,
+    invariants=_invariants,
     columns=(
         Column("Mode", "spec.systemMode", "Simplex, duplex or standard."),
         Column("Version", "status.version", "Version that runs."),

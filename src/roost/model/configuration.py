@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 
 from roost.model.firewall import Action, FirewallRule
 from roost.model.health import CheckRequest
+from roost.model.heartbeat import HeartbeatConfiguration
 from roost.model.host import Thresholds
 from roost.model.kind import Column, Flow, KindInfo
 from roost.model.meta import Owner, Part, Resource, doc
@@ -65,6 +66,9 @@ class HostConfigurationSpec(Part, frozen=True, kw_only=True, omit_defaults=False
     ] = None
     drain: Annotated[
         CheckRequest | None, doc("Ask the drain hooks for this request until each says that all has left.")
+    ] = None
+    heartbeat: Annotated[
+        HeartbeatConfiguration | None, doc("Where it sends heartbeats; absent: nowhere.")
     ] = None
     sources: Annotated[dict[str, int], doc("Generation of each FirewallPolicy compiled in.")] = {}
 
