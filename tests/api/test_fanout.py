@@ -14,7 +14,7 @@ from roost.api import encoders, fanout, watching
 from roost.api.access import ADMINISTRATORS
 from roost.api.app import Api
 from roost.api.context import ApiContext
-from roost.api.fanout import Feed
+from roost.api.fanout import Feed, Held, never
 from roost.api.watching import Watches
 from roost.model.codec import Raw
 from roost.store.store import Store
@@ -284,3 +284,47 @@ def _take(known: dict[str, Raw], event: Raw) -> None:
         assert int(known.pop(name)["metadata"]["resourceVersion"]) < int(raw["metadata"]["resourceVersion"])
     else:
         known[name] = raw
+
+
+async def test_what_waits_is_sent_past_the_watcher_only_while_it_waits_and_its_client_takes_it() -> None:
+    sent: list[bytes] = []
+    taking = True
+
+    def at_once(part: bytes) -> bool:
+        if taking:
+            sent.append(part)
+        return taking
+
+    held = Held()
+    feed = Feed(1, None, at_once, held)
+    feed.put(2, b"before it waits\n")
+    feed.deliver()
+    assert sent == [] and feed.take() == b"before it waits\n"
+    waiting = asyncio.ensure_future(feed.wait())
+    await asyncio.sleep(0)
+    feed.put(3, b"while it waits\n")
+    feed.deliver()
+    await asyncio.sleep(0)
+    assert sent == [b"while it waits\n"] and not waiting.done()
+    assert (feed.cursor, feed.told, feed.take()) == (3, 3, b"")
+    taking = False
+    feed.put(4, b"not taken\n")
+    feed.deliver()
+    await waiting
+    assert sent == [b"while it waits\n"] and feed.take() == b"not taken\n" and feed.told == 3
+    assert held.bytes == 0
+
+
+def test_all_feeds_together_hold_a_bounded_amount(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fanout, "WAITING", 100_000)
+    held = Held()
+    feeds = [Feed(1, None, never, held) for _ in range(10)]
+    for feed in feeds[:4]:
+        feed.put(2, b"x" * 20_000)
+    assert [feed.full for feed in feeds[:4]] == [False] * 4
+    feeds[4].put(2, b"x" * 20_001)
+    feeds[5].put(2, b"x")
+    assert [feed.full for feed in feeds[:6]] == [True] * 5 + [False]
+    for feed in feeds[:3]:
+        feed.drop()
+    assert held.bytes == 40_002 and not any(feed.full for feed in feeds)

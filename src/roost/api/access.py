@@ -47,6 +47,8 @@ CALLER = "roost.caller"
 """Key of an ASGI scope under which `through` puts the caller of a link. Sockets can't set it."""
 PEER = "roost.peer"
 """Key under which `server` puts the verified client certificate, as ssl.getpeercert gives it."""
+AT_ONCE = "roost.at-once"
+"""Key under which `server` puts what sends part of an answer past its task (`fanout.AtOnce`)."""
 NAMED = 5
 """Namespaces that a refusal names at most."""
 _MEANS: dict[users.Role, str] = {

@@ -32,7 +32,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from uvicorn.server import ServerState
 
 from roost.api import outgoing
-from roost.api.access import PEER
+from roost.api.access import AT_ONCE, PEER
 from roost.api.addresses import origin
 from roost.api.gates import client_of
 from roost.api.outgoing import Outgoing
@@ -85,6 +85,11 @@ class Writer(asyncio.Transport):
         super().__init__()
         self._transport, self._loop = transport, loop
         self._held: list[bytes] | None = None
+
+    @property
+    def holds(self) -> bool:
+        """Whether what is written waits."""
+        return self._held is not None
 
     def hold(self) -> None:
         """Keep what is written until `release`, or until all that runs now has run."""
@@ -204,9 +209,25 @@ class Connection(HttpToolsProtocol):
                     await send(message)
                     self._writer.release()
 
+            scope[AT_ONCE] = lambda body: self._send_at_once(cycle, body)
             await app(scope, receive, sent)  # type: ignore[arg-type]
 
         super()._start_asgi_task(cycle, serve)
+
+    def _send_at_once(self, cycle: RequestResponseCycle, body: bytes) -> bool:
+        """Send part of an answer that has begun, without its task, when its client takes it now; says whether
+        it was sent. Only while the task sends nothing itself."""
+        begun = cycle.response_started and not cycle.response_complete and cycle.chunked_encoding
+        if (
+            not begun
+            or cycle.disconnected
+            or self.flow.write_paused
+            or self._writer.holds
+            or len(body) > PART
+        ):
+            return False
+        self._writer.write(b"%x\r\n%b\r\n" % (len(body), body))
+        return True
 
     async def _send_parts(
         self, client: str, message: Message, send: Callable[[Message], Awaitable[None]]

@@ -7,7 +7,8 @@ reference into its `Feed` and to wake it.
 
 A feed holds at most BACKLOG bytes. When its watcher, held up by a slow client, does not keep up, what waits
 is dropped and the watcher goes on from the store's history, a batch at a time, until it has caught up and
-joins again. So a slow client costs bounded memory and loses nothing that history still has.
+joins again. So a slow client costs bounded memory and loses nothing that history still has. All feeds of a
+hub together hold WAITING; beyond that, every feed that holds more than LITTLE is sent to history.
 """
 
 from __future__ import annotations
@@ -28,6 +29,8 @@ from roost.store.store import Store
 from roost.store.transaction import Change
 
 BACKLOG = 1024 * 1024
+WAITING = 64 * 1024 * 1024
+LITTLE = 16 * 1024
 AT_ONCE = 32
 
 _ViewKey = tuple[str, str]
@@ -101,11 +104,29 @@ class Interest:
         return Happening(type, item, former) if self.matcher.matches(item) else None
 
 
-class Feed:
-    """What waits to be sent to one watcher. `cursor` is the revision up to which it was taken."""
+AtOnce = Callable[[bytes], bool]
+"""Sends part of an answer past its task, and says whether it did."""
 
-    def __init__(self, cursor: int, first: Events | None) -> None:
-        self.cursor = self.upto = cursor
+
+def never(part: bytes) -> bool:
+    """Nothing is sent at once."""
+    return False
+
+
+class Held:
+    """How many bytes wait in all feeds of a hub; those that wait in several are counted for each."""
+
+    def __init__(self) -> None:
+        self.bytes = 0
+
+
+class Feed:
+    """What waits to be sent to one watcher. `cursor` is the revision up to which it was taken, `told` that of
+    what was sent at once."""
+
+    def __init__(self, cursor: int, first: Events | None, at_once: AtOnce, held: Held) -> None:
+        self.cursor = self.upto = self.told = cursor
+        self._at_once, self._held = at_once, held
         self.first = first
         """Writes the first event, when that differs from what others are sent."""
         self.behind = False
@@ -117,11 +138,12 @@ class Feed:
         """Add events up to a revision."""
         self._parts.append((revision, part))
         self._size += len(part)
+        self._held.bytes += len(part)
 
     @property
     def full(self) -> bool:
         """Whether more waits than may."""
-        return self._size > BACKLOG
+        return self._size > (BACKLOG if self._held.bytes <= WAITING else LITTLE)
 
     def take(self) -> bytes:
         """All that waits; empty when nothing does."""
@@ -131,16 +153,33 @@ class Feed:
             return b""
         self.cursor = self._parts[-1][0]
         whole = self._parts[0][1] if len(self._parts) == 1 else b"".join(part for _, part in self._parts)
+        self.clear()
+        return whole
+
+    def clear(self) -> None:
+        """Hold nothing any more."""
+        self._held.bytes -= self._size
         self._parts.clear()
         self._size = 0
-        return whole
 
     def drop(self) -> None:
         """Forget what waits: it will be read from history."""
         self.behind = True
-        self._parts.clear()
-        self._size = 0
+        self.clear()
         self.wake()
+
+    def deliver(self) -> None:
+        """Send what waits at once when the watcher waits for it and its client takes it; else let it look.
+
+        Waking a task, which hands one piece through all that lies between it and the socket, costs as much
+        again as sending the piece.
+        """
+        idle = self._woken is not None and not self._woken.done()
+        if idle and len(self._parts) == 1 and self._at_once(self._parts[0][1]):
+            self.take()
+            self.told = self.cursor
+        else:
+            self.wake()
 
     def wake(self) -> None:
         """Let the watcher look."""
@@ -205,6 +244,7 @@ class Hub:
 
     def __init__(self) -> None:
         self.revision = 0
+        self.held = Held()
         self._to_wake: deque[Feed] = deque()
         self._topics: dict[object, _Topic] = {}
         self._clock: Callable[[], datetime]
@@ -222,6 +262,7 @@ class Hub:
 
     def leave(self, interest: Interest, feed: Feed) -> None:
         """Feed a watcher no more. With the last one the hub rests."""
+        feed.clear()
         topic = self._topics.get(interest.key)
         if topic is not None:
             topic.feeds.discard(feed)
@@ -250,7 +291,7 @@ class Hub:
 
     def _wake_some(self) -> None:
         for _ in range(min(AT_ONCE, len(self._to_wake))):
-            self._to_wake.popleft().wake()
+            self._to_wake.popleft().deliver()
         if self._to_wake:
             asyncio.get_running_loop().call_soon(self._wake_some)
 

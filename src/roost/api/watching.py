@@ -22,10 +22,10 @@ from starlette.requests import Request
 from starlette.responses import StreamingResponse
 
 from roost.api import forms, options, snapshots
-from roost.api.access import Known
+from roost.api.access import AT_ONCE, Known
 from roost.api.context import ApiContext
 from roost.api.encoders import Events
-from roost.api.fanout import Feed, Fresh, Hub, Interest
+from roost.api.fanout import AtOnce, Feed, Fresh, Hub, Interest, never
 from roost.api.forms import JSON, View
 from roost.api.gates import client_of
 from roost.api.items import Item
@@ -139,7 +139,8 @@ async def watch(
     # Through a link come many people: each is a client.
     client = client_of(request.scope) or f"user {caller.name}"
     watches.check(client)
-    watcher = _Watcher(context, interest, asked, watches, caller, target)
+    at_once = request.scope.get(AT_ONCE, never)
+    watcher = _Watcher(context, interest, asked, watches, caller, target, at_once)
     watches.begin(watcher, client)
     return _Watched(watcher)
 
@@ -169,7 +170,9 @@ class _Watcher:
         watches: Watches,
         caller: Caller,
         target: Target,
+        at_once: AtOnce,
     ) -> None:
+        self._at_once = at_once
         self._context, self._interest, self._asked, self._watches = context, interest, asked, watches
         self.caller, self.target = caller, target
         self._events = Events(interest.view, interest.form)
@@ -213,7 +216,8 @@ class _Watcher:
                     yield part
             if self._feed is not None and (part := self._feed.take()):
                 yield part
-            self._cursor = self._feed.cursor if self._feed is not None else self._cursor
+            if self._feed is not None:
+                self._cursor, self._told = self._feed.cursor, max(self._told, self._feed.told)
             if self._asked.bookmarks and self._cursor > self._told:
                 yield self._events.bookmark(self._cursor)
         except StoreError as error:
@@ -254,7 +258,8 @@ class _Watcher:
         store.require_hearing()
         hub.start(store, self._context.clock)
         if self._cursor >= hub.revision:
-            self._feed = Feed(self._cursor, None if self._events.stateless else self._events)
+            first = None if self._events.stateless else self._events
+            self._feed = Feed(self._cursor, first, self._at_once, hub.held)
             hub.join(self._interest, self._feed)
             return b""
         batch, now = await store.changes(self._cursor), self._context.clock()
@@ -268,7 +273,7 @@ class _Watcher:
     async def _fed(self, feed: Feed) -> bytes:
         """What the hub has for this watcher, or a bookmark; waits for it."""
         part = feed.take()
-        self._cursor = feed.cursor
+        self._cursor, self._told = feed.cursor, max(self._told, feed.told)
         if part:
             self._told = feed.cursor
         elif feed.behind:
