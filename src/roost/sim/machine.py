@@ -110,8 +110,12 @@ class SimulatedMachine:
         if self.refuses_restart:
             raise RestartFailed(self.refuses_restart)
         self.restarts += 1
-        self.boot_id = self._boot()
+        self.boot()
         self._on_restart()
+
+    def boot(self) -> None:
+        """Be another start of the same machine."""
+        self.boot_id = self._boot()
 
     def when_restarted(self, callback: Callable[[], None]) -> None:
         """Call this when it goes down, to end its agent and begin it anew."""

@@ -61,7 +61,7 @@ class SimulatedSubcloud:
     async def open(self) -> None:
         """Open its stores, declare what it has, start everything and dial."""
         await self.cloud.open()
-        await self.cloud.store.transact(self._declare)
+        await self.cloud.store.transact(lambda tx: declare_site(tx, self.name, self.number, self._plan.hosts))
         self.way = SeverableDialer(await self._dialer())
         if self._plan.cut:
             self.way.cut()
@@ -91,23 +91,9 @@ class SimulatedSubcloud:
 
     # -- inside
 
-    def _declare(self, tx: Transaction) -> None:
-        """Its networks, and its hosts unlocked."""
-        for kind, subnet in (("oam", self._subnet(0)), ("mgmt", self._subnet(1))):
-            spec = PlatformNetworkSpec(type=kind, subnets=[f"{subnet}.0/24"])  # type: ignore[arg-type]
-            tx.save(PlatformNetwork(metadata=Metadata(name=kind, namespace=self.name), spec=spec))
-        for number in range(self._plan.hosts):
-            metadata = Metadata(name=host_name(number), namespace=self.name)
-            tx.save(Host(metadata=metadata, spec=HostSpec(administrative_state="unlocked")))
-
-    def _subnet(self, third: int) -> str:
-        """First three parts of an IPv4 network, different for each site and network (up to 32,000)."""
-        return f"10.{self.number // 128}.{2 * (self.number % 128) + third}"
-
     def _host(self, number: int) -> SimulatedHost:
         name = host_name(number)
-        addresses = {f"eth{n}": f"{self._subnet(n)}.{10 + number}/24" for n in range(2)}
-        machine = SimulatedMachine(f"{self._plan.seed}/{self.name}/{name}", name, addresses)
+        machine = machine_of(self._plan.seed, self.number, number)
         way = SeverableDialer(LocalDialer(self.cloud.upper, host_node(self.name, name)))
         return SimulatedHost(
             self.name,
@@ -156,6 +142,28 @@ async def open_all(sites: Iterable[SimulatedSubcloud]) -> None:
     async with asyncio.TaskGroup() as group:
         for site in sites:
             group.create_task(opened(site))
+
+
+def declare_site(tx: Transaction, name: str, number: int, hosts: int) -> None:
+    """Declare what a site has: its networks, and its hosts unlocked."""
+    for kind, subnet in (("oam", _subnet(number, 0)), ("mgmt", _subnet(number, 1))):
+        spec = PlatformNetworkSpec(type=kind, subnets=[f"{subnet}.0/24"])  # type: ignore[arg-type]
+        tx.save(PlatformNetwork(metadata=Metadata(name=kind, namespace=name), spec=spec))
+    for host in range(hosts):
+        metadata = Metadata(name=host_name(host), namespace=name)
+        tx.save(Host(metadata=metadata, spec=HostSpec(administrative_state="unlocked")))
+
+
+def machine_of(seed: str, site: int, number: int) -> SimulatedMachine:
+    """The machine of one host of a site: the same for the same seed."""
+    name = host_name(number)
+    addresses = {f"eth{n}": f"{_subnet(site, n)}.{10 + number}/24" for n in range(2)}
+    return SimulatedMachine(f"{seed}/{site_name(site)}/{name}", name, addresses)
+
+
+def _subnet(site: int, third: int) -> str:
+    """First three parts of an IPv4 network, different for each site and network (up to 32,000)."""
+    return f"10.{site // 128}.{2 * (site % 128) + third}"
 
 
 def site_name(number: int) -> str:

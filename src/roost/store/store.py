@@ -183,6 +183,17 @@ class Store:
         self._finders.close()
         self._engine.dispose()
 
+    def abandon(self) -> None:
+        """Give the database up at once, as the death of the process does: nobody who waits is answered.
+
+        For simulations, where this process lives on; nothing may be at work on the store.
+        """
+        self._closed = True
+        self._writer.close()
+        self._snapshots.close()
+        self._finders.close()
+        self._engine.dispose()
+
     # -- writing
 
     async def transact(self, work: Work[T], *, size: int = 0) -> T:

@@ -1,11 +1,425 @@
-"""Perform a plan on a tree, have laws watch it, heal it, and tell what came of it."""
+"""Perform a plan on a tree, have laws watch it, heal it, and tell what came of it.
+
+    outcome = run(plan, laws=[...])
+
+First the tree is started and must settle; that is moment 0. Then each event happens at its time, whatever the
+others are still at. After `plan.seconds` everything is healed, and all must come to rest: every process up,
+both ends of every link in step, and no store written to for QUIET seconds. Then the laws are asked.
+
+Beside what laws find, a run fails when it can't go on (`Wedged`, `OutOfTime`), when it does not come to rest,
+and when something went wrong in the product that nobody expected: an error that is logged with its traceback,
+or one that nobody handled.
+
+The digest is of the trace and of all that is in the stores at the end.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+import asyncio
+import contextlib
+import gc
+import hashlib
+import os
+import re
+import sys
+import tempfile
+import time
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+from random import Random
+from typing import Any
 
-from roost.sim.deterministic.events import Event
-from roost.sim.deterministic.tree import Tree
+import msgspec
+import structlog
+
+from roost.model import chance
+from roost.model.host import Disk
+from roost.sim.deterministic.events import Argument, Event, Law, Outcome, Plan, Violation
+from roost.sim.deterministic.loop import OutOfTime, SimulatedLoop, Wedged, current_process
+from roost.sim.deterministic.network import Conditions, Skew, Way
+from roost.sim.deterministic.tree import Node, Tree
+from roost.sim.machine import Load
 
 OPERATIONS: dict[str, Callable[[Tree, Event], Awaitable[None]]] = {}
 """What people do, by the `verb` of an event `operate`."""
+
+OBSERVED_EVERY = 5.0
+QUIET = 10.0
+SETTLED_WITHIN = 600.0
+LOOK_SECONDS = 1.0
+DEADLINE = 60.0
+"""Seconds of the wall clock that a run may take."""
+BENIGN = (
+    "Unavailable(",
+    "Overloaded(",
+    "ReadFailed(",
+    "LeaseLost(",
+    "Conflict(",
+    "NotFound(",
+    "AlreadyExists(",
+)
+"""Errors with which a controller may fail and try again."""
+_ADDRESS = re.compile(r"0x[0-9a-f]{6,}")
+
+
+def run(
+    plan: Plan,
+    *,
+    laws: Sequence[Law] = (),
+    faulty: Callable[[], AbstractContextManager[None]] | None = None,
+    deadline: float = DEADLINE,
+) -> Outcome:
+    """Perform a plan; `faulty` makes the product wrong meanwhile, to see whether laws notice."""
+    began = time.perf_counter()
+    wrong = faulty() if faulty is not None else contextlib.nullcontext()
+    with _undisturbed(), tempfile.TemporaryDirectory(dir=_memory()) as directory:
+        loop = SimulatedLoop(deadline=deadline)
+        source = Random(f"{plan.seed}/product")  # noqa: S311 - a simulation
+        with chance.seeded(source), wrong:
+            tree = Tree(plan, loop, Path(directory))
+            with _listening(tree.hear):
+                violations = _performed(tree, laws, loop)
+        violations += _unexpected(tree, loop)
+        digest, simulated, trace = _digest(tree), tree.now, tree.trace
+        with _listening(_deaf):
+            tree.dispose()
+            loop.dispose()
+            del tree, loop
+            gc.collect()
+    return Outcome(
+        plan=plan,
+        digest=digest,
+        trace=trace,
+        violations=violations,
+        seconds=time.perf_counter() - began,
+        simulated=simulated,
+    )
+
+
+def _performed(tree: Tree, laws: Sequence[Law], loop: SimulatedLoop) -> list[Violation]:
+    try:
+        return loop.run_until_complete(_Run(tree, laws).perform())
+    except (Wedged, OutOfTime) as error:
+        tree.say(f"{type(error).__name__}")
+        return [Violation(type(error).__name__.lower(), tree.now, _plain(str(error)))]
+
+
+class _Run:
+    """One run."""
+
+    def __init__(self, tree: Tree, laws: Sequence[Law]) -> None:
+        self._tree, self._laws = tree, laws
+        self._going: dict[asyncio.Task[None], None] = {}
+
+    async def perform(self) -> list[Violation]:
+        """All of it; what was broken."""
+        tree = self._tree
+        tree.start()
+        if missing := await self._rest(QUIET / 2):
+            return [Violation("settled", tree.now, f"it did not settle at first: {missing}")]
+        tree.begin()
+        for law in self._laws:
+            law.begin(tree)
+        await self._events()
+        tree.say("heal")
+        tree.heal()
+        self._observe()
+        violations = []
+        missing = await self._rest(QUIET)
+        if missing:
+            tree.say(f"not settled: {missing}")
+            violations.append(
+                Violation(
+                    "settled", tree.now, f"not settled within {SETTLED_WITHIN:g} s of the healing: {missing}"
+                )
+            )
+        else:
+            tree.say("settled")
+        for task in self._going:
+            task.cancel()
+        for law in self._laws:
+            violations += await law.finish(tree)
+        return violations
+
+    async def _events(self) -> None:
+        """Each event at its time; the laws look after each, and now and then."""
+        tree, due = self._tree, OBSERVED_EVERY
+        for event in sorted(tree.plan.events, key=lambda event: event.at):
+            due = await self._until(event.at, due)
+            tree.say(str(event))
+            task = asyncio.ensure_future(self._one(event))
+            self._going[task] = None
+            task.add_done_callback(lambda done: self._going.pop(done, None))
+            await asyncio.sleep(0)
+            self._observe()
+        await self._until(tree.plan.seconds, due)
+
+    async def _one(self, event: Event) -> None:
+        try:
+            await perform(self._tree, event)
+        except asyncio.CancelledError:
+            raise
+        except Exception as error:
+            self._tree.problems.append(f"event {event}: {error!r}")
+
+    async def _until(self, when: float, due: float) -> float:
+        """Let time pass until `when`, with looks from `due` on; when the next look is due."""
+        tree = self._tree
+        while due < when:
+            await asyncio.sleep(max(0.0, due - tree.now))
+            self._observe()
+            due += OBSERVED_EVERY
+        await asyncio.sleep(max(0.0, when - tree.now))
+        return due
+
+    def _observe(self) -> None:
+        for law in self._laws:
+            law.observe(self._tree)
+
+    async def _rest(self, quiet: float) -> str:
+        """Wait until all is in step and nothing is written for a while; what is missing after too long."""
+        tree, began = self._tree, self._tree.now
+        before, since, observed = tree.revisions(), tree.now, tree.now
+        while tree.now - began < SETTLED_WITHIN:
+            await asyncio.sleep(LOOK_SECONDS)
+            revisions, missing = tree.revisions(), tree.unsettled()
+            if missing or revisions != before or self._going:
+                before, since = revisions, tree.now
+            elif tree.now - since >= quiet:
+                return ""
+            if tree.now - observed >= OBSERVED_EVERY:
+                observed = tree.now
+                self._observe()
+        return tree.unsettled() or f"something is written again and again, at last at {since:.1f} s"
+
+
+# -- events
+
+
+async def perform(tree: Tree, event: Event) -> None:
+    """Let one event happen. Raises KeyError for a target or a verb that there is not."""
+    node = tree.nodes[event.target]
+    if event.action == "operate":
+        await OPERATIONS[str(event.arguments["verb"])](tree, event)
+    elif event.action in _LASTING:
+        await _LASTING[event.action](node)
+    else:
+        _AT_ONCE[event.action](node, event.arguments)
+
+
+Arguments = dict[str, Argument]
+
+
+def _number(arguments: Arguments, name: str, default: float) -> float:
+    return float(arguments.get(name, default))
+
+
+def _crash(node: Node, arguments: Arguments) -> None:
+    node.crash(silent=bool(arguments.get("silent", False)))
+
+
+def _start(node: Node, _: Arguments) -> None:
+    node.start()
+
+
+def _cut(node: Node, arguments: Arguments) -> None:
+    ways: dict[str, tuple[Way, ...]] = {"up": ("up",), "down": ("down",), "both": ("up", "down")}
+    if node.link is not None:
+        node.link.cut(*ways[str(arguments.get("direction", "both"))])
+
+
+def _mend(node: Node, _: Arguments) -> None:
+    if node.link is not None:
+        node.link.mend()
+
+
+def _slow_link(node: Node, arguments: Arguments) -> None:
+    if node.link is not None:
+        delay, jitter = _number(arguments, "delay", 0.5), _number(arguments, "jitter", 0.5)
+        conditions = Conditions(delay=delay, jitter=jitter, loss=_number(arguments, "loss", 0.05))
+        node.link.conditions = {"up": conditions, "down": conditions}
+
+
+def _reset_link(node: Node, _: Arguments) -> None:
+    if node.link is not None:
+        node.link.break_all()
+
+
+def _slow_disk(node: Node, arguments: Arguments) -> None:
+    node.disk.slow_seconds = _number(arguments, "seconds", 1.0)
+
+
+def _full_disk(node: Node, _: Arguments) -> None:
+    node.disk.is_full = True
+
+
+def _free_disk(node: Node, _: Arguments) -> None:
+    node.disk.is_full, node.disk.slow_seconds = False, 0.0
+
+
+def _clock_step(node: Node, arguments: Arguments) -> None:
+    node.clock.step(_number(arguments, "seconds", 0.0))
+
+
+def _clock_drift(node: Node, arguments: Arguments) -> None:
+    node.clock.drift(_number(arguments, "ppm", 0.0))
+
+
+def _machine(node: Node, arguments: Arguments) -> None:
+    machine = node.machine
+    load = machine.load
+    dark = load.dark_ports
+    if "dark" in arguments:
+        dark = frozenset(port for port in str(arguments["dark"]).split(",") if port)
+    machine.load = Load(
+        processor=_number(arguments, "processor", load.processor),
+        memory=_number(arguments, "memory", load.memory),
+        root=_number(arguments, "root", load.root),
+        dark_ports=dark,
+    )
+    if "disks" in arguments:
+        machine.change(disks=_disks(machine._has.disks, int(arguments["disks"])))
+
+
+def _disks(disks: list[Disk], number: int) -> list[Disk]:
+    """So many disks, made after the first."""
+    first = disks[0]
+    more = [
+        msgspec.structs.replace(
+            first, name=f"nvme{n}n1", path=f"{first.path}-{n}", serial=f"{first.serial}{n}"
+        )
+        for n in range(1, number)
+    ]
+    return [first, *more]
+
+
+def _skew(node: Node, arguments: Arguments) -> None:
+    without = frozenset(word for word in str(arguments.get("without", "")).split(",") if word)
+    node.station.skew = Skew(version=str(arguments.get("version", "")), without=without)
+
+
+def _snapshot(node: Node, _: Arguments) -> None:
+    header = node.disk.take_snapshot(node.clock())
+    node.tree.say(f"snapshot of {node.name} at revision {header.revision}")
+
+
+_AT_ONCE: dict[str, Callable[[Node, Arguments], None]] = {
+    "crash": _crash,
+    "start": _start,
+    "cut": _cut,
+    "mend": _mend,
+    "slow-link": _slow_link,
+    "reset-link": _reset_link,
+    "slow-disk": _slow_disk,
+    "full-disk": _full_disk,
+    "free-disk": _free_disk,
+    "clock-step": _clock_step,
+    "clock-drift": _clock_drift,
+    "machine": _machine,
+    "skew": _skew,
+    "snapshot": _snapshot,
+}
+
+
+async def _stop(node: Node) -> None:
+    await node.stop()
+
+
+async def _restore(node: Node) -> None:
+    """As an operator does: stop, restore, start if it ran."""
+    if not node.disk.has_snapshot:
+        node.tree.say(f"no snapshot of {node.name} to restore")
+        return
+    ran = node.running
+    await node.stop()
+    if node.running:
+        node.tree.say(f"{node.name} was started meanwhile; nothing is restored")
+        return
+    result = node.disk.restore(node.clock())
+    node.tree.say(f"restored {node.name} from revision {result.at}; it goes on from {result.base}")
+    if ran:
+        node.start()
+
+
+_LASTING: dict[str, Callable[[Node], Awaitable[None]]] = {"stop": _stop, "restore": _restore}
+
+
+# -- what is not of the run
+
+
+@contextlib.contextmanager
+def _undisturbed() -> Iterator[None]:
+    """When the collector of garbage looks depends on what ran before, and what it finds may be awaited.
+
+    What dead processes left in the midst of something is unwound after the run, where nobody hears of it.
+    """
+    collects, hook = gc.isenabled(), sys.unraisablehook
+    gc.disable()
+    sys.unraisablehook = _nobody_hears
+    try:
+        yield
+    finally:
+        sys.unraisablehook = hook
+        if collects:
+            gc.enable()
+
+
+def _nobody_hears(_: object) -> None:
+    return None
+
+
+def _deaf(_node: str, _method: str, _entry: Any) -> None:
+    return None
+
+
+def _memory() -> str | None:
+    """A directory in memory, where there is one."""
+    return "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # noqa: S108 - within is a private directory
+
+
+@contextlib.contextmanager
+def _listening(heard: Callable[[str, str, Any], None]) -> Iterator[None]:
+    """Within, hear what the product logs from warnings on: the process, the level, and what it says."""
+    former = structlog.get_config()
+
+    def hear(_logger: object, method: str, entry: Any) -> Any:
+        process = current_process()
+        heard(process.name if process else "", method, entry)
+        raise structlog.DropEvent
+
+    structlog.configure(
+        processors=[hear],
+        wrapper_class=structlog.make_filtering_bound_logger(30),
+        logger_factory=structlog.ReturnLoggerFactory(),
+        cache_logger_on_first_use=False,
+    )
+    try:
+        yield
+    finally:
+        structlog.configure(**former)
+
+
+def _unexpected(tree: Tree, loop: SimulatedLoop) -> list[Violation]:
+    """What went wrong in a way that nobody expected, each kind once."""
+    found = [(tree.now, text) for text in (*tree.problems, *loop.problems)]
+    for said in tree.said:
+        failed = str(said.fields.get("error", ""))
+        if said.traceback:
+            found.append((said.at, f"{said.node}: {said.event}: {said.traceback}"))
+        elif said.event == "reconcile failed" and not failed.startswith(BENIGN):
+            found.append((said.at, f"{said.node}: {said.event}: {said.fields}"))
+    once = {_plain(text): at for at, text in reversed(found)}
+    return [Violation("unexpected", at, text) for text, at in sorted(once.items())]
+
+
+def _plain(text: str) -> str:
+    """Without addresses in memory."""
+    return _ADDRESS.sub("0x", text)
+
+
+def _digest(tree: Tree) -> str:
+    digest = hashlib.sha256("\n".join(tree.trace).encode())
+    for node in tree.nodes.values():
+        digest.update(node.name.encode() + msgspec.json.encode(node.rows()))
+    return digest.hexdigest()
