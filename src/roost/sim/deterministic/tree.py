@@ -461,10 +461,20 @@ class Tree:
             if above is None:
                 continue
             if link is None or not link.state.connected:
+                if not self._is_declared(node, above):
+                    continue
                 return f"{node.name} is not linked"
             if not link.in_step or not above.cloud.upper.progress(link.node).in_step:
                 return f"{node.name} is not in step"
         return ""
+
+    def _is_declared(self, node: Node, above: Node) -> bool:
+        """Whether a node is declared above it: one that people have deleted there is let in no more."""
+        lower = node.link.node if node.link is not None else None
+        if lower is None:
+            return False
+        key = ("Subcloud", "", lower.name) if lower.kind == "subcloud" else ("Host", lower.cloud, lower.name)
+        return bool(above.store._snapshot(lambda tx: tx.find(*key) is not None))
 
     def revisions(self) -> list[int]:
         """How far each store is that is open."""
