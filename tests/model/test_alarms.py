@@ -23,6 +23,9 @@ FIELD = """\
 200.001|host=<hostname>|warning|operational-violation|out-of-service|True|False|none
 200.004|host=<hostname>|critical|operational-violation|application-subsystem-failure|True|True|none
 200.005|host=<hostname>|critical, major|communication|unknown|True|True|none
+200.009|host=<hostname>|critical, major|communication|unknown|True|True|none
+200.202|host=<hostname>.network=<network>|critical, major|communication|unknown|True|True|major
+200.203|cloud=<cloud>|critical|communication|unknown|True|False|none
 250.001|host=<hostname>|major|operational-violation|unspecified-reason|True|False|none
 280.001|subcloud=<subcloud>|critical|communication|loss-of-signal|False|False|none
 280.002|subcloud=<subcloud>.resource=<resource>|major, warning|other|application-subsystem-failure|False|False|none

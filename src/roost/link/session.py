@@ -126,6 +126,8 @@ class Session:
         self._ending: Goodbye | None = None
         self._end = asyncio.Event()
         self.farewell: Goodbye | None = None
+        self.heard = 0.0
+        """When something last came, on the loop's clock."""
 
     # -- hello
 
@@ -244,6 +246,10 @@ class Session:
         """Ask the peer; raises Unreachable."""
         return await self.calls.call(request, answer_within=self.timing.answer_within)
 
+    async def probe(self) -> None:
+        """Have the peer say something, as soon as it can. Raises ConnectionLost."""
+        await self._send(Heartbeat(sequence=0))
+
     async def _ended(self) -> None:
         await self._end.wait()
         if self._ending is not None and self.farewell is None:
@@ -266,6 +272,7 @@ class Session:
                 await self._dispatch(message)
 
     async def _dispatch(self, message: messages.AnyMessage) -> None:
+        self.heard = asyncio.get_running_loop().time()
         match message:
             case Entries():
                 # The sender's window bounds this queue; repeated batches get room for as many again.

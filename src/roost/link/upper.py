@@ -210,6 +210,15 @@ class UpperLink:
             refused=dict(session.outgoing.refused),
         )
 
+    def heard(self, node: Node) -> float | None:
+        """When a node's link last carried something, on the loop's clock; None while it is down."""
+        slot = self._slots.get(node)
+        return slot.session.heard if slot is not None and slot.session is not None else None
+
+    async def probe(self, node: Node) -> None:
+        """Have a node say something on its link, which `heard` tells. Raises Unreachable, ConnectionLost."""
+        await self._session(node).probe()
+
     def listen(self, callback: Callable[[Node, Presence], None]) -> Callable[[], None]:
         """Call back at each change of presence; returns how to stop that."""
         return self._presences.listen(callback)
