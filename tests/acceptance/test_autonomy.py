@@ -139,6 +139,89 @@ def test_a_cut_off_site_overrides_and_the_centre_adopts_one_and_reverts_another(
     assert {"override-made", "override-conflict", "override-adopted", "override-reverted"} <= set(log), log
 
 
+def test_an_unmanaged_site_owes_no_reason_and_shows_the_difference_when_managed_again(pair: Pair) -> None:
+    centre, site = pair.centre, pair.site
+    centre.kubectl("create", "-f", "-", text=policy("third", order=30)).ok()
+    until("the third policy has arrived", lambda: site.get("fwp", "third.central"))
+    centre.roost("subcloud", "unmanage", "harbor").ok()
+
+    def known(state: str) -> None:
+        assert site.get("cloud", "harbor")["status"]["managementState"] == state
+
+    until("the site knows that it is unmanaged", lambda: known("unmanaged"))
+    pair.cut()
+    site.kill()
+    site.start()
+    known("unmanaged")
+    site.roost("override", "set", "fwp/third.central", "--patch", "{order: 31}").ok()
+    pair.mend()
+    patch(pair, "third", order=32)
+
+    def quiet() -> None:
+        assert len(centre.items("localoverrides", "harbor")) == 1
+        assert "280.002" not in [a["status"]["alarmId"] for a in centre.items("alarms")]
+        assert centre.get("subcloud", "harbor")["status"]["sync"] == "unknown"
+
+    until("the centre sees it without an alarm", quiet)
+    assert site.get("fwp", "third.central")["spec"]["order"] == 30, "nothing is pushed to an unmanaged site"
+    centre.roost("subcloud", "manage", "harbor").ok()
+
+    def drifts() -> None:
+        there = centre.items("localoverrides", "harbor")[0]["status"]
+        assert there["conflicts"] == 1 and there["inForce"] is True, there
+        assert "280.002" in [a["status"]["alarmId"] for a in centre.items("alarms")]
+
+    until("managed again, the difference shows as drift", drifts)
+    site.roost("override", "remove", "fwp/third.central").ok()
+    until("the site has given it up", lambda: _none(centre.items("localoverrides", "harbor")))
+
+
+def test_a_site_whose_centre_has_gone_leaves_and_keeps_what_is_in_force(pair: Pair) -> None:
+    centre, site = pair.centre, pair.site
+    before = ports(pair)
+    refused = site.roost("subcloud", "leave")
+    assert refused.code != 0 and "roost subcloud unmanage harbor" in refused.said, refused.said
+    pair.cut()
+
+    def alone() -> None:
+        assert site.get("cloud", "harbor")["status"]["upperConnected"] is False
+
+    until("the site has noticed the cut", alone)
+    site.roost("override", "set", "fwp/third.central", "--patch", "{order: 5}", "--reason", "first").ok()
+    site.roost("subcloud", "leave").ok()
+
+    def owned() -> None:
+        names = {p["metadata"]["name"]: p["spec"]["order"] for p in site.items("fwp")}
+        assert names == {"web-central": 11, "shell-central": 20, "third-central": 5}, names
+
+    until("what came from the centre is the site's own", owned)
+    assert sorted(ports(pair)) == sorted(before)
+    assert site.items("localoverrides") == [] and site.items("managements") == []
+    site.kubectl("patch", "fwp", "web-central", "--type=merge", "-p", '{"spec":{"order":3}}').ok()
+    site.kubectl("delete", "fwp", "shell-central").ok()
+    pair.relay.mend()
+    site.kill()
+    site.start()
+    assert site.get("cloud", "harbor")["status"]["upper"] == "", "it does not dial, also after a restart"
+    assert centre.get("subcloud", "harbor")["status"]["availability"] == "offline"
+
+    site.roost("subcloud", "rejoin").ok()
+    pair.mend()
+
+    def beside() -> None:
+        names = {p["metadata"]["name"]: p["spec"]["order"] for p in site.items("fwp")}
+        own = {"web-central": 3, "third-central": 5}
+        copies = {"web.central": 11, "shell.central": 20, "third.central": 32}
+        assert names == own | copies, names
+        assert site.get("cloud", "harbor")["status"]["managementState"] == "managed"
+
+    until("copies come anew beside the site's own", beside)
+
+
+def _none(found: list[Any]) -> None:
+    assert found == []
+
+
 def _object(kind: str, name: str, spec: dict[str, Any]) -> str:
     made = {"apiVersion": "roost.edge/v1", "kind": kind, "metadata": {"name": name}, "spec": spec}
     return json.dumps(made)

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 
 from roost.engine import faults as faults_module
 from roost.engine.clock import LoopClock
-from roost.engine.faults import settle, write_log
+from roost.engine.faults import SHED, settle, shed, write_log
 from roost.model.alarms import ALARMS, Fault, alarm_name
 from roost.model.fault import Alarm, LogEntry
 from roost.store.store import Store
@@ -177,8 +177,16 @@ async def test_the_log_sheds_the_least_severe_and_oldest_first_and_counts() -> N
             assert len(entries) == 100
             assert sum(e.severity == "critical" for e in entries) == 20
             assert sum(e.severity == "major" for e in entries) == 20
-            assert await store.read(lambda tx: tx.property(f"log-shed:{CLOUD}")) == "150"
+            told = [e for e in entries if e.event == SHED]
+            assert len(told) == 1, "one entry tells of all that is missing"
+            counts = await store.read(lambda tx: shed(tx, CLOUD))
+            assert counts.total == counts.info == 250 + 1 - 100, counts
+            assert f"{counts.total} entries" in told[0].text and f"{counts.info} info" in told[0].text
+            assert counts.since < counts.last_at == told[0].time
+            # Every number that is missing is counted: the former entries that told of gaps too.
+            sequences = await store.read(lambda tx: tx.property(f"log-shed:{CLOUD}"))
+            assert int(sequences) == counts.total + 2
             sources = {e.source for e in entries}
             assert sources <= {CLOUD, f"{CLOUD}/h"}
             newest = max(e.sequence for e in entries if e.source == f"{CLOUD}/h")
-            assert newest == 50
+            assert newest == 51, "the entry that tells of it is the last"

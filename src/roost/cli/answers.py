@@ -212,10 +212,18 @@ class CloudSpec(Answer, frozen=True, kw_only=True):
     location: str = ""
 
 
+class LogShed(Answer, frozen=True, kw_only=True):
+    total: int = 0
+    since: str = ""
+
+
 class CloudStatus(Answer, frozen=True, kw_only=True):
     version: str = ""
     upper: str = ""
     upper_connected: bool = False
+    management_state: str = ""
+    local_overrides: int = 0
+    log_shed: LogShed = LogShed()
     hosts: HostCounts = HostCounts()
     alarms: Severities = Severities()
     conditions: list[Condition] = []

@@ -123,8 +123,20 @@ def _header(scene: Scene) -> list[Text]:
         link = "up" if cloud.status.upper_connected else "down"
         line.append(f", under {cloud.status.upper} (link ")
         line.append(link, "green" if link == "up" else "red")
-        line.append(")")
-    return [line]
+        line.append(f", {cloud.status.management_state})" if cloud.status.management_state else ")")
+    return [line, *_own_way(cloud)]
+
+
+def _own_way(cloud: answers.Cloud) -> list[Text]:
+    """What nobody would look for: what is otherwise here than above, and what the log no longer has."""
+    lines = []
+    if cloud.status.local_overrides:
+        count = cloud.status.local_overrides
+        lines.append(Text(f"Overrides: {count:>4}   see: roost override list", "yellow"))
+    if cloud.status.log_shed.total:
+        gone = cloud.status.log_shed
+        lines.append(Text(f"Log:       {gone.total} entries were shed since {gone.since}", "yellow"))
+    return lines
 
 
 def _counted(title: str, total: int, counts: Sequence[tuple[str, int]]) -> Text:

@@ -156,6 +156,41 @@ def delete_subclouds(names: Names, /, *, connect: Connect = CONNECT) -> int:
     return worst
 
 
+@subcloud.command(name="leave")
+def leave(*, connect: Connect = CONNECT) -> int:
+    """At a site: leave the central cloud. What came from there becomes the site's own; the link is given up.
+
+    A site that is managed and linked is let go there first: roost subcloud unmanage NAME.
+
+    For example:
+        roost subcloud leave
+    """
+    return _stand_alone(connect, wanted=True)
+
+
+@subcloud.command(name="rejoin")
+def rejoin(*, connect: Connect = CONNECT) -> int:
+    """At a site that has left: dial the central cloud again. What it made its own stays its own.
+
+    For example:
+        roost subcloud rejoin
+    """
+    return _stand_alone(connect, wanted=False)
+
+
+def _stand_alone(connect: Connect, *, wanted: bool) -> int:
+    with opened(connect) as session:
+        name = session.namespace
+        session.client.patch(CLOUD, "", name, {"spec": {"standsAlone": wanted}})
+        what = (
+            "leaves its central cloud; what came from there becomes its own"
+            if wanted
+            else "dials its central cloud again"
+        )
+        output.say(f"{name} {what}.")
+    return OK
+
+
 def _set(names: tuple[str, ...], state: str, connect: Connect) -> int:
     worst = OK
     with opened(connect) as session:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import cast
 
-from roost.cloud import overriding
+from roost.cloud import leaving, overriding
 from roost.engine.admission import Refused, Request, Rule
 from roost.model.cloud import CLOUD, Cloud
 from roost.model.host import HOST, Host
@@ -17,7 +17,7 @@ def rules(cloud: str, this_host: str) -> dict[str, list[Rule]]:
     return {
         HOST.kind: [_one_host_in_a_simplex(cloud), _life_of_hosts(cloud, this_host)],
         OPERATION.kind: [_operations(cloud)],
-        CLOUD.kind: [_clouds(cloud)],
+        CLOUD.kind: [_clouds(cloud), leaving.rule(cloud)],
         **overriding.rules(cloud),
     }
 

@@ -8,20 +8,21 @@ import msgspec
 
 from roost.cloud.configuration import ports_by_network, selects
 from roost.engine.controller import Key, StoreController
-from roost.engine.overrides import in_force
+from roost.engine.faults import SHED, shed
+from roost.engine.overrides import in_force, management
 from roost.engine.pacing import Pace
 from roost.model import time
 from roost.model.cloud import CLOUD, AlarmCounts, Cloud, HostCounts
 from roost.model.configuration import HOST_CONFIGURATION, HostConfiguration
-from roost.model.fault import ALARM, Alarm
+from roost.model.fault import ALARM, LOG_ENTRY, Alarm
 from roost.model.firewall import FIREWALL_POLICY, FirewallPolicy, FirewallPolicyStatus
 from roost.model.host import HOST, Host
 from roost.model.meta import Condition, set_condition
 from roost.model.network import PLATFORM_NETWORK, PlatformNetwork
-from roost.model.override import LOCAL_OVERRIDE
+from roost.model.override import LOCAL_OVERRIDE, MANAGEMENT
 from roost.store.transaction import Change, Transaction
 
-_COUNTED = (HOST.kind, ALARM.kind)
+_COUNTED = (HOST.kind, ALARM.kind, LOCAL_OVERRIDE.kind, MANAGEMENT.kind)
 _CONFIGURED = (
     HOST.kind,
     HOST_CONFIGURATION.kind,
@@ -45,7 +46,7 @@ class OverviewController(StoreController):
             yield ("", "cloud")
         if change.namespace != self._cloud:
             return
-        if change.kind in _COUNTED:
+        if change.kind in _COUNTED or (change.kind == LOG_ENTRY.kind and f'"{SHED}"' in change.data):
             yield ("", "cloud")
         if change.kind in _CONFIGURED and not _is_own_word(change):
             yield ("", "policies")
@@ -68,6 +69,9 @@ class OverviewController(StoreController):
         status = msgspec.structs.replace(
             cloud.status,
             version=self._version,
+            log_shed=told if (told := shed(tx, self._cloud)).total else None,
+            management_state=management(tx, self._cloud),
+            local_overrides=tx.count(LOCAL_OVERRIDE.kind, self._cloud),
             hosts=HostCounts(
                 total=len(hosts),
                 available=sum(h.availability == "available" for h in hosts),

@@ -7,16 +7,22 @@ changes nothing in the end. What could not be observed is neither raised nor cle
 and are marked stale.
 
 A scope's alarms are named `SCOPE.…`, so they are found without looking at others.
+
+The log is bounded. What is shed past the bound is counted by severity and told by an entry of its own, which
+takes the place of the one before, and in the status of the Cloud: so whoever reads the log, here or above,
+knows that entries are missing, how many and which.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable
 
 import msgspec
 
 from roost.model import time
 from roost.model.alarms import ALARMS, Fault, alarm_name, degrades
+from roost.model.cloud import LogShed
 from roost.model.event import subject
 from roost.model.fault import ALARM, LOG_ENTRY, Alarm, AlarmStatus, LogEntry, LogEntryStatus, LogSeverity
 from roost.model.host import HOST
@@ -25,6 +31,9 @@ from roost.store.transaction import HERE, Transaction
 
 KEPT = 5_000
 """Log entries kept per cloud whose home is here; past it the least severe and oldest go first."""
+
+SHED = "log-shed"
+"""Event of the entry that tells what was shed."""
 
 _PRUNE_EVERY = 256
 _read = msgspec.json.Decoder(LogEntry).decode
@@ -136,7 +145,7 @@ def write_log(
     )
     saved = tx.save(entry)
     if sequence % _PRUNE_EVERY == 0:
-        _prune(tx, namespace)
+        _prune(tx, namespace, host)
     return saved
 
 
@@ -147,15 +156,43 @@ def _uid(tx: Transaction, namespace: str, entity: str) -> str:
     return stored.uid if stored else ""
 
 
-def _prune(tx: Transaction, namespace: str) -> None:
-    """Shed log entries past the bound, least severe and oldest first, and count them."""
+def _prune(tx: Transaction, namespace: str, host: str) -> None:
+    """Shed log entries past the bound, least severe and oldest first; count them, and tell of them."""
     # Straight from their text: every writer waits for this.
     entries = [_read(s.data) for s in tx.select(LOG_ENTRY.kind, namespace, origin=HERE)]
-    excess = len(entries) - KEPT
-    if excess <= 0:
+    if len(entries) <= KEPT:
         return
+    former = [e for e in entries if e.status.event == SHED]
+    entries = [e for e in entries if e.status.event != SHED]
     entries.sort(key=lambda e: (_RANK[e.status.severity], e.status.time, e.status.sequence))
-    for entry in entries[:excess]:
+    # One place is for the entry that tells of it.
+    going = entries[: max(0, len(entries) + 1 - KEPT)]
+    for entry in (*going, *former):
         tx.remove(LOG_ENTRY.kind, namespace, entry.metadata.name)
-    shed = int(tx.property(f"log-shed:{namespace}") or "0") + excess
-    tx.set_property(f"log-shed:{namespace}", str(shed))
+    gone = int(tx.property(f"log-shed:{namespace}") or "0") + len(going) + len(former)
+    tx.set_property(f"log-shed:{namespace}", str(gone))
+    told = counted(shed(tx, namespace), going, time.stamp(tx.now))
+    tx.set_property(f"log-shed-by-severity:{namespace}", msgspec.json.encode(told).decode())
+    write_log(tx, namespace, event=SHED, severity="warning", text=shed_text(told), host=host)
+
+
+def shed(tx: Transaction, namespace: str) -> LogShed:
+    """What was shed of a cloud's log in this store."""
+    kept = tx.property(f"log-shed-by-severity:{namespace}")
+    return msgspec.json.decode(kept, type=LogShed) if kept else LogShed()
+
+
+def counted(before: LogShed, going: list[LogEntry], now: str) -> LogShed:
+    """The counts with these entries. Pure."""
+    more = Counter(e.status.severity for e in going)
+    counts = {severity: getattr(before, severity) + more[severity] for severity in _RANK}  # type: ignore[index]
+    return LogShed(**counts, total=before.total + len(going), since=before.since or now, last_at=now)
+
+
+def shed_text(told: LogShed) -> str:
+    """What the log says of its own gaps."""
+    parts = ", ".join(f"{getattr(told, s)} {s}" for s in reversed(_RANK) if getattr(told, s))
+    return (
+        f"{told.total} entries of this log were shed for want of room since {told.since}: {parts}. "
+        f"The least severe and oldest go first; {KEPT} are kept."
+    )

@@ -15,7 +15,7 @@ All decisions here are pure functions of what is; asked twice they say the same 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 import msgspec
 
@@ -33,6 +33,7 @@ from roost.model.override import (
     Difference,
     LocalOverride,
     LocalOverrideStatus,
+    Managed,
     Management,
     OverrideBase,
     OverrideReview,
@@ -134,9 +135,9 @@ def signed(user: str, by: str, before: str) -> None:
 # -- what becomes of one override
 
 
-def management(tx: Transaction, cloud: str) -> str:
+def management(tx: Transaction, cloud: str) -> Literal["", "managed", "unmanaged"]:
     """What the central cloud last said of this one: managed, unmanaged, or nothing ever."""
-    told = [
+    told: list[Managed] = [
         s.typed(Management).spec.management_state
         for s in tx.select(BY_TYPE[Management].kind, cloud, origin=UP)
     ]

@@ -70,10 +70,18 @@ def shared_original(tx: Transaction, cloud: str, kind: str, copy: str) -> Raw | 
     return found.raw if found and found.origin == HERE and "subclouds" in found.raw["spec"] else None
 
 
-def exceptions_of(tx: Transaction, subcloud: str, kind: str, name: str) -> list[SubcloudException]:
-    """What is otherwise for a subcloud of something that is shared, in the order of names."""
-    found = [s.typed(SubcloudException) for s in tx.select(SUBCLOUD_EXCEPTION.kind, subcloud, origin=HERE)]
-    return [e for e in found if (e.spec.kind, e.spec.name) == (kind, name)]
+Exceptions = dict[tuple[str, str], list[SubcloudException]]
+"""By subcloud and name of a policy, in the order of their names."""
+
+
+def exceptions_in(tx: Transaction, subcloud: str | None = None) -> Exceptions:
+    """What is otherwise for one subcloud, or for each, of policies that are shared."""
+    found: Exceptions = {}
+    for stored in tx.select(SUBCLOUD_EXCEPTION.kind, subcloud, origin=HERE):
+        exception = stored.typed(SubcloudException)
+        if exception.spec.kind == FIREWALL_POLICY.kind:
+            found.setdefault((stored.namespace, exception.spec.name), []).append(exception)
+    return found
 
 
 def in_force(copy: FirewallPolicy) -> bool:
@@ -129,8 +137,9 @@ class SharingController(StoreController):
         if subcloud is None or subcloud.spec.management_state != "managed":
             return
         policies = {p.metadata.name: p for p in tx.every(FirewallPolicy, self._cloud)}
+        exceptions = exceptions_in(tx, name)
         for policy in policies.values():
-            self._place(tx, policy, subcloud)
+            self._place(tx, policy, subcloud, exceptions)
         for stored in tx.select(FIREWALL_POLICY.kind, name, origin=HERE):
             labels = stored.raw["metadata"].get("labels", {})
             original = stored.name.removesuffix(f".{self._cloud}")
@@ -139,10 +148,11 @@ class SharingController(StoreController):
 
     def _for_policy(self, tx: Transaction, name: str) -> None:
         policy = tx.seek(FirewallPolicy, self._cloud, name)
+        exceptions = exceptions_in(tx)
         for subcloud in tx.every(Subcloud):
             if subcloud.spec.management_state == "managed":
                 if policy is not None:
-                    self._place(tx, policy, subcloud)
+                    self._place(tx, policy, subcloud, exceptions)
                 else:
                     self._take_away(tx, name, subcloud)
 
@@ -158,51 +168,55 @@ class SharingController(StoreController):
         if status != policy.status:
             tx.report(msgspec.structs.replace(policy, status=status))
 
-    def _place(self, tx: Transaction, policy: FirewallPolicy, subcloud: Subcloud) -> None:
+    def _place(
+        self, tx: Transaction, policy: FirewallPolicy, subcloud: Subcloud, exceptions: Exceptions
+    ) -> None:
         selector = policy.spec.subclouds
         if selector is None or not selects(selector, subcloud):
             self._take_away(tx, policy.metadata.name, subcloud)
             return
         wanted = copy_of(policy, self._cloud, subcloud.metadata.name)
+        laid = exceptions.get((subcloud.metadata.name, policy.metadata.name), [])
         current = tx.find(FIREWALL_POLICY.kind, wanted.metadata.namespace, wanted.metadata.name)
         if current is None:
             new = encode(wanted)
-            tx.create({**new, "spec": self._with_exceptions(tx, policy, wanted, new["spec"])})
+            tx.create({**new, "spec": _with_exceptions(tx, wanted, laid, new["spec"])})
             return
         if current.origin != HERE:
             # The site has one of its own of this name: its home is there, and it is not ours to write.
             return
-        spec = self._with_exceptions(tx, policy, wanted, current.raw["spec"])
+        spec = _with_exceptions(tx, wanted, laid, current.raw["spec"])
         metadata = {**current.raw["metadata"], "labels": dict(wanted.metadata.labels)}
         tx.replace({**current.raw, "metadata": metadata, "spec": spec})
-
-    def _with_exceptions(
-        self, tx: Transaction, policy: FirewallPolicy, wanted: FirewallPolicy, kept: Raw
-    ) -> Raw:
-        """The spec of a copy with what is otherwise for its subcloud; `kept` while that does not fit."""
-        raw = encode(wanted)
-        for exception in exceptions_of(
-            tx, wanted.metadata.namespace, FIREWALL_POLICY.kind, policy.metadata.name
-        ):
-            status = SubcloudExceptionStatus(observed_generation=exception.metadata.generation, in_force=True)
-            try:
-                raw = laid_over(OVERRIDABLE[FIREWALL_POLICY.kind], raw, patch_of(exception))
-            except Unfit as error:
-                message = f"It does not fit what is shared now, and the copy stays as it was: {error}"
-                status = msgspec.structs.replace(status, in_force=False, message=message[:2048])
-                raw = {**raw, "spec": kept}
-            if status != exception.status:
-                tx.report(msgspec.structs.replace(exception, status=status))
-            if not status.in_force:
-                break
-        spec: Raw = raw["spec"]
-        return spec
 
     def _take_away(self, tx: Transaction, policy: str, subcloud: Subcloud) -> None:
         name = copy_name(policy, self._cloud)
         current = tx.find(FIREWALL_POLICY.kind, subcloud.metadata.name, name)
         if current is not None and current.origin == HERE:
             tx.remove(current.kind, current.namespace, current.name)
+
+
+def _with_exceptions(
+    tx: Transaction, wanted: FirewallPolicy, exceptions: list[SubcloudException], kept: Raw
+) -> Raw:
+    """The spec of a copy with what is otherwise for its subcloud; `kept` while that does not fit.
+
+    Says of each whether it is in force.
+    """
+    raw = encode(wanted)
+    for exception in exceptions:
+        status = SubcloudExceptionStatus(observed_generation=exception.metadata.generation, in_force=True)
+        try:
+            raw = laid_over(OVERRIDABLE[FIREWALL_POLICY.kind], raw, patch_of(exception))
+        except Unfit as error:
+            message = f"It does not fit what is shared now, and the copy stays as it was: {error}"
+            status = msgspec.structs.replace(status, in_force=False, message=message[:2048])
+        if status != exception.status:
+            tx.report(msgspec.structs.replace(exception, status=status))
+        if not status.in_force:
+            return kept
+    spec: Raw = raw["spec"]
+    return spec
 
 
 def _is_intent(change: Change) -> bool:

@@ -171,7 +171,8 @@ class LowerLink:
         )
 
     def start(self) -> None:
-        """Begin; needs a running loop and an open store."""
+        """Begin, or begin again after `stop`; needs a running loop and an open store."""
+        self._stopping = False
         self._feed = Feed(self._store, everyone)
         loop = asyncio.get_running_loop()
         self._tasks = [

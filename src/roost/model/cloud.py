@@ -25,6 +25,10 @@ class CloudSpec(Part, frozen=True, kw_only=True, omit_defaults=False):
     location: Annotated[str, doc("Where it is.", max_length=255)] = ""
     contact: Annotated[str, doc("Whom to ask.", max_length=255)] = ""
     heartbeat: Annotated[Heartbeat, doc("How hosts are watched.")] = Heartbeat()
+    stands_alone: Annotated[
+        bool,
+        doc("True: it leaves its central cloud. The link is given up, what came from there becomes its own."),
+    ] = False
 
 
 class HostCounts(Part, frozen=True, kw_only=True):
@@ -46,6 +50,19 @@ class AlarmCounts(Part, frozen=True, kw_only=True):
     warning: Annotated[int, doc("Warnings.")] = 0
 
 
+class LogShed(Part, frozen=True, kw_only=True):
+    """Log entries that were shed for want of room, by severity."""
+
+    total: Annotated[int, doc("All of them.")] = 0
+    critical: Annotated[int, doc("Critical ones.")] = 0
+    major: Annotated[int, doc("Major ones.")] = 0
+    minor: Annotated[int, doc("Minor ones.")] = 0
+    warning: Annotated[int, doc("Warnings.")] = 0
+    info: Annotated[int, doc("All else.")] = 0
+    since: Annotated[str, doc("When the first of them went.", format="date-time")] = ""
+    last_at: Annotated[str, doc("When the last of them went.", format="date-time")] = ""
+
+
 class CloudStatus(Part, frozen=True, kw_only=True, omit_defaults=False):
     """What is."""
 
@@ -55,6 +72,11 @@ class CloudStatus(Part, frozen=True, kw_only=True, omit_defaults=False):
     upper_connected: Annotated[bool, doc("Whether the link to the central cloud is up.")] = False
     hosts: Annotated[HostCounts, doc("Hosts by state.")] = HostCounts()
     alarms: Annotated[AlarmCounts, doc("Alarms by severity.")] = AlarmCounts()
+    log_shed: Annotated[LogShed | None, doc("What is missing in its log; absent when nothing is.")] = None
+    management_state: Annotated[
+        Literal["", "managed", "unmanaged"], doc("What the central cloud last said of it.")
+    ] = ""
+    local_overrides: Annotated[int, doc("What is otherwise here than the central cloud wants.")] = 0
     conditions: Annotated[
         list[Condition],
         doc("Aspects of its state.", list_type="map", list_keys=("type",), max_length=16),

@@ -8,7 +8,8 @@ its link, and the controllers go by it: so they are always together. Each term i
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+import contextlib
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from datetime import datetime
 
 import msgspec
@@ -18,13 +19,16 @@ from roost.api.identity.aggregation import AggregationController
 from roost.cloud.certificates import CertificateController
 from roost.cloud.configuration import PlatformPorts
 from roost.cloud.controllers import controllers as cloud_controllers
+from roost.cloud.heartbeat_observer import Observer
+from roost.cloud.watching import Watch
 from roost.engine.admission import Rule
+from roost.engine.attention import Attention
 from roost.engine.controller import Runner
 from roost.engine.presence import PresenceBook
 from roost.fleet.controllers import controllers as fleet_controllers
 from roost.link import pki
-from roost.link.errors import ConnectionLost
-from roost.link.exchange import Handler
+from roost.link.errors import ConnectionLost, LinkError
+from roost.link.exchange import Handler, Unreachable
 from roost.link.identity import FACTS_FILE
 from roost.link.lower import Backoff, LowerLink, TlsDialer
 from roost.link.node import Node
@@ -35,8 +39,10 @@ from roost.link.upper import LocalDialer, UpperLink
 from roost.link.upper import Settings as LinkSettings
 from roost.link.wire import MemoryConnection
 from roost.model import time
+from roost.program.beats import Registry
 from roost.program.enrolments import check_enrolment, remember_enrolment
 from roost.program.home import LINK_PORT, Home, Settings, split_address
+from roost.program.leaving import keep_link
 from roost.program.listeners import links_taken
 from roost.program.timing import TIMING
 from roost.program.uplink import UplinkTeller
@@ -68,7 +74,15 @@ class Active:
     def __init__(self, parts: Parts) -> None:
         self._parts, self._name = parts, parts.settings.cloud
         monotonic = asyncio.get_running_loop().time
-        self._hosts, self._subclouds = PresenceBook(monotonic), PresenceBook(monotonic)
+        self._attention = Attention(monotonic)
+        self._hosts, self._subclouds = PresenceBook(self._attention), PresenceBook(self._attention)
+        self._loop = asyncio.get_running_loop()
+        self._observer = Observer(
+            parts.platform.heartbeat,
+            changed=self._heartbeat_changed,
+            suspected=self._suspected,
+            link_heard=lambda name: self.upper.heard(host_node(self._name, name)),
+        )
         self._background: set[asyncio.Task[None]] = set()
         self.upper = self._make_upper()
         self.uplink = self._make_uplink()
@@ -82,15 +96,18 @@ class Active:
         try:
             await self._listen()
             listening.set()
+            self._observer.start()
             async with asyncio.TaskGroup() as group:
+                group.create_task(self._attention.run())
                 for runner in self._runners.values():
                     group.create_task(runner.run())
                 if self.uplink is not None:
                     teller = UplinkTeller(self._parts.store, self._name)
                     teller.changed(self.uplink.state)
                     self.uplink.listen(teller.changed)
-                    self.uplink.start()
+                group.create_task(keep_link(self._parts.store, self._name, self.uplink))
         finally:
+            await asyncio.to_thread(self._observer.stop)
             if self.uplink is not None:
                 await self.uplink.stop()
             await self.upper.stop()
@@ -119,6 +136,7 @@ class Active:
             timing=TIMING,
             admit=self._admit,
             on_enrolled=remember_enrolment,
+            handler=Registry(self._observer, here=parts.settings.host),
         )
         upper.listen(self._presence_changed)
         return upper
@@ -148,7 +166,20 @@ class Active:
     def _make_runners(self) -> dict[str, Runner]:
         parts = self._parts
         made = cloud_controllers(
-            self._name, __version__, self._hosts, parts.platform, parts.holder, parts.rules, self._drop_host
+            self._name,
+            __version__,
+            self._hosts,
+            parts.platform,
+            parts.holder,
+            parts.rules,
+            self._drop_host,
+            Watch(
+                self._name,
+                self._hosts,
+                self._observer,
+                configure=self._observer.configure,
+                monotonic=self._attention,
+            ),
         )
         made |= fleet_controllers(self._name, self._subclouds, self._drop_subcloud)
         certificates = CertificateController(self._name, self._certificate_ends)
@@ -162,6 +193,8 @@ class Active:
     def _presence_changed(self, node: Node, presence: LinkPresence) -> None:
         book = self._hosts if node.kind == "host" else self._subclouds
         if presence.connected:
+            if node.kind == "host" and node.name != self._parts.settings.host:
+                self._observer.expect(node.name)
             end = presence.certificate_expires_at
             book.up(
                 node.name,
@@ -171,11 +204,38 @@ class Active:
         else:
             book.down(node.name)
         if node.kind == "host":
-            self._runners["hosts"].wake((node.cloud, node.name))
+            self._wake_host(node.name)
         else:
             self._runners["subclouds"].wake(("", node.name))
 
+    def _wake_host(self, name: str) -> None:
+        self._runners["hosts"].wake((self._name, name))
+        self._runners["silence"].wake(("", self._name))
+
+    def _heartbeat_changed(self, name: str) -> None:
+        """In the observer's thread: a host's heartbeats came or went."""
+        self._in_loop(lambda: self._wake_host(name))
+
+    def _suspected(self, name: str) -> None:
+        """In the observer's thread: all heartbeats of a host are missing; perhaps its link still answers."""
+        self._in_loop(lambda: self._keep(self._probe(host_node(self._name, name))))
+
+    def _in_loop(self, work: Callable[[], None]) -> None:
+        # Once the loop is closed there is nobody left to be told.
+        with contextlib.suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(work)
+
+    async def _probe(self, node: Node) -> None:
+        with contextlib.suppress(LinkError, Unreachable):
+            await self.upper.probe(node)
+
+    def _keep(self, work: Coroutine[None, None, None]) -> None:
+        task = self._loop.create_task(work)
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
+
     def _drop_host(self, name: str) -> None:
+        self._observer.withdraw(name)
         self._disconnect(host_node(self._name, name), self._hosts)
 
     def _drop_subcloud(self, name: str) -> None:

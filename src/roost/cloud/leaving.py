@@ -1,0 +1,113 @@
+"""A site that leaves its central cloud: what came from there becomes its own.
+
+`spec.standsAlone` of the Cloud says that it leaves. Once the link is given up (program's part), each copy
+from above becomes a resource of the site as it is in force, with its overrides laid over it. Copies have names
+with a dot that nobody may give, so it gets one of the site's own (`baseline.central` becomes
+`baseline-central`); if the site is ever joined again, copies come anew beside it, and nobody's word is
+overwritten.
+
+It can be done again at any time: without copies there is nothing to do.
+"""
+
+from __future__ import annotations
+
+from typing import cast
+
+import msgspec
+
+from roost.engine.admission import Refused, Request, Rule
+from roost.engine.faults import write_log
+from roost.engine.overrides import in_force, management
+from roost.link.intake import refused_property
+from roost.model.cloud import Cloud
+from roost.model.codec import encode
+from roost.model.kind import Flow
+from roost.model.meta import Owner, Resource
+from roost.model.override import LOCAL_OVERRIDE
+from roost.model.registry import KINDS
+from roost.store.transaction import UP, Transaction
+
+LONGEST_NAME = 63
+
+
+def rule(cloud: str) -> Rule:
+    """A managed site that is linked does not leave: the central cloud lets it go first."""
+
+    def leaves(tx: Transaction, request: Request) -> None:
+        if request.operation != "update":
+            return
+        old, new = cast(Cloud, request.old), cast(Cloud, request.new)
+        if not new.spec.stands_alone or old.spec.stands_alone or new.metadata.name != cloud:
+            return
+        if management(tx, cloud) == "managed" and old.status.upper_connected:
+            upper = old.status.upper or "the central cloud"
+            raise Refused(
+                f"{upper} manages this site and is linked to it",
+                f"have it let the site go there first: roost subcloud unmanage {cloud}",
+                field="spec.standsAlone",
+            )
+
+    return leaves
+
+
+def stands_alone(tx: Transaction, cloud: str) -> bool:
+    """Whether the operator wants this cloud to stand alone."""
+    found = tx.seek(Cloud, "", cloud)
+    return found is not None and found.spec.stands_alone
+
+
+def take_over(tx: Transaction, cloud: str) -> int:
+    """Make what came from above this cloud's own, if it stands alone; how many resources that are.
+
+    The link must be given up before: what it still brought would be taken over as well.
+    """
+    if not stands_alone(tx, cloud):
+        return 0
+    taken: list[str] = []
+    for info in KINDS:
+        if info.flow not in (Flow.BOTH, Flow.DOWN):
+            continue
+        if info.flow is Flow.BOTH and info.spec_owner is Owner.OPERATOR:
+            taken += _own(tx, info.type, info.kind, cloud)
+        for stored in tx.select(info.kind, cloud, origin=UP):
+            tx.drop(stored.kind, stored.namespace, stored.name)
+    tx.drop_cursor(UP)
+    tx.drop_property(refused_property(UP))
+    current = tx.load(Cloud, "", cloud)
+    status = msgspec.structs.replace(current.status, upper="", upper_connected=False)
+    if status != current.status:
+        tx.report(msgspec.structs.replace(current, status=status))
+        named = f" It keeps as its own: {', '.join(taken)}." if taken else ""
+        text = f"{cloud} stands alone: it has left {current.status.upper or 'its central cloud'}.{named}"
+        write_log(tx, cloud, event="cloud-alone", entity=f"cloud={cloud}", severity="warning", text=text)
+    return len(taken)
+
+
+def _own(tx: Transaction, kind: type[Resource], name: str, cloud: str) -> list[str]:
+    """Copies of a kind as the cloud's own resources, as they are in force; their new names."""
+    copies = {s.name for s in tx.select(name, cloud, origin=UP)}
+    made = []
+    for resource in in_force(tx, kind, cloud) if copies else ():
+        meta = resource.metadata
+        if meta.name not in copies:
+            continue
+        raw = encode(resource)
+        fresh = _free(tx, name, cloud, meta.name)
+        labels = {k: v for k, v in meta.labels.items() if not k.startswith("roost.edge/")}
+        raw["metadata"] = {"name": fresh, "namespace": cloud, **({"labels": labels} if labels else {})}
+        raw.pop("status", None)
+        tx.drop(name, cloud, meta.name)
+        for override in tx.select(LOCAL_OVERRIDE.kind, cloud, origin=""):
+            target = override.raw["spec"]["target"]
+            if (target["kind"], target["name"]) == (name, meta.name):
+                tx.remove(override.kind, cloud, override.name)
+        tx.create(raw)
+        made.append(f"{name}/{fresh}")
+    return made
+
+
+def _free(tx: Transaction, kind: str, cloud: str, name: str) -> str:
+    """A name that people may give, made from a copy's, that nothing has yet."""
+    base = name.replace(".", "-")[: LONGEST_NAME - 4].strip("-")
+    candidates = [base, *(f"{base}-{n}" for n in range(2, 1000))]
+    return next(c for c in candidates if tx.find(kind, cloud, c) is None)
