@@ -12,7 +12,7 @@ from pathlib import Path
 import msgspec
 from cyclopts import App
 
-from roost.cli import main, store
+from roost.cli import main, simulating, store
 from roost.cli.demo import commands as demo
 from roost.cli.options import node_commands
 from roost.program import stores
@@ -52,6 +52,7 @@ def application() -> App:
     node_commands(app, lambda _: 0, lambda _: 0)
     store.register(app, stores.locate)
     demo.register(app)
+    simulating.register(app)
     return app
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 def main() -> int:
     """The command `roost`; the exit code."""
     from roost.cli import main as cli
-    from roost.cli import store
+    from roost.cli import simulating, store
     from roost.cli.demo import commands as demo
     from roost.cli.options import AgentOptions, UpOptions, node_commands
 
@@ -36,4 +36,5 @@ def main() -> int:
     node_commands(cli.app, up, agent)
     store.register(cli.app, locate)
     demo.register(cli.app)
+    simulating.register(cli.app)
     return cli.run(cli.app, sys.argv[1:])

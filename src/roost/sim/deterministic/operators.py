@@ -18,7 +18,7 @@ from weakref import WeakKeyDictionary
 import msgspec
 
 from roost.api import through
-from roost.link.exchange import Request, Unreachable
+from roost.link.exchange import Request
 from roost.model.meta import GROUP, VERSION
 from roost.sim.cloud import ADMINISTRATOR
 from roost.sim.deterministic.events import Argument, Event
@@ -261,14 +261,12 @@ async def _ask(tree: Tree, wish: Wish) -> int:
     cloud = node.cloud
     try:
         async with asyncio.timeout(PATIENCE):
-            status, body = await _request(through.handler(cloud.api), wish)
-    except (TimeoutError, Unreachable) as error:
-        status, body = 0, str(error).encode()
+            status, body = await node.within(_request(through.handler(cloud.api), wish))
     except asyncio.CancelledError:
         write.answer = "unknown"
         raise
     except Exception as error:
-        # The process died under it, whatever that looks like from within.
+        # Nobody answered in time, or the process died under it, whatever that looks like from within.
         status, body = 0, repr(error).encode()
     if not node.alive or node.cloud is not cloud:
         # Nobody hears what a dead process says.

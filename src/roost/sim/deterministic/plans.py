@@ -20,6 +20,7 @@ from roost.sim.deterministic.events import Action, Argument, Event, Plan
 CENTRE = "central"
 POLICIES = ("web", "ssh", "dns")
 NETWORKS = ("storage", "admin")
+WELL: dict[str, Argument] = {"processor": 12.0, "memory": 40.0, "root": 30.0, "dark": "", "disks": 1}
 SETTLING = 8.0
 """Seconds before the end in which nothing new begins."""
 
@@ -328,7 +329,7 @@ class _Making:
             fault = self._chance.choice((self.power, self.outage, self.stop))
             fault(at + self._chance.uniform(0.0, 8.0))
         if self._likely(0.7):
-            self._add(at + self._while() + 4.0, "machine", host)
+            self._add(at + self._while() + 4.0, "machine", host, **WELL)
 
     def skew(self, at: float) -> None:
         """A node is of an older version for a while."""

@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 
 from roost.sim.deterministic.laws.books import HERE, Book, Row
+from roost.sim.deterministic.laws.logs import Arrival
 
 Alarms = dict[tuple[str, str], str]
 """Severity by identifier and entity."""
@@ -51,6 +52,34 @@ class Machine(msgspec.Struct, frozen=True, kw_only=True):
     root: float
     dark: frozenset[str] = frozenset()
     addresses: Mapping[str, Sequence[str]] = {}
+
+
+NORMAL = Machine(processor=12.0, memory=40.0, root=30.0)
+
+
+def unchanged(host: str, told: Arrival, changes: int, machine: Machine) -> str:
+    """What is wrong with an entry of the log, when a machine has changed but once, or never; empty: nothing.
+
+    A machine that became bad once and stayed so has no alarm cleared; one that never was has none raised.
+    """
+    status = msgspec.json.decode(told.data).get("status") or {}
+    event, alarm_id, entity = (str(status.get(k, "")) for k in ("event", "alarmId", "entity"))
+    if not alarm_id.startswith("100.") or _host_of(entity) != host:
+        return ""
+    what = _words((alarm_id, entity))
+    if event == "alarm-clear" and changes == 1 and _is_bad(alarm_id, entity, machine):
+        return f"{what} was cleared while its cause went on"
+    if event == "alarm-set" and changes == 0 and not _is_bad(alarm_id, entity, machine):
+        return f"{what} was raised and there never was a cause"
+    return ""
+
+
+def _is_bad(alarm_id: str, entity: str, machine: Machine) -> bool:
+    """Whether a machine is so bad that any sensible threshold is passed."""
+    if alarm_id in _PORTS.values():
+        return entity.rpartition("=")[2] in machine.dark
+    use = {"100.101": machine.processor, "100.103": machine.memory, "100.104": machine.root}
+    return use.get(alarm_id, 0.0) >= 90.0
 
 
 def of_site(site: str, book: Book, machines: Mapping[str, Machine]) -> Alarms:

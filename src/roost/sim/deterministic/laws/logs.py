@@ -2,12 +2,13 @@
 
 A source counts from 1 in a counter of its store. What is missing there must have been shed, and counted.
 While a run goes on the history of every store is read along: an entry never changes, a number is never given
-to another entry, and entries of one source come in rising order. A restored source counts on from its snapshot,
-and its numbers come again: what was known of it is forgotten then.
+to another entry, and entries of one source come in rising order. A restored source counts on from its
+snapshot, and its numbers come again: of it only the end is judged.
 """
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 import msgspec
@@ -32,20 +33,15 @@ class Told:
         self._known: dict[tuple[str, int], str] = {}
         self._last: dict[str, int] = {}
 
-    def forget(self, source: str) -> None:
-        """A source was put back to an older state, or is another one."""
-        self._last.pop(source, None)
-        self._known = {k: v for k, v in self._known.items() if k[0] != source}
-
-    def take(self, arrivals: list[Arrival]) -> list[str]:
-        """What is wrong with these, in order."""
+    def take(self, arrivals: list[Arrival], restored: Collection[str] = ()) -> list[str]:
+        """What is wrong with these, in order. `restored` are sources that were put back to an older state."""
         found = []
         for arrival in arrivals:
             raw: dict[str, Any] = msgspec.json.decode(arrival.data)
             status = raw.get("status") or {}
             source, number = str(status.get("source", "")), int(status.get("sequence", 0))
             uid = str(raw["metadata"].get("uid", ""))
-            if arrival.type == "DELETED":
+            if arrival.type == "DELETED" or source in restored:
                 continue
             known = self._known.get((source, number))
             if known is not None and known != uid:

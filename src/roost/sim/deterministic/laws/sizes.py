@@ -32,7 +32,10 @@ def sizes_of(node: Node) -> dict[str, int]:
 
 
 def _lower(link: Any) -> list[tuple[str, int]]:
-    return [] if link is None else [*_feed(link._feed), *_session(link._session)]
+    if link is None:
+        return []
+    feed = [("sessions of a lower end" if w == "sessions of a feed" else w, n) for w, n in _feed(link._feed)]
+    return [*feed, *_session(link._session)]
 
 
 def _feed(feed: Any) -> list[tuple[str, int]]:

@@ -12,6 +12,9 @@ from typing import Literal
 from roost.sim.deterministic.laws.books import HERE, Book, Restore
 from roost.sim.deterministic.ledger import Key, Spec, Write
 
+TRANSIENT = frozenset(("Alarm",))
+"""Kinds that come and go with their causes, whatever people write to them."""
+
 Stays = Literal["yes", "no", "perhaps"]
 
 
@@ -40,6 +43,8 @@ def lost(home: str, book: Book, writes: dict[Key, list[Write]]) -> list[str]:
             removals += [w for w in of_key if w.sent is None]
     found = []
     for key, of_key in sorted(writes.items()):
+        if key[0] in TRANSIENT:
+            continue
         row = book.rows.get(key)
         final = row.spec if row is not None and row.origin == HERE else None
         takers = [r for r in removals if key[1] and r.key[2] == key[1]]

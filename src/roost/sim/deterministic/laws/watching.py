@@ -137,12 +137,18 @@ class _Law:
 
     def __init__(self) -> None:
         self._found: dict[str, float] = {}
+        self._begun = False
 
     def begin(self, tree: Tree) -> None:
         self._found.clear()
+        self._begun = True
 
     def observe(self, tree: Tree) -> None:
-        return None
+        if self._begun:
+            self.look(tree)
+
+    def look(self, tree: Tree) -> None:
+        """What is looked at while the run goes on."""
 
     async def finish(self, tree: Tree) -> list[Violation]:
         self._say(tree, self.end(tree))
@@ -207,7 +213,7 @@ class Cursors(_Law):
         super().begin(tree)
         self._before.clear()
 
-    def observe(self, tree: Tree) -> None:
+    def look(self, tree: Tree) -> None:
         heads = {n: g for n in tree.nodes if (g := glance(tree.nodes[n], 2**62)) is not None}
         for name, now in heads.items():
             before = self._before.get(name)
@@ -263,31 +269,21 @@ class Logs(_Law):
     def __init__(self) -> None:
         super().__init__()
         self._told: dict[str, logs.Told] = {}
-        self._at: dict[str, tuple[str, int]] = {}
+        self._at: dict[str, int] = {}
 
     def begin(self, tree: Tree) -> None:
         super().begin(tree)
         self._told = {name: logs.Told() for name in tree.nodes}
         self._at.clear()
 
-    def observe(self, tree: Tree) -> None:
+    def look(self, tree: Tree) -> None:
+        restored = {e.target for e in tree.plan.events if e.action == "restore" and e.at <= tree.now}
         for name, node in tree.nodes.items():
-            before = self._at.get(name, ("", 0))
-            now = glance(node, before[1])
+            now = glance(node, self._at.get(name, 0))
             if now is None:
                 continue
-            if before[0] not in ("", now.identity):
-                self._restored(name)
-            else:
-                self._say(tree, [f"{name}: {what}" for what in self._told[name].take(now.arrivals)])
-            self._at[name] = (now.identity, now.revision)
-
-    def _restored(self, name: str) -> None:
-        """Its own numbers come again, everywhere; and what it knew of others comes again to it."""
-        source = "central" if name == CENTRE else name
-        for told in self._told.values():
-            told.forget(source)
-        self._told[name] = logs.Told()
+            self._say(tree, [f"{name}: {what}" for what in self._told[name].take(now.arrivals, restored)])
+            self._at[name] = now.revision
 
     def end(self, tree: Tree) -> list[str]:
         finished = _finished(tree)
@@ -298,6 +294,45 @@ class Alarms(_Law):
     """Alarms and states follow from how things are."""
 
     name = "alarms follow from state"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._loads: dict[str, object] = {}
+        self._changes: dict[str, int] = {}
+        self._at: dict[str, int] = {}
+        self._spared: set[str] = set()
+
+    def begin(self, tree: Tree) -> None:
+        super().begin(tree)
+        self._loads = {name: node.machine.load for name, node in tree.nodes.items() if "/" in name}
+        self._changes = dict.fromkeys(self._loads, 0)
+        self._at = {name: node.store.revision for name, node in tree.nodes.items() if node.alive}
+        # Where a store is put back, or people meddle with hosts and alarms, the log tells of that, too.
+        meddling = ("delete-host", "delete-alarm", "delete-network", "declare-network", "set-thresholds")
+        self._spared = {
+            e.target.partition("/")[0]
+            for e in tree.plan.events
+            if e.action == "restore" or e.arguments.get("verb") in meddling
+        }
+        if CENTRE in self._spared:
+            self._spared.update(tree.nodes)
+
+    def look(self, tree: Tree) -> None:
+        for name, before in self._loads.items():
+            load = tree.nodes[name].machine.load
+            if load is not before:
+                self._loads[name] = load
+                self._changes[name] += 1
+        for site in [n for n in tree.nodes if n != CENTRE and "/" not in n and n not in self._spared]:
+            now = glance(tree.nodes[site], self._at.get(site, 0))
+            if now is None:
+                continue
+            self._at[site] = now.revision
+            for name in [n for n in self._loads if n.startswith(f"{site}/")]:
+                machine = alarms.machine_of(self._loads[name], tree.nodes[name].machine._has)
+                host = name.partition("/")[2]
+                said = (alarms.unchanged(host, a, self._changes[name], machine) for a in now.arrivals)
+                self._say(tree, [f"{site}: {what}" for what in said if what])
 
     def end(self, tree: Tree) -> list[str]:
         finished = _finished(tree)
@@ -364,7 +399,7 @@ class Restarts(_Law):
                 for row in book.of("HostConfiguration", origin=""):
                     self._generations[f"{name}/{row.name}"] = int(row.raw["metadata"].get("generation", 1))
 
-    def observe(self, tree: Tree) -> None:
+    def look(self, tree: Tree) -> None:
         for name, node in tree.nodes.items():
             if "/" in name and node.machine._has is not self._machines.get(name):
                 self._machines[name] = node.machine._has
@@ -402,7 +437,7 @@ class Bounds(_Law):
 
     name = "everything is bounded"
 
-    def observe(self, tree: Tree) -> None:
+    def look(self, tree: Tree) -> None:
         for name, node in tree.nodes.items():
             if node.alive:
                 self._say(tree, bounds.over(name, sizes_of(node)))
