@@ -19,6 +19,7 @@ from roost.model.kind import KindInfo
 from roost.model.meta import Resource
 from roost.model.network import PLATFORM_NETWORK
 from roost.model.operation import OPERATION
+from roost.model.outlet import ALARM_OUTLET
 from roost.model.override import LOCAL_OVERRIDE, MANAGEMENT, OVERRIDE_REVIEW, SUBCLOUD_EXCEPTION
 from roost.model.rbac import CLUSTER_ROLE, CLUSTER_ROLE_BINDING, ROLE, ROLE_BINDING
 from roost.model.secret import CONFIG_MAP, SECRET
@@ -32,6 +33,7 @@ KINDS: tuple[KindInfo, ...] = (
     FIREWALL_POLICY,
     ALARM,
     LOG_ENTRY,
+    ALARM_OUTLET,
     OPERATION,
     LOCAL_OVERRIDE,
     OVERRIDE_REVIEW,
