@@ -19,12 +19,14 @@ from roost.api.identity.aggregation import AggregationController
 from roost.cloud.certificates import CertificateController
 from roost.cloud.configuration import PlatformPorts
 from roost.cloud.controllers import controllers as cloud_controllers
+from roost.cloud.outlets.outlets import Outlets
 from roost.cloud.heartbeat_observer import Observer
 from roost.cloud.watching import Watch
 from roost.engine.admission import Rule
 from roost.engine.attention import Attention
 from roost.engine.controller import Runner
 from roost.engine.presence import PresenceBook
+from roost.engine.vault import Vault
 from roost.fleet.controllers import controllers as fleet_controllers
 from roost.link import pki
 from roost.link.errors import ConnectionLost, LinkError
@@ -62,6 +64,7 @@ class Parts(msgspec.Struct, frozen=True, kw_only=True):
     """When the certificate of the API ends."""
     platform: PlatformPorts
     rules: Mapping[str, Sequence[Rule]]
+    vault: Vault
     handler: Handler
     """Answers what the upper cloud asks through the link."""
     holder: str
@@ -101,6 +104,8 @@ class Active:
                 group.create_task(self._attention.run())
                 for runner in self._runners.values():
                     group.create_task(runner.run())
+                outlets = Outlets(self._name, self._parts.vault, self._parts.clock)
+                group.create_task(outlets.run(self._parts.store))
                 if self.uplink is not None:
                     teller = UplinkTeller(self._parts.store, self._name)
                     teller.changed(self.uplink.state)

@@ -29,6 +29,7 @@ from roost.api.identity import shipped
 from roost.api.server import serve
 from roost.cloud import admission as cloud_admission
 from roost.cloud.configuration import PlatformPorts
+from roost.cloud.outlets import admission as outlet_admission
 from roost.engine.admission import Rule
 from roost.engine.leadership import Leadership
 from roost.engine.vault import BadKeys, Vault
@@ -173,6 +174,7 @@ class CloudRole:
     def _rules(self) -> dict[str, list[Rule]]:
         return {
             **cloud_admission.rules(self._name, self._settings.host),
+            **outlet_admission.rules(self._name),
             **fleet_admission.rules(self._name),
         }
 
@@ -226,6 +228,7 @@ class CloudRole:
             server_end=lambda: self._server_end,
             platform=self._platform(),
             rules=self._rules(),
+            vault=self._vault(),
             handler=through.handler(api),
             holder=self._process if self._settings.database else self._store.identity,
         )
