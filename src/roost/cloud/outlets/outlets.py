@@ -1,7 +1,7 @@
-"""Starts and ends the workers of outlets: one for each that is not suspended, anew when its spec or its Secret
-changes. Each is a task of its own: a receiver that is slow or away holds up no other, and no controller.
+"""Starts and ends the workers of outlets: one for each that is not suspended, anew when its spec or its
+Secret changes. Each is a task of its own: a receiver that is slow or away holds up no other, and no controller.
 
-A worker that fails for a reason nobody foresaw is logged, shown in the status and begun again after a pause.
+A worker that fails for a reason nobody foresaw is logged and begun again after a pause.
 """
 
 from __future__ import annotations
@@ -121,9 +121,11 @@ class Outlets:
                 await worker.run()
             except Exception as error:
                 # The error's own words may hold what was sent or a credential: the log has its place alone.
-                self._log.exception("an outlet failed, begun again", outlet=settings.name, exc_info=None)
                 self._log.error(
-                    "the cause", outlet=settings.name, error=type(error).__name__, at=_place(error)
+                    "an outlet failed and is begun again",
+                    outlet=settings.name,
+                    error=type(error).__name__,
+                    at=_place(error),
                 )
             await asyncio.sleep(AGAIN)
 
