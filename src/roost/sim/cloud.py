@@ -43,6 +43,7 @@ from roost.model.cloud import CLOUD, SUBCLOUD, Cloud, CloudSpec
 from roost.model.host import HOST
 from roost.model.meta import Metadata
 from roost.store.database import sqlite_url
+from roost.store.errors import Overloaded, Unavailable
 from roost.store.store import Store
 from roost.store.transaction import Transaction
 
@@ -81,7 +82,7 @@ class SimulatedCloud:
         self.name, self._world, self._addresses = name, world, addresses
         self._inline, self._writing = inline, writing
         self.uplink: LowerLink | None = None
-        self._told_uplink = ("", False)
+        self._told_uplink: tuple[str, bool] | None = ("", False)
         self.controllers: list[Controller] = []
         self._runners: dict[str, Runner] = {}
         self._tasks: list[asyncio.Task[None]] = []
@@ -209,7 +210,14 @@ class SimulatedCloud:
         told = (state.upper, state.connected)
         if told != self._told_uplink:
             self._told_uplink = told
-            self._do(self.store.transact(lambda tx: self._tell(tx, state)))
+            self._do(self._write(state))
+
+    async def _write(self, state: State) -> None:
+        """What could not be written is written at the next word of the link."""
+        try:
+            await self.store.transact(lambda tx: self._tell(tx, state))
+        except (Unavailable, Overloaded):
+            self._told_uplink = None
 
     def _tell(self, tx: Transaction, state: State) -> None:
         cloud = tx.load(Cloud, "", self.name)

@@ -6,6 +6,9 @@ machine change something: a link that comes back, a process that starts, a store
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
+from typing import Any
+
 import msgspec
 
 
@@ -28,8 +31,28 @@ def unasked_restarts(host: str, restarts: int, orders: Orders) -> list[str]:
     return [f"{host}: its machine was restarted {restarts} times, {allowed} were asked for"]
 
 
+REQUESTS = ("health", "drain", "checks")
+"""Parts of an intent that ask a host something instead of telling it what to be."""
+
+
+def changes_of_intent(history: Iterable[Mapping[str, Any]], host: str) -> int:
+    """How often the intent for a host became another one, in rows of its store's history."""
+    changed = 0
+    for row in history:
+        if (row["kind"], row["origin"], row["name"]) != ("HostConfiguration", "", host):
+            continue
+        if row["type"] == "MODIFIED" and _told(row["data"]) != _told(row["previous"]):
+            changed += 1
+    return changed
+
+
+def _told(data: str) -> dict[str, Any]:
+    spec: dict[str, Any] = msgspec.json.decode(data).get("spec") or {}
+    return {k: v for k, v in spec.items() if k not in REQUESTS}
+
+
 def unasked_intent(host: str, generations: int, orders: Orders) -> list[str]:
-    """Generations of a host's intent beyond those that something was changed for."""
+    """Changes of a host's intent beyond those that something was changed for."""
     if generations <= 0 or orders.restores:
         return []
     # A policy is declared, and taken away with its name; each write is at most one change, and its copy one.

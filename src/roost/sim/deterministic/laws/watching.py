@@ -382,7 +382,7 @@ class Restarts(_Law):
     def __init__(self) -> None:
         super().__init__()
         self._restarts: dict[str, int] = {}
-        self._generations: dict[str, int] = {}
+        self._revisions: dict[str, int] = {}
         self._identities: dict[str, str] = {}
         self._restored: dict[str, int] = {}
         self._machines: dict[str, object] = {}
@@ -395,9 +395,7 @@ class Restarts(_Law):
                 self._restarts[name] = node.machine.restarts
                 self._machines[name] = node.machine._has
             else:
-                book = Book(node.rows())
-                for row in book.of("HostConfiguration", origin=""):
-                    self._generations[f"{name}/{row.name}"] = int(row.raw["metadata"].get("generation", 1))
+                self._revisions[name] = node.store.revision
 
     def look(self, tree: Tree) -> None:
         for name, node in tree.nodes.items():
@@ -425,10 +423,8 @@ class Restarts(_Law):
                 )
                 again = tree.nodes[name].machine.restarts - self._restarts.get(name, 0)
                 found += restarts.unasked_restarts(name, again, orders)
-                row = book.rows.get(("HostConfiguration", site, host))
-                if row is not None and name in self._generations:
-                    now = int(row.raw["metadata"].get("generation", 1))
-                    found += restarts.unasked_intent(name, now - self._generations[name], orders)
+                since = [c for c in book.table("changes") if c["revision"] > self._revisions.get(site, 0)]
+                found += restarts.unasked_intent(name, restarts.changes_of_intent(since, host), orders)
         return found
 
 
