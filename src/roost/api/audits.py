@@ -18,17 +18,18 @@ ends by time; a right that is taken away ends with the commit that takes it.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import partial
 
 import msgspec
 from starlette.requests import Request
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import Response
 
 from roost.api.auditing import DENIED, Call
 from roost.api.context import ApiContext
 from roost.api.status import ApiError, bad_request, from_store, not_allowed
+from roost.api.streaming import Streamed
 from roost.api.target import number, truth
 from roost.model import time
 from roost.model.audit import Entry, Head, Record
@@ -157,9 +158,9 @@ async def respond(
     reader = _Reader(context, asked)
     begin = await reader.start()
     if not asked.follow:
-        return StreamingResponse(reader.lines(begin), media_type=JSON_LINES)
+        return Streamed(reader.lines(begin), media_type=JSON_LINES)
     followers.check()
-    return StreamingResponse(reader.followed(begin, followers, allowed), media_type=JSON_LINES)
+    return Streamed(reader.followed(begin, followers, allowed), media_type=JSON_LINES)
 
 
 class _Reader:
@@ -203,7 +204,7 @@ class _Reader:
             before = part[-1].sequence
         return found[: self._asked.newest][::-1]
 
-    async def lines(self, begin: tuple[Head, bytes, list[Entry]]) -> AsyncIterator[bytes]:
+    async def lines(self, begin: tuple[Head, bytes, list[Entry]]) -> AsyncGenerator[bytes, None]:
         """The answer, piece by piece, up to the end of the audit."""
         head, first, newest = begin
         self._after = head.sequence
@@ -213,7 +214,7 @@ class _Reader:
 
     async def followed(
         self, begin: tuple[Head, bytes, list[Entry]], followers: Followers, allowed: Callable[[], bool]
-    ) -> AsyncIterator[bytes]:
+    ) -> AsyncGenerator[bytes, None]:
         """The answer, and what comes later, until the limit, the deadline, the end of the server or of the
         right to it."""
         loop = asyncio.get_running_loop()
@@ -235,7 +236,7 @@ class _Reader:
                     yield part
                 pause = SOON if self._after > before else RARELY
 
-    async def _rest(self) -> AsyncIterator[bytes]:
+    async def _rest(self) -> AsyncGenerator[bytes, None]:
         """The lines from where it stands to the present end."""
         while self._has_room():
             part = await self._read(self._after)
