@@ -26,6 +26,8 @@ FIELD = """\
 200.009|host=<hostname>|critical, major|communication|unknown|True|True|none
 200.202|host=<hostname>.network=<network>|critical, major|communication|unknown|True|True|major
 200.203|cloud=<cloud>|critical|communication|unknown|True|False|none
+200.011|host=<hostname>|critical|operational-violation|configuration-or-customization-error|True|True|none
+200.201|host=<hostname>.check=<check>|major|operational-violation|application-subsystem-failure|True|True|major
 250.001|host=<hostname>|major|operational-violation|unspecified-reason|True|False|none
 280.001|subcloud=<subcloud>|critical|communication|loss-of-signal|False|False|none
 280.002|subcloud=<subcloud>.resource=<resource>|major, warning|other|application-subsystem-failure|False|False|none
