@@ -15,6 +15,7 @@ from roost.model.cloud import Cloud
 from roost.model.configuration import AspectStatus, HostConfiguration
 from roost.model.fault import Alarm, LogEntry
 from roost.model.firewall import FirewallPolicy, FirewallPolicySpec, FirewallRule
+from roost.model.health import CheckReport, CheckResult, ReportState
 from roost.model.host import AgentState, Host, HostSpec, HostStatus, Inventory, Port, Reading, Thresholds
 from roost.model.meta import Metadata
 from roost.model.network import PlatformNetwork, PlatformNetworkSpec
@@ -33,6 +34,12 @@ class Site(World):
         super().__init__(made.store, made.clock)
         self.obeys: set[str] = set()
         self.boots: dict[str, int] = {}
+        self.ill: dict[str, CheckResult] = {}
+        """By host, the check that fails; one that is `running` never ends."""
+        self.staying: dict[str, str] = {}
+        """By host, what its drain hook says while workloads stay."""
+        self.looks: list[str] = []
+        """Requests that were answered, in order."""
         self._agents: asyncio.Task[None] | None = None
 
     def work(self, holder: str = "one") -> None:
@@ -81,6 +88,38 @@ class Site(World):
         await self.tell(name, **told)
         await put_in_force(self.store, name)
         self.up(name)
+        await self.look(name)
+
+    async def look(self, name: str = "h") -> None:
+        """Answer what the host is asked to check, once for each request and start; and its drain."""
+
+        def work(tx: Transaction) -> str:
+            host, configuration = tx.load(Host, CLOUD, name), tx.seek(HostConfiguration, CLOUD, name)
+            if configuration is None or host.status.health is None:
+                return ""
+            boot, said = host.status.agent.boot_id, host.status.health
+            health, drain = configuration.spec.health, configuration.spec.drain
+            asked = ""
+            if health is not None and (said.request, said.boot_id) != (health.id, boot):
+                bad = self.ill.get(name)
+                check = bad or CheckResult(name="10-disk", state="passed")
+                state = "passed" if bad is None else "running" if bad.state == "running" else "failed"
+                said = CheckReport(request=health.id, boot_id=boot, state=state, checks=[check])  # type: ignore[arg-type]
+                asked = health.id
+            left = None
+            if drain is not None:
+                stays = self.staying.get(name)
+                hook = CheckResult(name="50-move", state="failed" if stays else "passed", message=stays or "")
+                stand: ReportState = "running" if stays else "passed"
+                left = CheckReport(request=drain.id, boot_id=boot, state=stand, checks=[hook])
+            status = msgspec.structs.replace(host.status, health=said, drain=left or CheckReport())
+            if status != host.status:
+                tx.report(msgspec.structs.replace(host, status=status))
+            return asked
+
+        asked = await self.store.transact(work)
+        if asked:
+            self.looks.append(asked)
 
     async def tell(self, name: str = "h", **status: Any) -> None:
         def work(tx: Transaction) -> None:
@@ -99,6 +138,7 @@ class Site(World):
                     and change.name in self.obeys
                 ):
                     await put_in_force(self.store, change.name)
+                    await self.look(change.name)
                     await self._restart_if_told(change.name)
 
     async def _restart_if_told(self, name: str) -> None:
@@ -107,7 +147,8 @@ class Site(World):
             self.down(name)
             self.boots[name] += 1
             await asyncio.sleep(5)
-            await self.join(name)
+            knows = (await self.host(name)).health is not None
+            await self.join(name, **({"health": CheckReport()} if knows else {}))
 
     # -- what is seen
 
@@ -128,10 +169,10 @@ class Site(World):
             for e in await self.store.every(LogEntry, CLOUD)
         ]
 
-    async def unlocked(self, name: str = "h") -> None:
+    async def unlocked(self, name: str = "h", **status: Any) -> None:
         """Declare, join and unlock a host."""
         await self.declare(name)
-        await self.join(name)
+        await self.join(name, **status)
         await asyncio.sleep(1)
         await self.specify(name, administrative_state="unlocked")
         await asyncio.sleep(10)

@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
@@ -25,7 +25,7 @@ from roost.host.aspect import (
     boot_id,
     boottime,
 )
-from roost.host.trial import Current, LinkProof, Memory, Version, Wanted
+from roost.host.trial import RETRY_PAUSES, Current, LinkProof, Memory, Version, Wanted
 from roost.model.configuration import AspectStatus
 
 CONFIRM = 20.0
@@ -175,7 +175,7 @@ async def test_an_established_connection_proves_nothing(host: Host) -> None:
     assert (await host.want(1, "bad-a")).state == "trial"
 
 
-async def test_without_proof_the_former_version_returns_and_there_is_no_second_try(host: Host) -> None:
+async def test_without_proof_the_former_version_returns(host: Host) -> None:
     await host.settle(1, "good-a")
     await host.want(2, "bad-b")
     host.time += CONFIRM - 0.5
@@ -183,15 +183,136 @@ async def test_without_proof_the_former_version_returns_and_there_is_no_second_t
     host.time += 0.5
     status = await host.want(2, "bad-b")
     assert status.state == "rolled-back" and host.world.content == "good-a"
-    assert "20 seconds" in status.message and "not tried again" in status.message
+    assert "20 seconds" in status.message and "try 2 of 4" in status.message
     assert status.plan == ["take back the trial", "bad-b becomes good-a"]
+    assert status.tries == 1 and status.next_try_at
     for _ in range(3):
-        host.time += 100
-        assert (await host.want(2, "bad-b")).state == "rolled-back"
+        host.time += 15
+        again = await host.want(2, "bad-b")
+        assert (again.state, again.next_try_at) == ("rolled-back", status.next_try_at), "told once"
     host.start()
     assert (await host.want(2, "bad-b")).state == "rolled-back"
     assert host.world.installs == ["good-a", "bad-b", "good-a"]
     await host.settle(3, "good-c")
+
+
+async def rolled_back(host: Host, generation: int, content: str) -> AspectStatus:
+    """Go on until a trial has ended without proof."""
+    assert (await host.want(generation, content)).state == "trial"
+    host.time += CONFIRM
+    status = await host.want(generation, content)
+    assert status.state == "rolled-back"
+    return status
+
+
+async def test_what_was_taken_back_by_chance_is_in_force_at_the_next_try(host: Host) -> None:
+    await host.settle(1, "good-a")
+    host.link_up = True
+    await rolled_back(host, 2, "good-b")
+    host.link_up = False
+    host.time += RETRY_PAUSES[0] + 1
+    outcome = await host.outcome(2, "good-b")
+    assert outcome.status.state == "rolled-back" and not outcome.link_proof_wanted, "there is no link to ask"
+    host.link_up = True
+    outcome = await host.outcome(2, "good-b")
+    assert outcome.status.state == "rolled-back" and outcome.link_proof_wanted, (
+        "a new connection is asked for"
+    )
+    host.prove()
+    assert (await host.want(2, "good-b")).state == "trial"
+    host.time += 1
+    host.prove()
+    status = await host.want(2, "good-b")
+    assert (status.state, status.tries, status.next_try_at) == ("applied", 0, "")
+    assert host.world.content == "good-b" and host.memory().refused == ()
+
+
+async def test_what_cuts_the_link_is_tried_so_often_with_growing_pauses_and_never_again(host: Host) -> None:
+    await host.settle(1, "good-a")
+    await rolled_back(host, 2, "bad-b")
+    for number, pause in enumerate(RETRY_PAUSES, 2):
+        host.time += pause - 1
+        host.prove()
+        assert (await host.want(2, "bad-b")).state == "rolled-back", "not before its time"
+        host.start()
+        host.time += 2
+        host.prove()
+        # Whatever else changes in the configuration: this is the same that was taken back.
+        status = await rolled_back(host, 2 + number, "bad-b")
+        assert status.tries == number
+    assert "After 4 tries it is not tried again" in status.message and not status.next_try_at
+    installs = len(host.world.installs)
+    for _ in range(20):
+        host.time += 100_000
+        host.prove()
+        outcome = await host.outcome(9, "bad-b")
+        assert outcome.status.state == "rolled-back" and not outcome.link_proof_wanted
+    assert len(host.world.installs) == installs
+    await host.settle(10, "good-a")
+    assert (await host.want(11, "bad-b")).state == "trial", "it was given up, and is asked for anew"
+
+
+async def test_a_restart_of_the_machine_neither_forgets_tries_nor_hurries_them(host: Host) -> None:
+    await host.settle(1, "good-a")
+    await rolled_back(host, 2, "bad-b")
+    host.time += RETRY_PAUSES[0] - 1
+    host.reboot()
+    host.time += 30
+    host.prove()
+    status = await host.want(2, "bad-b")
+    assert (status.state, status.tries) == ("rolled-back", 1)
+    assert host.world.content == "good-a"
+    host.time += RETRY_PAUSES[0]
+    host.prove()
+    assert (await rolled_back(host, 2, "bad-b")).tries == 2
+
+
+async def test_memory_of_a_version_that_did_not_count_tries_is_kept_to(host: Host) -> None:
+    await host.settle(1, "good-a")
+    await rolled_back(host, 2, "bad-b")
+    assert host.disk.data is not None
+    raw = msgspec.json.decode(host.disk.data)
+    for refusal in raw["memory"]["refused"]:
+        for name in ("tries", "boot_id", "at"):
+            del refusal[name]
+    host.disk.data = msgspec.json.encode(raw)
+    host.start()
+    host.time += 10_000
+    host.prove()
+    assert (await host.want(2, "bad-b")).state == "rolled-back"
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(["wait", "prove", "cut", "mend", "restart", "reboot"]),
+            st.floats(0.1, 5000),
+        ),
+        max_size=60,
+    )
+)
+@settings(deadline=None, max_examples=60)
+def test_whatever_happens_bad_content_is_tried_so_often_only(events: list[tuple[str, float]]) -> None:
+    async def live() -> None:
+        host = Host()
+        await host.settle(1, "good-a")
+        for generation, (event, seconds) in enumerate(events, 2):
+            if event in ("cut", "mend"):
+                host.link_up = event == "mend"
+            elif event == "restart":
+                host.start()
+            elif event == "reboot":
+                host.reboot()
+            else:
+                host.time += seconds
+            if event == "prove":
+                host.prove()
+            outcome = await host.outcome(generation, "bad-b")
+            waits = outcome.status.state in ("trial", "rolled-back", "pending")
+            assert waits and outcome.status.message and outcome.again_seconds is not None
+        assert host.world.installs.count("bad-b") <= len(RETRY_PAUSES) + 1
+
+    asyncio.run(live())
 
 
 async def test_the_first_version_rolls_back_to_nothing(host: Host) -> None:
@@ -456,7 +577,6 @@ class Life(RuleBasedStateMachine):
         self.content: str | None = None
         self.state = ""
         self.loop = asyncio.new_event_loop()
-        self.taken_back: set[tuple[int, str]] = set()
         self.dialled: set[str | None] = set()
         self.proven: str | None = None
         self.asked_at = 0.0
@@ -467,7 +587,13 @@ class Life(RuleBasedStateMachine):
         memory = self.host.memory()
         trial = memory.trial
         if version.content == (trial.version.content if trial else None) and trial and not trial.applied_at:
-            assert (version.generation, version.content) not in self.taken_back, "a second trial"
+            refusal = next((r for r in memory.refused if r.digest == version.digest), None)
+            if refusal is not None:
+                assert refusal.tries <= len(RETRY_PAUSES), "one trial too many"
+                proof = self.host.proof
+                assert proof is not None and self.host.time >= proof.dialled_at, "the link may be dead"
+                began = refusal.at if refusal.boot_id == self.host.boot else 0.0
+                assert proof.dialled_at >= began + RETRY_PAUSES[refusal.tries - 1], "too soon"
             assert self.host.link_up, "a trial without a link"
             former = self.host.world.content
             assert former == memory.baseline.content, "the former version is not the one on disk"
@@ -484,7 +610,6 @@ class Life(RuleBasedStateMachine):
             return
         self.state, self.asked_at = status.state, self.host.time
         memory = self.host.memory()
-        self.taken_back |= {(r.generation, r.digest.removeprefix("digest of ")) for r in memory.refused}
         self.proven = memory.baseline.content
         if memory.trial is None:
             assert self.host.world.content == self.proven
@@ -566,13 +691,17 @@ class Life(RuleBasedStateMachine):
 
     def settle(self) -> None:
         self.host.world.die, self.host.link_up = "", True
-        for _ in range(4):
+        retries = [seconds for pause in RETRY_PAUSES for seconds in (pause, CONFIRM)]
+        for pause in (*[CONFIRM] * 4, *retries, *retries):
             self.ask()
-            self.prove_under()
-            self.ask()
-            self.host.time += CONFIRM
+            for _ in range(2):
+                self.prove_under()
+                self.ask()
+            self.host.time += pause
         self.ask()
-        refused = (self.generation, self.content) in self.taken_back
+        given_up = [r for r in self.host.memory().refused if r.digest == f"digest of {self.content}"]
+        refused = bool(given_up)
+        assert all(r.tries == len(RETRY_PAUSES) + 1 for r in given_up), "it is still to be tried"
         assert self.state == ("rolled-back" if refused else "applied")
         if not refused:
             assert self.host.world.content == self.content

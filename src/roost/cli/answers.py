@@ -45,6 +45,8 @@ class Condition(Answer, frozen=True, kw_only=True):
 
 class HostSpec(Answer, frozen=True, kw_only=True):
     administrative_state: str = ""
+    recovery_round: int = 0
+    drain_seconds: int = 300
     personalities: list[str] = []
     location: str = ""
 
@@ -76,9 +78,47 @@ class Reading(Answer, frozen=True, kw_only=True):
     message: str = ""
 
 
+class Check(Answer, frozen=True, kw_only=True):
+    name: str = ""
+    state: str = ""
+    message: str = ""
+    seconds: float = 0.0
+
+
+class CheckReport(Answer, frozen=True, kw_only=True):
+    request: str = ""
+    state: str = "idle"
+    finished_at: str = ""
+    checks: list[Check] = []
+
+
+class DegradedReason(Answer, frozen=True, kw_only=True):
+    reason: str = ""
+    alarm: str = ""
+    message: str = ""
+
+
+class RecoveryCount(Answer, frozen=True, kw_only=True):
+    cause: str = ""
+    tries: int = 0
+    limit: int = 0
+    restarts: int = 0
+    next_at: str = ""
+    off: bool = False
+    message: str = ""
+
+
+class Recovery(Answer, frozen=True, kw_only=True):
+    counts: list[RecoveryCount] = []
+
+
 class HostDetails(HostStatus, frozen=True, kw_only=True):
     inventory: Inventory | None = None
     readings: list[Reading] = []
+    health: CheckReport | None = None
+    drain: CheckReport | None = None
+    degraded: list[DegradedReason] = []
+    recovery: Recovery = Recovery()
     agent: dict[str, Any] = {}
 
 

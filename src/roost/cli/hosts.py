@@ -9,7 +9,7 @@ import msgspec
 from cyclopts import App, Parameter
 
 from roost.cli import answers, listing, output, progress
-from roost.cli.hostview import inventory_lines, summary_lines
+from roost.cli.hostview import inventory_lines, rehearsal_lines, summary_lines
 from roost.cli.kinds import ALARM, HOST, OPERATION
 from roost.cli.problems import FAILED, INTERRUPTED, NOT_FOUND, OK, TIMED_OUT, NotFound, Problem, TimedOut
 from roost.cli.progress import Goal, Progress
@@ -20,6 +20,7 @@ host = App(name="host", help="Machines of a cloud: add, lock, unlock, reboot, lo
 
 Names = Annotated[tuple[str, ...], Parameter(name="NAME", help="Names of hosts.")]
 Wait = Annotated[bool, Parameter(negative="--no-wait", help="Follow until it is over.")]
+DryRun = Annotated[bool, Parameter(help="Have the cloud check it, show the steps, and change nothing.")]
 Timeout = Annotated[float, Parameter(help="Seconds to follow; the work goes on after that.")]
 
 
@@ -44,7 +45,7 @@ def show_host(
     show: Show = SHOW,
     connect: Connect = CONNECT,
 ) -> int:
-    """Show one host: states, work in hand, conditions, alarms, and what the machine has.
+    """Show one host: states, what it waits for and what comes next, checks, alarms, what the machine has.
 
     For example:
         roost host show controller-0
@@ -57,7 +58,9 @@ def show_host(
         alarms, _ = session.client.list_items(ALARM, session.namespace, answers.Alarm)
         entity = f"host={name}"
         own = [a for a in alarms if a.status.entity == entity or a.status.entity.startswith(f"{entity}.")]
-        output.print_lines(summary_lines(found, own, output.now()))
+        query = {"fieldSelector": f"spec.host={name}"}
+        work, _ = session.client.list_items(OPERATION, session.namespace, answers.Operation, query)
+        output.print_lines(summary_lines(found, own, work, output.now()))
     return OK
 
 
@@ -141,17 +144,21 @@ def lock_hosts(
     force: Annotated[bool, Parameter(help="Skip the checks that protect running services.")] = False,
     wait: Wait = True,
     timeout: Timeout = 600.0,
+    dry_run: DryRun = False,
     show: Show = SHOW,
     connect: Connect = CONNECT,
 ) -> int:
-    """Take hosts out of service, so that they are safe to work on.
+    """Take hosts out of service, so that they are safe to work on. Waits until workloads have left.
 
     For example:
         roost host lock worker-0
+        roost host lock worker-0 --dry-run
         roost host lock worker-0 worker-1 --no-wait
         roost host lock controller-1 --force
     """
     wish = Wish("locked", ("lock", "force-lock"), force)
+    if dry_run:
+        return _rehearse(names, wish, "force-lock" if force else "lock", connect)
     return _administer(names, wish, wait=wait, timeout=timeout, show=show, connect=connect)
 
 
@@ -161,18 +168,44 @@ def unlock_hosts(
     /,
     *,
     wait: Wait = True,
-    timeout: Timeout = 900.0,
+    timeout: Timeout = 1500.0,
+    dry_run: DryRun = False,
     show: Show = SHOW,
     connect: Connect = CONNECT,
 ) -> int:
-    """Put hosts into service.
+    """Put hosts into service, step by step: each step with its state, its reason and its time.
 
     For example:
+        roost host unlock controller-0 --dry-run
         roost host unlock controller-0
         roost --cloud ridge host unlock controller-0 controller-1
     """
     wish = Wish("unlocked", ("unlock",))
+    if dry_run:
+        return _rehearse(names, wish, "unlock", connect)
     return _administer(names, wish, wait=wait, timeout=timeout, show=show, connect=connect)
+
+
+@host.command(name="recover")
+def recover_hosts(names: Names, /, *, connect: Connect = CONNECT) -> int:
+    """Have automatic recovery begin anew, with all its tries: after you mended what made it give up.
+
+    For example:
+        roost host recover worker-0
+    """
+    with opened(connect) as session:
+        worst = OK
+        for name in dict.fromkeys(names):
+            try:
+                found = session.client.get(HOST, session.namespace, name, answers.DetailedHost)
+                spec = {"recoveryRound": found.spec.recovery_round + 1}
+                session.client.patch(HOST, session.namespace, name, {"spec": spec})
+            except Problem as problem:
+                output.show_problem(problem)
+                worst = max(worst, problem.code)
+                continue
+            output.say(f"Recovery of {name} begins anew; `roost host show {name}` says how far it is.")
+        return worst
 
 
 @host.command(name="reboot")
@@ -243,6 +276,23 @@ def _administer(
 
         verb = wish.state.removesuffix("ed")
         return _each(session, names, ask, verb, wait=wait, timeout=timeout, show=show)
+
+
+def _rehearse(names: Sequence[str], wish: Wish, action: str, connect: Connect) -> int:
+    """Ask whether it would be taken, and show which steps it would have."""
+    spec = {"administrativeState": wish.state, "forceLock": wish.force}
+    with opened(connect) as session:
+        worst = OK
+        for name in dict.fromkeys(names):
+            try:
+                session.client.patch(HOST, session.namespace, name, {"spec": spec}, dry_run=True)
+                found = session.client.get(HOST, session.namespace, name, answers.DetailedHost)
+            except Problem as problem:
+                output.show_problem(problem)
+                worst = max(worst, problem.code)
+                continue
+            output.print_lines(rehearsal_lines(found, action))
+        return worst
 
 
 def _each(

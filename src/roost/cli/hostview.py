@@ -3,19 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from rich.text import Text
 
+from roost.api.tables import human
 from roost.cli import answers, tables
 from roost.cli.output import fields
 from roost.cli.tables import Column, Grid, lay_out
 from roost.model.host import Inventory, SriovCapability
+from roost.model.operation import PLANNED
 
+AFTER = {"unlock": "unlocked", "lock": "locked", "force-lock": "locked"}
+"""The administrative state in which each action leaves a host."""
 SEVERITIES = ("critical", "major", "minor", "warning")
 
 
-def summary_lines(host: answers.DetailedHost, alarms: Sequence[answers.Alarm], now: datetime) -> list[Text]:
+def summary_lines(
+    host: answers.DetailedHost,
+    alarms: Sequence[answers.Alarm],
+    operations: Sequence[answers.Operation],
+    now: datetime,
+) -> list[Text]:
     """One screen about a host."""
     meta, spec, status = host.metadata, host.spec, host.status
     contact = "link up" if status.connected else "link down"
@@ -38,7 +47,16 @@ def summary_lines(host: answers.DetailedHost, alarms: Sequence[answers.Alarm], n
             ("Age", tables.age(meta.creation_timestamp, now)),
         ]
     )
+    waits = expectation(host, operations)
+    if waits:
+        lines += [Text(), Text("What it waits for, and what comes next", "bold underline")]
+        lines += [Text(line) for line in waits]
     lines += _section("Conditions", _conditions(status.conditions), now)
+    lines += _section("Degraded because", _degraded(status.degraded), now)
+    lines += _section("Health checks", _checks(status.health), now)
+    if status.drain is not None and status.drain.state != "idle":
+        lines += _section("Workloads that have to leave", _checks(status.drain), now)
+    lines += _section("Recovery by itself", _recovery(status.recovery), now)
     lines += _section("Alarms", alarm_grid(alarms), now)
     readings = [[r.monitor, r.instance, r.level, f"{r.value:.0f} %", r.message] for r in status.readings]
     lines += _section("Monitors", _grid(["Monitor", "Instance", "Level", "Use", "Message"], readings), now)
@@ -47,6 +65,44 @@ def summary_lines(host: answers.DetailedHost, alarms: Sequence[answers.Alarm], n
     else:
         lines += [Text(), Text("Machine", "bold underline"), *_machine(status.inventory)]
         lines += [Text(f"`roost host inventory {meta.name}` shows everything.", "dim")]
+    return lines
+
+
+def expectation(host: answers.DetailedHost, operations: Sequence[answers.Operation]) -> list[str]:
+    """What a host waits for and what comes next, one sentence each; nothing when it is as wanted."""
+    status = host.status
+    told = {c.type: c for c in status.conditions}
+    lines = []
+    running = [o for o in operations if not o.status.finished_at]
+    for operation in running:
+        steps = operation.status.steps
+        at = next((s for s in steps if s.state in ("running", "pending")), None)
+        if at is not None:
+            until = f" (given up at {at.deadline})" if at.deadline else ""
+            lines.append(f"Now: {operation.spec.action}, {at.name}: {at.message or 'begins'}{until}")
+        later = [s.name for s in steps if s.state == "pending" and s is not at]
+        if later:
+            lines.append(f"Then: {', '.join(later)}.")
+    settled, healthy = told.get("Settled"), told.get("Healthy")
+    if not running and settled is not None and settled.status != "True":
+        lines.append(f"Waits: {settled.message}")
+    if status.administrative == "unlocked" and healthy is not None and healthy.status != "True":
+        lines.append(f"Health: {healthy.message}")
+    return lines
+
+
+def rehearsal_lines(host: answers.DetailedHost, action: str) -> list[Text]:
+    """The steps that an action would have on a host."""
+    name = host.metadata.name
+    if host.status.administrative == AFTER.get(action):
+        return [Text(f"{name} is {host.status.administrative} already: nothing would be done.")]
+    heading = Text(name, "bold")
+    heading.append(f"  {action} would have these steps, and may begin now", "")
+    lines = [heading]
+    for n, step in enumerate(PLANNED.get(action, ()), 1):
+        waits = action == "lock" and step.name == "disable"
+        longest = timedelta(seconds=host.spec.drain_seconds if waits else step.seconds)
+        lines.append(Text(f"  {n}. {step.name:<10} {step.about} (at most {human(longest)})"))
     return lines
 
 
@@ -162,6 +218,25 @@ def _conditions(conditions: Sequence[answers.Condition]) -> Grid:
     rows = [[c.type, c.status, c.reason, c.message, c.last_transition_time] for c in conditions]
     heads = ["Condition", "Status", "Why", "Message"]
     return Grid([*(Column(h) for h in heads), Column("Age", "date")], [list(r) for r in rows])
+
+
+def _degraded(reasons: Sequence[answers.DegradedReason]) -> Grid:
+    return _grid(["Reason", "What", "Alarm"], [[r.reason, r.message, r.alarm] for r in reasons])
+
+
+def _checks(report: answers.CheckReport | None) -> Grid:
+    checks = report.checks if report is not None else []
+    rows = [[c.name, c.state, f"{c.seconds:.1f} s" if c.seconds else "", c.message] for c in checks]
+    return _grid(["Check", "State", "Took", "Message"], rows)
+
+
+def _recovery(recovery: answers.Recovery) -> Grid:
+    rows = []
+    for c in recovery.counts:
+        of = f"{c.tries} of {c.limit}" if c.limit else str(c.tries)
+        state = "off" if c.off else "on"
+        rows.append([c.cause, of, c.restarts, state, c.message])
+    return _grid(["Cause", "Tries", "Restarts", "Automatic", "What happens"], rows)
 
 
 def _grid(heads: Sequence[str], rows: Sequence[Sequence[object]]) -> Grid:

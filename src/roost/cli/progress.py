@@ -167,8 +167,22 @@ def _step(step: answers.Step, now: datetime) -> Text:
         told += [f"{left} left"] if left else []
         if told:
             line.append(f" ({', '.join(told)})", "dim")
+    took = _took(step)
+    if took:
+        line.append(f" (took {took})", "dim")
     line.rstrip()
     return line
+
+
+def _took(step: answers.Step) -> str:
+    """How long a step that is over took; empty for others."""
+    from roost.api.tables import human
+    from roost.model import time as points
+
+    try:
+        return human(points.parse(step.finished_at) - points.parse(step.started_at))
+    except ValueError:
+        return ""
 
 
 def _left(deadline: str, now: datetime) -> str:

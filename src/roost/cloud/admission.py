@@ -66,12 +66,32 @@ def _update(tx: Transaction, old: Host, new: Host, cloud: str, this_host: str) -
             f"roost host lock --force {name}",
             field="spec.administrativeState",
         )
+    if locks and mode != "simplex" and not new.spec.force_lock and not _another_controller(tx, old, cloud):
+        raise Refused(
+            f"{name} is the last controller in service",
+            "unlock another controller first, or force it and accept that nothing controls the cloud: "
+            f"roost host lock --force {name}",
+            field="spec.administrativeState",
+        )
     if old.spec.personalities != new.spec.personalities and old.status.administrative != "locked":
         raise Refused(
             f"personalities of {name} change only while it is locked",
             f"lock it first: roost host lock {name}",
             field="spec.personalities",
         )
+
+
+def _another_controller(tx: Transaction, host: Host, cloud: str) -> bool:
+    """Whether a host may be locked without taking the last controller that serves out of service."""
+    if "controller" not in host.spec.personalities or host.status.operational != "enabled":
+        return True
+    return any(
+        other.metadata.name != host.metadata.name
+        and "controller" in other.spec.personalities
+        and other.spec.administrative_state == "unlocked"
+        and other.status.operational == "enabled"
+        for other in tx.every(Host, cloud)
+    )
 
 
 def _operations(cloud: str) -> Rule:

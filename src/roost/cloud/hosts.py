@@ -11,18 +11,20 @@ from collections.abc import Iterable
 
 import msgspec
 
-from roost.cloud.configuration import EVERY, ports_by_network, write_changed_at
-from roost.cloud.contact import contact_due, contact_of
-from roost.cloud.faults import CHANGED_AT, configuration_due, host_faults, unobservable
-from roost.cloud.lifecycle import decide
-from roost.cloud.states import Health
+from roost.cloud.care import Care, care_for, reasons
+from roost.cloud.configuration import EVERY, ports_by_network, write_changed_at, write_configuration
+from roost.cloud.contact import Contact
+from roost.cloud.examination import unjudged
+from roost.cloud.faults import CHANGED_AT, configuration_due, host_faults
+from roost.cloud.heartbeat_faults import unseen, with_heartbeats
+from roost.cloud.lifecycle import Known, decide, unlock_faults
+from roost.cloud.watching import Watch
+from roost.cloud.workloads import withdrawn
 from roost.engine.certificates import certificate_due
 from roost.engine.controller import Key, StoreController
 from roost.engine.faults import settle, write_log
 from roost.engine.overrides import in_force
-from roost.engine.presence import Presences
 from roost.model import time
-from roost.model.alarms import degrades
 from roost.model.configuration import HOST_CONFIGURATION, HostConfiguration
 from roost.model.fault import ALARM
 from roost.model.host import HOST, Host
@@ -41,8 +43,8 @@ class HostController(StoreController):
 
     name = "hosts"
 
-    def __init__(self, cloud: str, presence: Presences) -> None:
-        self._cloud, self._presence = cloud, presence
+    def __init__(self, cloud: str, watch: Watch) -> None:
+        self._cloud, self._watch = cloud, watch
 
     def concerned(self, change: Change) -> Iterable[Key]:
         if change.namespace != self._cloud or change.origin != HERE:
@@ -67,18 +69,32 @@ class HostController(StoreController):
         if host is None:
             settle(tx, self._cloud, scope(key[1]), [])
             return None
-        presence = self._presence(key[1])
-        touch = contact_of(presence, host.status)
+        sight = self._watch.look(tx, host)
+        touch = sight.contact
         configuration = _configuration(tx, key)
         networks = in_force(tx, PlatformNetwork, self._cloud)
         types = {n.metadata.name: n.spec.type for n in networks}
         carried = {p: types[n] for n, ports in ports_by_network(host, networks).items() for p in ports}
-        faults = host_faults(host, configuration, touch, carried, tx.now)
-        alarms = settle(tx, self._cloud, scope(key[1]), faults, unobservable(host, touch))
-        bad = any(degrades(a.status.alarm_id, a.status.severity) for a in alarms if not a.status.stale_since)
-        health: Health = "degraded" if bad else "well"
         operations = [o for o in tx.every(Operation, self._cloud) if o.spec.host == key[1]]
-        plan = decide(host, operations, touch, health, tx.now)
+        care = self._care(tx, host, configuration, touch, operations)
+        faults = host_faults(host, configuration, touch, carried, tx.now)
+        faults = with_heartbeats(faults, host, sight, types)
+        faults += care.faults + unlock_faults(host, operations)
+        hidden = unseen(host, sight, types)
+        alarms = settle(
+            tx,
+            self._cloud,
+            scope(key[1]),
+            faults,
+            lambda a: hidden(a) or unjudged(host, care.examination, touch, a),
+        )
+        known = Known(
+            contact=touch,
+            examination=care.examination,
+            recovery=care.recovery,
+            reasons=reasons(touch, alarms, scope(key[1])),
+        )
+        plan = decide(host, operations, known, tx.now)
         if plan.operation is not None:
             tx.save(plan.operation)
         if plan.status != host.status:
@@ -86,10 +102,44 @@ class HostController(StoreController):
             tx.report(msgspec.structs.replace(host, status=plan.status))
         return soonest(
             plan.again_in,
-            contact_due(presence, touch),
+            care.again_in,
+            sight.due,
             configuration_due(host, configuration, touch, tx.now),
             certificate_due(host.status.agent.certificate_expires_at, tx.now),
         )
+
+    def _care(
+        self,
+        tx: Transaction,
+        host: Host,
+        configuration: HostConfiguration | None,
+        touch: Contact,
+        operations: list[Operation],
+    ) -> Care:
+        """Look at the host's health, and write what it is asked or told because of that."""
+        care = care_for(host, configuration, touch, tx.now)
+        if configuration is None:
+            return care
+        spec = withdrawn(configuration.spec, operations)
+        if care.request is not None:
+            spec = msgspec.structs.replace(spec, health=care.request)
+        if care.restart:
+            spec = msgspec.structs.replace(spec, reboot_from=host.status.agent.boot_id)
+        if spec != configuration.spec:
+            write_configuration(tx, self._cloud, host.metadata.name, spec)
+            self._tell_care(tx, host, care)
+        return care
+
+    def _tell_care(self, tx: Transaction, host: Host, care: Care) -> None:
+        name = host.metadata.name
+        if care.restart:
+            text = f"{name} is told to restart: it does not serve, and its tries are used up."
+            event = "host-recovery-restart"
+        elif care.request is not None and care.request.id.startswith("recovery-"):
+            text, event = f"{name} is recovered by itself: {care.request.id}.", "host-recovery"
+        else:
+            return
+        write_log(tx, self._cloud, event=event, entity=f"host={name}", severity="warning", text=text)
 
     def _tell(self, tx: Transaction, host: Host, availability: str) -> None:
         before = host.status.availability

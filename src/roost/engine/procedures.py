@@ -49,10 +49,12 @@ class Done(msgspec.Struct, frozen=True):
 
 
 class Wait(msgspec.Struct, frozen=True):
-    """The step is not over; look again after so many seconds."""
+    """The step is not over; look again after so many seconds. `within`, if set, is the time from its first
+    attempt after which it is given up, where that is sooner than the step's own timeout."""
 
     message: str
     seconds: float = LOOK_AGAIN
+    within: float = 0.0
 
 
 class Failed(msgspec.Struct, frozen=True):
@@ -200,6 +202,9 @@ class OperationController:
         ):
             return 0.0 if operation else None
         now = tx.now.timestamp()
+        if isinstance(outcome, Wait) and 0 < outcome.within < row.timeout:
+            sooner = row.deadline - row.timeout + outcome.within
+            row = msgspec.structs.replace(row, timeout=outcome.within, deadline=sooner)
         if isinstance(outcome, Wait) and now >= row.deadline:
             waited = f"gave up after {row.timeout:.0f} seconds: {outcome.message}"
             outcome = Failed(waited)

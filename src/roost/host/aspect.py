@@ -16,7 +16,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import cache
 from pathlib import Path
 from typing import Any, Protocol
@@ -35,6 +35,7 @@ RETRY_DURING_TRIAL_SECONDS = 2.0
 _MAX_STEPS = 8
 _MAX_PLAN = 200
 _MAX_MESSAGE = 4000
+_SAME_MOMENT = 5.0
 
 
 class AspectFacts(TrialFacts, frozen=True, kw_only=True):
@@ -220,7 +221,8 @@ class TrialRunner:
             await self._remember(trial.adopted(memory, wanted))
         elif decision.step is Step.ROLL_BACK:
             after = await self._install(memory.baseline)
-            await self._remember(trial.rolled_back(memory, after, decision.reason))
+            now = msgspec.structs.replace(facts, boottime=max(facts.boottime, self._clock()))
+            await self._remember(trial.rolled_back(memory, after, decision.reason, now))
         elif decision.step is Step.RESTORE:
             await self._remember(trial.restored(memory, await self._install(memory.baseline)))
         elif decision.step is Step.REMOVE:
@@ -265,6 +267,9 @@ class TrialRunner:
         self, decision: Decision, generation: int, plan: list[str] | None, facts: AspectFacts
     ) -> AspectOutcome:
         status = self._status(decision.state, generation, decision.reason, plan, facts)
+        status = msgspec.structs.replace(
+            status, tries=decision.tries, next_try_at=self._next_try(decision, facts)
+        )
         known = await self._recall()
         if status != known.told:
             self._known = msgspec.structs.replace(known, told=status)
@@ -273,6 +278,20 @@ class TrialRunner:
                 await asyncio.to_thread(self._file.save, self._known)
         again = AUDIT_SECONDS if decision.again_seconds is None else decision.again_seconds
         return AspectOutcome(status, again, decision.link_proof_wanted)
+
+    def _next_try(self, decision: Decision, facts: AspectFacts) -> str:
+        """When what was taken back is tried again; the same words for the same moment."""
+        if decision.retry_seconds is None:
+            return ""
+        told = self._known.told.next_try_at if self._known else ""
+        due = facts.now + timedelta(seconds=decision.retry_seconds)
+        if told:
+            before = datetime.fromisoformat(told)
+            if abs((before - due).total_seconds()) < _SAME_MOMENT or (
+                not decision.retry_seconds and before <= due
+            ):
+                return told
+        return due.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
     def _failed(
         self, error: AspectError, generation: int, facts: AspectFacts, plan: list[str] | None = None

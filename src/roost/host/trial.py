@@ -17,7 +17,9 @@ Invariants:
   established flow passes a stateful firewall whatever the new rules say, so it proves nothing.
 - Deadlines are CLOCK_BOOTTIME with the identity of the boot: jumps of the wall clock neither extend nor
   cut a trial, a restart of the process neither, a restart of the machine ends it.
-- A version that was taken back is not tried again under the same generation.
+- A version that was taken back is tried again, for the link may have died by chance: after a growing pause
+  (RETRY_PAUSES), once a new connection got through under what is in force, and so often only. It is known by
+  its content, whatever its generation. It is forgotten when something else is wanted and in force.
 - Without a link no trial begins (nothing could prove it); what was proven before is put back at once
   and without trial when the world lost it, by a restart of the machine or another's hand.
 - Absence cannot cut anybody off: it is brought about at once.
@@ -33,6 +35,8 @@ import msgspec
 from roost.model.configuration import AspectState
 
 MAX_REFUSALS = 32
+RETRY_PAUSES = (60.0, 600.0, 3600.0)
+"""Seconds before each further try of a version that was taken back; after the last it takes other intent."""
 
 
 class LinkProof(msgspec.Struct, frozen=True):
@@ -99,6 +103,11 @@ class Refusal(msgspec.Struct, frozen=True):
     generation: int
     digest: str
     reason: str
+    tries: int = len(RETRY_PAUSES) + 1
+    """How often it was tried. Memory of a version of this program that did not count is not tried again."""
+    boot_id: str = ""
+    at: float = 0.0
+    """When it was last taken back, in CLOCK_BOOTTIME of that start of the machine."""
 
 
 class Memory(msgspec.Struct, frozen=True):
@@ -129,6 +138,9 @@ class Decision(msgspec.Struct, frozen=True):
     reason: str = ""
     again_seconds: float | None = None
     link_proof_wanted: bool = False
+    tries: int = 0
+    retry_seconds: float | None = None
+    """For what was taken back: how often it was tried, and in how long it may be again; None: never."""
 
 
 def matches(version: Version, current: Current) -> bool:
@@ -159,7 +171,7 @@ def decide(memory: Memory, wanted: Wanted, current: Current, facts: TrialFacts) 
         return Decision(Step.REST, "applied", "In force.")
     refusal = _refusal(memory, version)
     if refusal is not None:
-        return Decision(Step.REST, "rolled-back", _taken_back(refusal, baseline))
+        return _decide_retry(refusal, baseline, facts)
     if not facts.link_up:
         return Decision(
             Step.REST,
@@ -168,6 +180,42 @@ def decide(memory: Memory, wanted: Wanted, current: Current, facts: TrialFacts) 
             f"nothing else can prove it. {_in_force(baseline)} Restore the link; the change follows then.",
         )
     return Decision(Step.TRY, reason="it is new")
+
+
+def _decide_retry(refusal: Refusal, baseline: Version, facts: TrialFacts) -> Decision:
+    """Whether what was taken back is tried again now."""
+    if refusal.tries > len(RETRY_PAUSES):
+        return Decision(Step.REST, "rolled-back", _given_up(refusal, baseline), tries=refusal.tries)
+    # A clock that starts with the machine: after a restart the whole pause is waited for anew.
+    began = refusal.at if refusal.boot_id == facts.boot_id else 0.0
+    due = began + RETRY_PAUSES[refusal.tries - 1]
+    if facts.boottime < due:
+        left = due - facts.boottime
+        return Decision(
+            Step.REST,
+            "rolled-back",
+            _taken_back(refusal, baseline),
+            again_seconds=left,
+            tries=refusal.tries,
+            retry_seconds=left,
+        )
+    proof = facts.link_proof
+    if facts.link_up and proof is not None and proof.dialled_at >= due:
+        return Decision(
+            Step.TRY, reason="the link works under what is in force, and it may have died by chance"
+        )
+    reason = (
+        f"{_taken_back(refusal, baseline)} It waits for a new connection of the link, which must work now."
+    )
+    wanted = facts.link_up
+    return Decision(
+        Step.REST,
+        "rolled-back",
+        reason,
+        link_proof_wanted=wanted,
+        tries=refusal.tries,
+        retry_seconds=0.0,
+    )
 
 
 def _decide_trial(memory: Memory, trial: Trial, current: Current, facts: TrialFacts) -> Decision:
@@ -241,15 +289,18 @@ def abandoned(memory: Memory) -> Memory:
 
 def confirmed(memory: Memory) -> Memory:
     """The version on trial is the one to go back to from now on."""
-    return msgspec.structs.replace(memory, baseline=_on_trial(memory).version, trial=None)
+    return msgspec.structs.replace(memory, baseline=_on_trial(memory).version, trial=None, refused=())
 
 
-def rolled_back(memory: Memory, current: Current, reason: str) -> Memory:
+def rolled_back(memory: Memory, current: Current, reason: str, facts: TrialFacts) -> Memory:
     """After the former version is in force again."""
     version = _on_trial(memory).version
-    refusal = Refusal(version.generation, version.digest, reason)
+    before = _refusal(memory, version)
+    tries = before.tries + 1 if before is not None else 1
+    refusal = Refusal(version.generation, version.digest, reason, tries, facts.boot_id, facts.boottime)
+    others = tuple(r for r in memory.refused if r.digest != version.digest)
     return msgspec.structs.replace(
-        restored(memory, current), trial=None, refused=(*memory.refused, refusal)[-MAX_REFUSALS:]
+        restored(memory, current), trial=None, refused=(*others, refusal)[-MAX_REFUSALS:]
     )
 
 
@@ -262,12 +313,12 @@ def restored(memory: Memory, current: Current) -> Memory:
 def adopted(memory: Memory, wanted: Wanted) -> Memory:
     """The wanted version is the proven one under another generation."""
     same = msgspec.structs.replace(memory.baseline, generation=wanted.version.generation)
-    return msgspec.structs.replace(memory, baseline=same)
+    return msgspec.structs.replace(memory, baseline=same, refused=())
 
 
 def removed(memory: Memory, wanted: Wanted) -> Memory:
     """After the aspect was removed from the world."""
-    return msgspec.structs.replace(memory, baseline=wanted.version, trial=None)
+    return msgspec.structs.replace(memory, baseline=wanted.version, trial=None, refused=())
 
 
 def held(memory: Memory) -> Wanted:
@@ -288,8 +339,7 @@ def _on_trial(memory: Memory) -> Trial:
 
 
 def _refusal(memory: Memory, version: Version) -> Refusal | None:
-    keys = (version.generation, version.digest)
-    return next((r for r in memory.refused if (r.generation, r.digest) == keys), None)
+    return next((r for r in memory.refused if r.digest == version.digest), None)
 
 
 def _in_force(baseline: Version) -> str:
@@ -300,7 +350,15 @@ def _in_force(baseline: Version) -> str:
 
 def _taken_back(refusal: Refusal, baseline: Version) -> str:
     return (
-        f"Generation {refusal.generation} was taken back: {refusal.reason}. {_in_force(baseline)} "
-        "Check that it lets the host reach its cloud, then change the intent: this generation is not "
-        "tried again."
+        f"Generation {refusal.generation} was taken back: {refusal.reason}. {_in_force(baseline)} It is tried "
+        f"again by itself, as try {refusal.tries + 1} of {len(RETRY_PAUSES) + 1}, for the link may have died "
+        "by chance; check that it lets the host reach its cloud."
+    )
+
+
+def _given_up(refusal: Refusal, baseline: Version) -> str:
+    return (
+        f"Generation {refusal.generation} was taken back: {refusal.reason}. {_in_force(baseline)} After "
+        f"{refusal.tries} tries it is not tried again: check that it lets the host reach its cloud, then "
+        "change the intent."
     )

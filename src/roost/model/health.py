@@ -66,7 +66,6 @@ class RecoveryPolicy(Part, frozen=True, kw_only=True, omit_defaults=False):
         int,
         doc("After those, how often its machine may be restarted; 0: only people restart it.", ge=0, le=5),
     ] = 0
-    round: Annotated[int, doc("Raise it to begin anew with all tries.", ge=0)] = 0
 
 
 class RecoveryCount(Part, frozen=True, kw_only=True, omit_defaults=False):
@@ -76,6 +75,7 @@ class RecoveryCount(Part, frozen=True, kw_only=True, omit_defaults=False):
     tries: Annotated[int, doc("Tries so far.", ge=0)] = 0
     limit: Annotated[int, doc("Tries at most.", ge=0)] = 0
     restarts: Annotated[int, doc("Restarts of the machine so far.", ge=0)] = 0
+    restarted_from: Annotated[str, doc("The start of the machine that the last restart was to end.")] = ""
     tried_at: Annotated[str, doc("When the last try began.", format="date-time")] = ""
     next_at: Annotated[str, doc("When the next try begins; empty: none is due.", format="date-time")] = ""
     off: Annotated[bool, doc("Whether automatic recovery is over for this cause.")] = False

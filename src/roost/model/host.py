@@ -88,6 +88,9 @@ class HostSpec(Part, frozen=True, kw_only=True, omit_defaults=False):
         ),
     ] = 300
     recovery: Annotated[RecoveryPolicy, doc("How far it may be recovered by itself.")] = RecoveryPolicy()
+    recovery_round: Annotated[
+        int, doc("Raised to have automatic recovery begin anew, with all its tries.", ge=0)
+    ] = 0
 
 
 class Unknown(Part, frozen=True, kw_only=True):
@@ -384,7 +387,7 @@ def _invariants(host: Host) -> list[Problem]:
 
 HOST = KindInfo(
     kind="Host",
-    operating=("administrativeState", "forceLock"),
+    operating=("administrativeState", "forceLock", "recoveryRound"),
     plural="hosts",
     singular="host",
     short_names=("ho",),

@@ -5,7 +5,7 @@ Its status is a summary that the step engine writes in the transaction that move
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, NamedTuple
 
 from roost.model.kind import Column, Flow, KindInfo
 from roost.model.meta import DNS_NAME, Part, Resource, doc
@@ -15,6 +15,37 @@ LONGEST_MESSAGE = 2048
 OperationAction = Literal["lock", "force-lock", "unlock", "reboot", "swact"]
 StepState = Literal["pending", "running", "succeeded", "failed", "skipped", "aborted"]
 OperationState = Literal["pending", "running", "paused", "succeeded", "failed", "aborted"]
+
+
+class PlannedStep(NamedTuple):
+    """A step that an operation will have: its name, its timeout in seconds, what it waits for or does."""
+
+    name: str
+    seconds: float
+    about: str
+
+
+_CHECK = PlannedStep("check", 300.0, "wait until the host answers and has told what it has")
+_LOCK = (
+    PlannedStep("disable", 7260.0, "wait until the workloads have left, at most spec.drainSeconds"),
+    PlannedStep("lock", 60.0, "take it out of service"),
+)
+PLANNED: dict[str, tuple[PlannedStep, ...]] = {
+    "unlock": (
+        _CHECK,
+        PlannedStep("configure", 180.0, "wait until its configuration is in force"),
+        PlannedStep("test", 1080.0, "run its health checks and wait until all have passed"),
+        PlannedStep("enable", 60.0, "put it into service"),
+    ),
+    "lock": _LOCK,
+    "force-lock": (PlannedStep("disable", 60.0, "ask nothing: what runs there is lost"), _LOCK[1]),
+    "reboot": (
+        _CHECK,
+        PlannedStep("command", 60.0, "tell the host to restart"),
+        PlannedStep("restart", 900.0, "wait until it went down and answers again"),
+    ),
+}
+"""The steps of each action, in order: what carries them out goes by this, and so does a dry run."""
 
 
 class OperationSpec(Part, frozen=True, kw_only=True, omit_defaults=False):
