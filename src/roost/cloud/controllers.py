@@ -10,6 +10,8 @@ from roost.cloud.hosts import HostController
 from roost.cloud.overrides import OverrideController
 from roost.cloud.overview import OverviewController
 from roost.cloud.procedures import procedures
+from roost.cloud.silence import SilenceController
+from roost.cloud.watching import Watch
 from roost.engine.admission import Rule
 from roost.engine.controller import Controller
 from roost.engine.events import EventController
@@ -26,14 +28,18 @@ def controllers(
     holder: str,
     rules: Mapping[str, Sequence[Rule]],
     disconnect: Callable[[str], None] = lambda _: None,
+    watch: Watch | None = None,
 ) -> dict[str, Controller]:
     """Controllers by name.
 
     `holder` tells this process from others in leases of steps; `disconnect` ends the link of a host
-    that is gone; `rules` are the admission rules by kind.
+    that is gone; `rules` are the admission rules by kind; `watch` looks at hosts, without one given by
+    their links alone.
     """
+    watch = watch or Watch(cloud, presence)
     made: tuple[Controller, ...] = (
-        HostController(cloud, presence),
+        HostController(cloud, watch),
+        SilenceController(cloud, watch),
         ConfigurationController(cloud, platform),
         OverrideController(cloud),
         OperationController(procedures(presence), holder),

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+from roost.cloud.faults import unobservable
 from roost.cloud.watching import Sight
 from roost.model.alarms import Fault
 from roost.model.fault import AlarmStatus, Severity
@@ -60,3 +61,20 @@ def heartbeats_unknown(host: Host, sight: Sight, types: Mapping[str, str]) -> Ca
 def _entity(host: Host, kind: str, network: str) -> str:
     name = f"host={host.metadata.name}"
     return name if kind in _ALARM else f"{name}.network={network}"
+
+
+def with_heartbeats(faults: list[Fault], host: Host, sight: Sight, types: Mapping[str, str]) -> list[Fault]:
+    """A host's faults with those of its networks; of two with one name the graver stays."""
+    found = {(f.alarm_id, f.instance): f for f in faults}
+    for fault in heartbeat_faults(host, sight, types):
+        there = found.get((fault.alarm_id, fault.instance))
+        if there is None or there.severity != "critical":
+            found[fault.alarm_id, fault.instance] = fault
+    return list(found.values())
+
+
+def unseen(host: Host, sight: Sight, types: Mapping[str, str]) -> Callable[[AlarmStatus], bool]:
+    """Whether the state behind an alarm of a host can't be seen now."""
+    hidden = unobservable(host, sight.contact)
+    unknown = heartbeats_unknown(host, sight, types)
+    return lambda alarm: hidden(alarm) or unknown(alarm)

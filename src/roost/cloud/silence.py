@@ -19,7 +19,8 @@ from roost.store.transaction import Change, Transaction
 
 CONDITION = "FailureAvoidance"
 ALARM_ID = "200.203"
-IDLE = 10.0
+LOOK_AT_SILENCE = 5.0
+"""Seconds between two looks while hosts are silent, or have not come yet, without an event."""
 _SHOWN = 20
 
 
@@ -46,7 +47,9 @@ class SilenceController(StoreController):
         cloud = tx.seek(Cloud, "", self._cloud)
         if cloud is not None:
             self._tell(tx, cloud, event)
-        return IDLE if event is None else LOOK_AGAIN
+        if event is None:
+            return LOOK_AT_SILENCE if self._watch.anyone_silent else None
+        return LOOK_AGAIN
 
     def _tell(self, tx: Transaction, cloud: Cloud, event: Event | None) -> None:
         before = next((c for c in cloud.status.conditions if c.type == CONDITION), None)

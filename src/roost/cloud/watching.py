@@ -74,6 +74,7 @@ class Watch:
         self._in_service: tuple[str, ...] = ()
         self._in_service_at = float("-inf")
         self._settings = Heartbeat()
+        self._anyone_silent = False
 
     def look(self, tx: Transaction, host: Host) -> Sight:
         """What is seen of a host, and what that makes of its contact."""
@@ -108,6 +109,11 @@ class Watch:
                 self._configure(wanted)
         return wanted
 
+    @property
+    def anyone_silent(self) -> bool:
+        """Whether hosts in service were silent, or not there yet, at the last look for an event."""
+        return self._anyone_silent
+
     def left(self, event: Event) -> float:
         """Seconds until the deadline of an event."""
         return max(0.0, event.deadline - self._monotonic())
@@ -118,11 +124,14 @@ class Watch:
             self._in_service = tuple(h.metadata.name for h in hosts if h.status.administrative == "unlocked")
             self._in_service_at = now
         silent, absent = {}, set()
+        self._anyone_silent = False
         for name in self._in_service:
             presence = self._presence(name)
             seconds = silence_of(presence, self._heartbeats(name))
             if seconds is not None:
                 silent[name] = seconds
+            if seconds is not None or not presence.met:
+                self._anyone_silent = True
             if not presence.met and presence.silent >= LATE:
                 absent.add(name)
         return Silence(silent, frozenset(absent), self._uptime())

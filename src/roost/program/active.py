@@ -19,6 +19,8 @@ from roost.api.identity.aggregation import AggregationController
 from roost.cloud.certificates import CertificateController
 from roost.cloud.configuration import PlatformPorts
 from roost.cloud.controllers import controllers as cloud_controllers
+from roost.cloud.heartbeat_observer import Observer
+from roost.cloud.watching import Watch
 from roost.cloud.outlets.outlets import Outlets
 from roost.cloud.heartbeat_observer import Observer
 from roost.cloud.watching import Watch

@@ -213,7 +213,13 @@ class CloudRole:
         if (self._home.uplink / FACTS_FILE).exists():
             identity = load_identity(self._home.uplink)
             dialled = [split_address(e, LINK_PORT)[1] for e in identity.endpoints]
-        return PlatformPorts(links=tuple(ports), dialled=tuple(dialled))
+        return PlatformPorts(
+            links=tuple(ports),
+            dialled=tuple(dialled),
+            # The same number as the links', of UDP.
+            heartbeat=ports[0] if ports else 0,
+            host=self._settings.host,
+        )
 
     def _parts(self, api: Api) -> Parts:
         # On a database of its own one process follows another under the home's lock: what the former

@@ -7,12 +7,14 @@ back like those that would cut a host off from its cloud.
 
 from __future__ import annotations
 
+import asyncio
 import uuid
 from collections.abc import Awaitable, Callable
 from datetime import datetime
 
 from roost import __version__
 from roost.host.agent import Agent, AgentIdentity
+from roost.host.heartbeat import Registrar
 from roost.host.hooks import DirectoryHooks
 from roost.host.machine import RealMachine
 from roost.link.lower import Backoff, Dialer, LowerLink, State
@@ -55,6 +57,7 @@ class HostRole:
         self._dialer, self._clock, self._leave, self._timing = dialer, clock, leave, timing
         self._store: Store
         self.link: LowerLink
+        self._heartbeats: Registrar
         self.agent: Agent
 
     async def open(
@@ -86,12 +89,22 @@ class HostRole:
             hooks=DirectoryHooks(self._home.path),
         )
         tell_of_connection(self.link, self.agent.notice)
+        self._heartbeats = Registrar(
+            self._store,
+            self.node.cloud,
+            self.node.name,
+            call=self.link.call,
+            link_up=lambda: self.link.state.connected,
+        )
+        tell_of_connection(self.link, self._heartbeats.notice)
 
     async def run(self) -> None:
         """Run the agent until cancelled, the link beside it."""
         self.link.start()
         try:
-            await self.agent.run()
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._heartbeats.run())
+                group.create_task(self.agent.run())
         finally:
             await self.link.stop()
 
