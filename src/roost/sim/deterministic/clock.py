@@ -12,15 +12,15 @@ START = datetime(2026, 3, 1, 12, 0, 0, tzinfo=UTC)
 
 
 class NodeClock:
-    """Tells the time of a node; `monotonic` is the loop's time."""
+    """Tells the time of a node, which is `start` now; `monotonic` is the loop's time."""
 
-    def __init__(self, monotonic: Callable[[], float]) -> None:
-        self._monotonic, self._origin = monotonic, monotonic()
+    def __init__(self, monotonic: Callable[[], float], start: datetime = START) -> None:
+        self._monotonic, self._origin, self._start = monotonic, monotonic(), start
         self._drifts_since, self._wrong, self._drift = self._origin, 0.0, 0.0
 
     def __call__(self) -> datetime:
         now = self._monotonic()
-        return START + timedelta(seconds=now - self._origin + self._error(now))
+        return self._start + timedelta(seconds=now - self._origin + self._error(now))
 
     @property
     def wrong(self) -> float:

@@ -39,14 +39,15 @@ QUICK = (0.0005, 0.004)
 class SimulatedDisk:
     """The disk of a node, with its database in `path`."""
 
-    def __init__(self, path: Path, chance: Random) -> None:
+    def __init__(self, path: Path, chance: Random, content: bytes = b"") -> None:
+        """`content` is that of a database; without, it is a new one."""
         self.path, self.chance = path, chance
         self.slow_seconds = 0.0
         self.is_full = False
         self._snapshot: Path | None = None
         self._snapshots = 0
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(_empty())
+        path.write_bytes(content or _empty())
 
     @property
     def url(self) -> str:

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import gc
 import hashlib
 import os
@@ -24,7 +25,7 @@ import re
 import sys
 import tempfile
 import time
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from random import Random
@@ -39,6 +40,7 @@ from roost.sim.deterministic.events import Argument, Event, Law, Outcome, Plan, 
 from roost.sim.deterministic.loop import OutOfTime, SimulatedLoop, Wedged, current_process
 from roost.sim.deterministic.network import Conditions, Skew, Way
 from roost.sim.deterministic.tree import Node, Tree
+from roost.sim.fleet import NotSettled
 from roost.sim.machine import Load
 
 OPERATIONS: dict[str, Callable[[Tree, Event], Awaitable[None]]] = {}
@@ -50,6 +52,8 @@ SETTLED_WITHIN = 600.0
 LOOK_SECONDS = 1.0
 DEADLINE = 60.0
 """Seconds of the wall clock that a run may take."""
+BUSY = 500.0
+"""A tree at rest makes fewer steps than these in a simulated second."""
 BENIGN = (
     "Unavailable(",
     "Overloaded(",
@@ -60,6 +64,8 @@ BENIGN = (
     "AlreadyExists(",
 )
 """Errors with which a controller may fail and try again."""
+_REAL_CLOCKS = (("roost.link.digest", "thread_time"),)
+"""What the product measures its own use of the processor with, by which it paces itself."""
 _ADDRESS = re.compile(r"0x[0-9a-f]{6,}")
 
 
@@ -73,33 +79,51 @@ def run(
     """Perform a plan; `faulty` makes the product wrong meanwhile, to see whether laws notice."""
     began = time.perf_counter()
     wrong = faulty() if faulty is not None else contextlib.nullcontext()
-    with _undisturbed(), tempfile.TemporaryDirectory(dir=_memory()) as directory:
-        loop = SimulatedLoop(deadline=deadline)
-        source = Random(f"{plan.seed}/product")  # noqa: S311 - a simulation
-        with chance.seeded(source), wrong:
-            tree = Tree(plan, loop, Path(directory))
-            with _listening(tree.hear):
-                violations = _performed(tree, laws, loop)
-        violations += _unexpected(tree, loop)
-        digest, simulated, trace = _digest(tree), tree.now, tree.trace
+    settled = _settled(plan.sites, plan.hosts)
+    with _world(plan, settled, deadline) as tree:
+        with wrong:
+            violations = _performed(tree, _Run(tree, laws).perform())
+        violations += _unexpected(tree)
+        return Outcome(
+            plan=plan,
+            digest=_digest(tree),
+            trace=tree.trace,
+            violations=violations,
+            seconds=time.perf_counter() - began,
+            simulated=tree.now,
+        )
+
+
+@functools.cache
+def _settled(sites: int, hosts: int) -> Mapping[str, bytes]:
+    """The databases of a tree that has settled, made once in this process. Raises NotSettled."""
+    with _world(Plan(seed=0, sites=sites, hosts=hosts), {}, DEADLINE) as tree:
+        broken = _performed(tree, _Run(tree, []).settle()) + _unexpected(tree)
+        if broken:
+            raise NotSettled("a tree to which nothing has happened", SETTLED_WITHIN, broken[0].message)
+        for node in tree.nodes.values():
+            node.dispose()
+        return {name: node.disk.path.read_bytes() for name, node in tree.nodes.items()}
+
+
+@contextlib.contextmanager
+def _world(plan: Plan, settled: Mapping[str, bytes], deadline: float) -> Iterator[Tree]:
+    """A tree, for as long as its run lasts."""
+    source = Random(f"{plan.seed}/product")  # noqa: S311 - a simulation
+    with _undisturbed(), tempfile.TemporaryDirectory(dir=_memory()) as directory, chance.seeded(source):
+        tree = Tree(plan, SimulatedLoop(deadline=deadline), Path(directory), settled)
+        with _listening(tree.hear):
+            yield tree
         with _listening(_deaf):
+            # What dead processes left in the midst of something is unwound now, where nobody hears of it.
             tree.dispose()
-            loop.dispose()
-            del tree, loop
+            tree.loop.dispose()
             gc.collect()
-    return Outcome(
-        plan=plan,
-        digest=digest,
-        trace=trace,
-        violations=violations,
-        seconds=time.perf_counter() - began,
-        simulated=simulated,
-    )
 
 
-def _performed(tree: Tree, laws: Sequence[Law], loop: SimulatedLoop) -> list[Violation]:
+def _performed(tree: Tree, work: Coroutine[Any, Any, list[Violation]]) -> list[Violation]:
     try:
-        return loop.run_until_complete(_Run(tree, laws).perform())
+        return tree.loop.run_until_complete(work)
     except (Wedged, OutOfTime) as error:
         tree.say(f"{type(error).__name__}")
         return [Violation(type(error).__name__.lower(), tree.now, _plain(str(error)))]
@@ -115,9 +139,8 @@ class _Run:
     async def perform(self) -> list[Violation]:
         """All of it; what was broken."""
         tree = self._tree
-        tree.start()
-        if missing := await self._rest(QUIET / 2):
-            return [Violation("settled", tree.now, f"it did not settle at first: {missing}")]
+        if broken := await self.settle():
+            return broken
         tree.begin()
         for law in self._laws:
             law.begin(tree)
@@ -141,6 +164,16 @@ class _Run:
         for law in self._laws:
             violations += await law.finish(tree)
         return violations
+
+    async def settle(self) -> list[Violation]:
+        """Start everything, and let it come to rest."""
+        self._tree.start()
+        missing = await self._rest(QUIET / 2)
+        return (
+            [Violation("settled", self._tree.now, f"it did not settle at first: {missing}")]
+            if missing
+            else []
+        )
 
     async def _events(self) -> None:
         """Each event at its time; the laws look after each, and now and then."""
@@ -180,14 +213,15 @@ class _Run:
     async def _rest(self, quiet: float) -> str:
         """Wait until all is in step and nothing is written for a while; what is missing after too long."""
         tree, began = self._tree, self._tree.now
-        before, since, observed = tree.revisions(), tree.now, tree.now
+        before, since, observed, steps = tree.revisions(), tree.now, tree.now, tree.loop.steps
         while tree.now - began < SETTLED_WITHIN:
             await asyncio.sleep(LOOK_SECONDS)
             revisions, missing = tree.revisions(), tree.unsettled()
             if missing or revisions != before or self._going:
-                before, since = revisions, tree.now
+                before, since, steps = revisions, tree.now, tree.loop.steps
             elif tree.now - since >= quiet:
-                return ""
+                rate = (tree.loop.steps - steps) / (tree.now - since)
+                return f"nothing is written, but {rate:.0f} steps a second are made" if rate > BUSY else ""
             if tree.now - observed >= OBSERVED_EVERY:
                 observed = tree.now
                 self._observe()
@@ -350,19 +384,26 @@ _LASTING: dict[str, Callable[[Node], Awaitable[None]]] = {"stop": _stop, "restor
 
 @contextlib.contextmanager
 def _undisturbed() -> Iterator[None]:
-    """When the collector of garbage looks depends on what ran before, and what it finds may be awaited.
-
-    What dead processes left in the midst of something is unwound after the run, where nobody hears of it.
-    """
+    """When the collector of garbage looks depends on what ran before, and what it finds may be awaited."""
     collects, hook = gc.isenabled(), sys.unraisablehook
+    clocks = [(module, name) for module, name in _REAL_CLOCKS if module in sys.modules]
+    former = [getattr(sys.modules[module], name) for module, name in clocks]
     gc.disable()
     sys.unraisablehook = _nobody_hears
+    for module, name in clocks:
+        setattr(sys.modules[module], name, _stands_still)
     try:
         yield
     finally:
+        for (module, name), clock in zip(clocks, former, strict=True):
+            setattr(sys.modules[module], name, clock)
         sys.unraisablehook = hook
         if collects:
             gc.enable()
+
+
+def _stands_still() -> float:
+    return 0.0
 
 
 def _nobody_hears(_: object) -> None:
@@ -400,9 +441,9 @@ def _listening(heard: Callable[[str, str, Any], None]) -> Iterator[None]:
         structlog.configure(**former)
 
 
-def _unexpected(tree: Tree, loop: SimulatedLoop) -> list[Violation]:
+def _unexpected(tree: Tree) -> list[Violation]:
     """What went wrong in a way that nobody expected, each kind once."""
-    found = [(tree.now, text) for text in (*tree.problems, *loop.problems)]
+    found = [(tree.now, text) for text in (*tree.problems, *tree.loop.problems)]
     for said in tree.said:
         failed = str(said.fields.get("error", ""))
         if said.traceback:

@@ -14,7 +14,8 @@ import contextvars
 import functools
 import sys
 import traceback
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
+from datetime import timedelta
 from pathlib import Path
 from random import Random
 from typing import Any, TypeVar
@@ -49,6 +50,10 @@ BEGUN_AGAIN = 5.0
 BOOTING = (10.0, 40.0)
 STOPPED_WITHIN = 60.0
 MOST_SAID = 10_000
+MACHINES = "simulated"
+"""Seed of all machines: trees of one form have the same."""
+BEFORE = START - timedelta(hours=1)
+"""When trees begin whose databases are new."""
 
 
 class Said(msgspec.Struct, frozen=True, kw_only=True):
@@ -67,13 +72,14 @@ class Node:
 
     def __init__(self, tree: Tree, name: str, above: Node | None) -> None:
         self.tree, self.name, self.above = tree, name, above
-        self.clock = NodeClock(tree.loop.time)
-        self.disk = SimulatedDisk(tree.directory / f"{name}.db", tree.disk_chance)
+        content = tree.settled.get(name, b"")
+        self.clock = NodeClock(tree.loop.time, START if content else BEFORE)
+        self.disk = SimulatedDisk(tree.directory / f"{name}.db", tree.disk_chance, content)
         self.station = Station(name)
         self.process: Process | None = None
         self.link: Link | None = None
         """The link to the node above it."""
-        self._opened = self._declared = False
+        self._opened, self._declared = False, bool(content)
         self._starting: asyncio.TimerHandle | None = None
 
     # -- what it is now
@@ -285,7 +291,7 @@ class HostNode(Node):
         name = host_name(number)
         super().__init__(tree, f"{site}/{name}", above)
         self._site, self._host_name = site, name
-        self._machine = machine_of(str(tree.plan.seed), site_number, number)
+        self._machine = machine_of(MACHINES, site_number, number)
         self._host: SimulatedHost | None = None
         self.link = tree.network.join(self.name, host_node(site, name), self.station, above.station)
 
@@ -351,10 +357,16 @@ class HostNode(Node):
 
 
 class Tree:
-    """All nodes by name: "central", "site-0000", "site-0000/controller-0"."""
+    """All nodes by name: "central", "site-0000", "site-0000/controller-0".
 
-    def __init__(self, plan: Plan, loop: SimulatedLoop, directory: Path) -> None:
-        self.plan, self.loop, self.directory = plan, loop, directory
+    `settled` are their databases as an earlier run of a tree of this form has left them, when it had settled
+    for the first time: settling takes as much of the processor as all else that a run does.
+    """
+
+    def __init__(
+        self, plan: Plan, loop: SimulatedLoop, directory: Path, settled: Mapping[str, bytes] | None = None
+    ) -> None:
+        self.plan, self.loop, self.directory, self.settled = plan, loop, directory, settled or {}
         self.timing, self.backoff = Timing(), Backoff()
         self.chance = _chance(plan, "tree")
         self.disk_chance = _chance(plan, "disk")
@@ -416,9 +428,10 @@ class Tree:
         self.trace.append("begin")
 
     def dispose(self) -> None:
-        """After the run: close what is open, and let go of dead processes."""
+        """After the run: close what is open, and let go of everything, the dead too."""
         for node in self.nodes.values():
             node.dispose()
+        self.nodes, self.network.links = {}, {}
         self._kept.clear()
 
     # -- outside of all processes
