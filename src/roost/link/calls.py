@@ -17,7 +17,7 @@ from typing import Any
 
 import structlog
 
-from roost.link.errors import BadMessage, LinkError
+from roost.link.errors import SAID, BadMessage, LinkError
 from roost.link.exchange import Caller, Handler, Request, Response, Unreachable
 from roost.link.messages import (
     Call,
@@ -127,6 +127,10 @@ class Calls:
         """Calls under way in both directions."""
         return len(self._asked) + len(self._answering)
 
+    def awaits(self, message: CallAnswer | CallBody | CallEnd) -> bool:
+        """Whether a message belongs to a call that is under way."""
+        return message.call in self._asked or message.call in self._answering
+
     # -- asking
 
     async def call(self, request: Request, *, answer_within: float) -> Response:
@@ -197,13 +201,15 @@ class Calls:
             case CallBody():
                 self._body(message)
             case CallAnswer():
+                if sum(len(k) + len(v) for k, v in message.headers) > HEADERS_LIMIT:
+                    raise BadMessage("the headers of an answer are too large")
                 asked = self._asked.get(message.call)
                 if asked and not asked.answer.done():
                     asked.answer.set_result(message)
             case CallEnd():
                 asked = self._asked.pop(message.call, None)
                 if asked:
-                    asked.end(message.error)
+                    asked.end(message.error[:SAID])
             case CallCancel():
                 self._drop(message.call)
             case CallCredit():
@@ -215,6 +221,8 @@ class Calls:
     def _body(self, message: CallBody) -> None:
         asked, answering = self._asked.get(message.call), self._answering.get(message.call)
         if asked:
+            if not message.data:
+                return
             asked.buffered += len(message.data)
             if asked.buffered > WINDOW + PIECE:
                 raise BadMessage("a call's body came without credit")
@@ -231,7 +239,9 @@ class Calls:
     def _begin(self, start: CallStart) -> None:
         if start.call in self._answering or start.call % 2 == self._next % 2:
             raise BadMessage(f"call {start.call} begins twice")
-        pending = sum(a.start.size for a in self._answering.values() if a.task is None)
+        if start.size < 0:
+            raise BadMessage(f"a call of {start.size} bytes")
+        pending = sum(a.start.size for a in self._answering.values())
         error = ""
         if self._handler is None:
             error = "nothing answers calls here"
@@ -239,7 +249,7 @@ class Calls:
             error = f"{CONCURRENT} calls are under way; try again in a second"
         elif start.size > BODY_LIMIT or pending + start.size > BODIES_LIMIT:
             error = "the request is too large"
-        elif sum(len(k) + len(v) for k, v in start.headers) + len(start.path) > HEADERS_LIMIT:
+        elif _head(start) > HEADERS_LIMIT:
             error = "the request's headers are too large"
         if error:
             # Bounded like all the rest: who floods us with calls waits for these answers to go out.
@@ -323,3 +333,11 @@ class Calls:
             await self._send(message)
         except LinkError:
             return
+
+
+def _head(start: CallStart) -> int:
+    """Characters of all of a call but its body."""
+    said = [start.method, start.path, start.caller, start.uid, start.by, *start.groups]
+    said += [part for header in start.headers for part in header]
+    said += [part for name, values in start.extra.items() for part in (name, *values)]
+    return sum(map(len, said))

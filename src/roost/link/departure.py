@@ -14,7 +14,7 @@ from sqlalchemy import ColumnElement, select
 
 from roost.engine.controller import Key
 from roost.engine.credentials import Purpose, revoke
-from roost.link.intake import refused_property
+from roost.link.intake import kinds_property, refused_property
 from roost.link.node import Node, subject
 from roost.store.schema import resources
 from roost.store.store import Store
@@ -78,5 +78,6 @@ class DepartureController:
             self.finish(tx, name)
             tx.drop_cursor(str(node))
             tx.drop_property(refused_property(str(node)))
+            tx.drop_property(kinds_property(str(node)))
             revoke(tx, subject(node), self.purpose)
         return len(rows)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+SAID = 500
+"""Characters of a reason that a peer gave, at most: it may say what it likes."""
+
 
 class LinkError(Exception):
     """Base of all errors of the link."""
@@ -24,11 +27,31 @@ class BadMessage(LinkError):
 
 
 class Refused(LinkError):
-    """One end does not want the other: why, and what to do about it."""
+    """One end does not want the other: why, and what to do about it.
 
-    def __init__(self, code: str, reason: str, remedy: str) -> None:
-        super().__init__(f"{reason}; {remedy}")
-        self.code, self.reason, self.remedy = code, reason, remedy
+    `retry_after`: seconds after which it may be worth to come again; 0 leaves that to who was refused.
+    """
+
+    def __init__(self, code: str, reason: str, remedy: str, *, retry_after: float = 0.0) -> None:
+        super().__init__(f"{reason[:SAID]}; {remedy[:SAID]}")
+        self.code, self.reason, self.remedy = code[:63], reason[:SAID], remedy[:SAID]
+        self.retry_after = retry_after
+
+
+class Flooded(Refused):
+    """The peer sent more than its budget for too long, though it was held back."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(
+            "flood",
+            f"more came on this link than any node has to say, for {seconds:.0f} s",
+            "see the log of the node; it may dial again later",
+            retry_after=300.0,
+        )
+
+
+class TookNothing(ConnectionLost):
+    """The peer speaks, and takes nothing of what it is told."""
 
 
 class TakenOver(LinkError):

@@ -30,7 +30,7 @@ from roost.link.node import Node
 from roost.model.codec import Raw
 from roost.model.kind import Flow, KindInfo
 from roost.model.meta import DNS_NAME, Owner
-from roost.model.ownership import merge, status_owners
+from roost.model.ownership import status_owners
 from roost.model.registry import BY_KIND
 from roost.store.transaction import HERE, UP, Change, Stored
 
@@ -62,12 +62,19 @@ class Nothing(msgspec.Struct, frozen=True):
 
 
 class Refuse(msgspec.Struct, frozen=True):
-    """Do not take it in; the reason is told to the sender."""
+    """Do not take it in; the reason is told to the sender. `claim`: it says what is another's to say."""
 
     reason: str
+    claim: bool = False
 
 
 Decision = Copy | Replace | Drop | Nothing | Refuse
+
+Span = tuple[str, str, str | None]
+"""Resources of a kind in a namespace: the one of a name, or all."""
+
+Owned = dict[str, list[str]]
+"""By kind, the fields of status that a host says it owns."""
 
 
 class Direction(Protocol):
@@ -91,6 +98,21 @@ class Direction(Protocol):
     def current(self, stored: Stored) -> Entry | None:
         """What the sender tells of a resource as it is."""
 
+    def sent(self) -> list[Span]:
+        """Where at the sender all is that travels."""
+
+    def held(self) -> list[Span]:
+        """Where at the receiver all is that came."""
+
+    def compared(self, stored: Stored) -> Entry | None:
+        """At the sender: what it tells of a resource, as far as the two ends can be compared by it."""
+
+    def taken(self, stored: Stored) -> Entry | None:
+        """At the receiver: what `compared` is there, when the two agree; None for what did not come."""
+
+    def narrow(self, kinds: list[str]) -> None:
+        """Let only kinds travel that the peer knows, too."""
+
     def decide(self, existing: Stored | None, entry: Entry) -> Decision:
         """What the receiver does with an entry."""
 
@@ -102,7 +124,7 @@ class Downward:
 
     def __init__(self, node: Node) -> None:
         self.node = node
-        self.kinds = HOST_KINDS if node.kind == "host" else _travelling(Flow.DOWN, Flow.BOTH)
+        self.kinds: tuple[str, ...] = HOST_KINDS if node.kind == "host" else _travelling(Flow.DOWN, Flow.BOTH)
         self.scope = (node.cloud, node.name if node.kind == "host" else None)
 
     def concerns(self, kind: str, namespace: str, name: str) -> bool:
@@ -123,6 +145,21 @@ class Downward:
         if not self.concerns(stored.kind, stored.namespace, stored.name) or stored.origin == self.node.origin:
             return None
         return _entry("intent", stored, _intent(stored.raw))
+
+    def sent(self) -> list[Span]:
+        return [(kind, self.node.cloud, self.scope[1]) for kind in self.kinds]
+
+    def held(self) -> list[Span]:
+        return self.sent()
+
+    def compared(self, stored: Stored) -> Entry | None:
+        return self.current(stored)
+
+    def taken(self, stored: Stored) -> Entry | None:
+        return self.current(stored) if stored.origin == UP else None
+
+    def narrow(self, kinds: list[str]) -> None:
+        self.kinds = tuple(k for k in self.kinds if k in kinds)
 
     def decide(self, existing: Stored | None, entry: Entry) -> Decision:
         if entry.kind not in BY_KIND:
@@ -157,7 +194,12 @@ class Upward:
     def __init__(self, node: Node) -> None:
         self.node = node
         self.origin = node.origin
-        self.kinds = (*HOST_KINDS, EVENT_KIND) if node.kind == "host" else _travelling(Flow.UP, Flow.BOTH)
+        self.kinds: tuple[str, ...] = (
+            (*HOST_KINDS, EVENT_KIND) if node.kind == "host" else _travelling(Flow.UP, Flow.BOTH)
+        )
+        self.owned: Owned | None = None
+        """What the host said it owns; None of a host that says no such thing."""
+        self._downward = Downward(node)
 
     def offer(self, change: Change) -> Entry | None:
         if change.kind not in self.kinds:
@@ -182,13 +224,55 @@ class Upward:
             return None
         return self._allowed(_entry("status", stored, _observed(stored.raw)))
 
+    def sent(self) -> list[Span]:
+        if self.node.kind == "host":
+            named: list[Span] = [(kind, self.node.cloud, self.node.name) for kind in HOST_KINDS]
+            spans = [*named, (EVENT_KIND, self.node.cloud, None)]
+        else:
+            spans = [(kind, self.node.cloud, None) for kind in self.kinds]
+            spans.append(("Cloud", "", self.node.cloud))
+        return [span for span in spans if span[0] in self.kinds]
+
+    def held(self) -> list[Span]:
+        return self.sent()
+
+    def compared(self, stored: Stored) -> Entry | None:
+        entry = self.current(stored)
+        if entry is None or entry.type != "status":
+            return entry
+        return self._comparable(stored)
+
+    def taken(self, stored: Stored) -> Entry | None:
+        if stored.kind not in self.kinds:
+            return None
+        if stored.origin == self.origin:
+            return _whole(stored)
+        if "status" not in stored.raw or not self._downward.concerns(
+            stored.kind, stored.namespace, stored.name
+        ):
+            return None
+        return self._comparable(stored)
+
+    def _comparable(self, stored: Stored) -> Entry | None:
+        """What the node says in a status whose home is above; None when that is nothing."""
+        owners, status = status_owners(BY_KIND[stored.kind]), stored.raw.get("status") or {}
+        if self.node.kind == "host":
+            told = (self.owned or {}).get(stored.kind, [])
+            mine = {k: v for k, v in status.items() if k in told and owners.get(k, Owner.HOST) is Owner.HOST}
+        else:
+            mine = {k: v for k, v in status.items() if owners.get(k) is not Owner.FLEET}
+        return _entry("status", stored, {"uid": stored.uid, "status": mine}) if mine else None
+
+    def narrow(self, kinds: list[str]) -> None:
+        self.kinds = tuple(k for k in self.kinds if k in kinds)
+
     def _allowed(self, entry: Entry) -> Entry | None:
         return None if permitted(self.node, entry) else entry
 
     def decide(self, existing: Stored | None, entry: Entry) -> Decision:
         reason = permitted(self.node, entry)
         if reason:
-            return Refuse(reason)
+            return Refuse(reason, claim=entry.kind in TRAVELLING)
         mine = existing is not None and existing.origin == self.origin
         if entry.type == "deleted":
             return Drop() if mine else Nothing()
@@ -217,7 +301,8 @@ class Upward:
         info, current = BY_KIND[entry.kind], _unversioned(existing.raw)
         if self.node.kind == "host":
             # Only what travels may be merged: a spec in the entry is not the node's to give.
-            merged = merge(info, current, {"status": raw.get("status") or {}}, Owner.HOST)
+            told = None if self.owned is None else self.owned.get(entry.kind, [])
+            merged = _host_merged(info, current, raw.get("status") or {}, told)
         else:
             merged = {**current, "status": _all_but_fleet(info, current, raw)}
         return _fitting(entry, merged) or Replace(merged)
@@ -315,6 +400,33 @@ def _observed(raw: Raw) -> Raw:
     return {"kind": raw["kind"], "metadata": meta, "status": raw.get("status", {})}
 
 
+def owned_by_host() -> Owned:
+    """The fields of status that a host of this version owns, by kind."""
+    return {
+        kind: sorted(k for k, owner in status_owners(BY_KIND[kind]).items() if owner is Owner.HOST)
+        for kind in HOST_KINDS
+    }
+
+
+def _host_merged(info: KindInfo, current: Raw, brought: Raw, told: list[str] | None) -> Raw:
+    """`current` with what a host says of the fields it owns.
+
+    A field that this version does not know belongs to a host that says it owns it, or that says no such thing
+    and brings it. A field that the host does not know (it is the older) stays as it is: that it is absent
+    there means nothing.
+    """
+    owners, before = status_owners(info), current.get("status") or {}
+    known = {k for k, owner in owners.items() if owner is Owner.HOST}
+    if told is None:
+        mine = known | (brought.keys() - owners.keys())
+    else:
+        mine = {k for k in told if k in known or k not in owners}
+    status = {k: v for k, v in before.items() if k not in mine} | {
+        k: v for k, v in brought.items() if k in mine
+    }
+    return current if status == before else {**current, "status": status}
+
+
 def _all_but_fleet(info: KindInfo, current: Raw, incoming: Raw) -> Raw:
     """A subcloud's status is all its own but for fields that the fleet level fills in above it."""
     kept = {k for k, owner in status_owners(info).items() if owner is Owner.FLEET}
@@ -356,4 +468,8 @@ def _foreign(node: Node, raw: Raw) -> Refuse | None:
     source = raw.get("status", {}).get("source", "")
     if source == f"{node.cloud}/{node.name}":
         return None
-    return Refuse(f"its source is {str(source)[:130]!r}, not {node.cloud}/{node.name}")
+    return Refuse(f"its source is {str(source)[:130]!r}, not {node.cloud}/{node.name}", claim=True)
+
+
+TRAVELLING = _travelling(Flow.DOWN, Flow.UP, Flow.BOTH)
+"""Every kind of this version that travels."""

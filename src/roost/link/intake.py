@@ -16,6 +16,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 import msgspec
+import structlog
 from sqlalchemy import select
 
 from roost.link.errors import BadMessage, TakenOver
@@ -27,13 +28,33 @@ from roost.store.schema import resources
 from roost.store.store import Store
 from roost.store.transaction import HERE, Change, Transaction
 
+log = structlog.get_logger(__name__)
+
 REFUSED_KEPT = 1000
 SNAPSHOT_KEYS = 500_000
 PATIENCE = 30.0
+DRIFT_SHOWN = 20
+KEY_SHOWN = 253
+ENTRIES_LIMIT = 2000
 TOO_MANY: Key = ("*", "", "")
 """Stands among the refused when not all of them could be remembered: everything is asked for then."""
 
 T = TypeVar("T")
+Drifted = list[tuple[str, Key]]
+"""Resources that were not what the sender had told: `missing`, `different` or `extra`, and which."""
+
+DRIFT = {"ADDED": "missing", "MODIFIED": "different", "DELETED": "extra"}
+
+OnDrift = Callable[[Transaction, Drifted], None]
+
+
+def tell_nobody(_tx: Transaction, _drifted: Drifted) -> None:
+    """Where nobody wants to know of drift."""
+
+
+def kinds_property(peer: str) -> str:
+    """Where it is remembered which kinds this version knew when it took a peer's stream in."""
+    return f"link-kinds:{peer}"
 
 
 def refused_property(peer: str) -> str:
@@ -44,24 +65,47 @@ def refused_property(peer: str) -> str:
 class Intake:
     """One direction of one session, at the receiver. `load` first, then `take` in order."""
 
-    def __init__(self, store: Store, direction: Direction, peer: str) -> None:
+    def __init__(
+        self, store: Store, direction: Direction, peer: str, on_drift: OnDrift = tell_nobody
+    ) -> None:
         self._store, self._direction, self._peer = store, direction, peer
+        self._on_drift = on_drift
         self._at: tuple[str, int] = ("", 0)
         self._number = 0
         self._seen: set[Key] | None = None
         self._property = refused_property(peer)
+        self._kinds = ",".join(sorted(direction.kinds))
+        self._known = ""
+        self._anew = False
         self.refused: set[Key] = set()
+        self.claims: list[str] = []
+        """Why entries of the last batch were refused that say what is another's to say."""
+        self._suspects: set[Key] = set()
+        self.unchanged: set[Key] = set()
+        """Of those that were suspected and came again, the ones that were already as they came."""
+
+    @property
+    def number(self) -> int:
+        """The last batch of this session that was taken in."""
+        return self._number
+
+    def suspect(self, keys: list[Key]) -> None:
+        """These seem to have drifted and were asked for again: tell what comes of it."""
+        self._suspects, self.unchanged = set(keys), set()
 
     async def load(self) -> tuple[str, int]:
         """Identity of the store and revision to ask for; ("", 0) asks for everything."""
 
-        def work(tx: Transaction) -> tuple[tuple[str, int], str]:
-            return tx.cursor(self._peer), tx.property(self._property)
+        def work(tx: Transaction) -> tuple[tuple[str, int], str, str]:
+            peer = self._peer
+            return tx.cursor(peer), tx.property(self._property), tx.property(kinds_property(peer))
 
-        self._at, remembered = await self._store.read(work)
+        self._at, remembered, self._known = await self._store.read(work)
+        # A sender tells nothing of kinds that the receiver does not know: after an upgrade it is asked.
+        self._anew = bool(self._known) and not set(self._kinds.split(",")) <= set(self._known.split(","))
         if remembered:
             self.refused = {(k, ns, n) for k, ns, n in msgspec.json.decode(remembered)}
-        return ("", 0) if TOO_MANY in self.refused else self._at
+        return ("", 0) if self._anew or TOO_MANY in self.refused else self._at
 
     async def take(self, batch: Entries, store_id: str) -> list[RefusedEntry]:
         """Take a batch in; on return it is on disk. Raises BadMessage, TakenOver, StoreError."""
@@ -70,13 +114,26 @@ class Intake:
         self._check(batch, store_id)
         last = batch.snapshot in ("none", "end")
         to = (store_id, batch.upto) if last else self._at
-        refused = await self._transact(lambda tx: self._apply(tx, batch, to))
+        drifted, claims = Drifted(), list[str]()
+        refused = await self._transact(lambda tx: self._apply(tx, batch, to, drifted, claims))
+        self.claims = claims
         self._number, self._at = batch.number, to
+        if batch.snapshot == "end" or not self._anew:
+            self._known, self._anew = self._kinds, False
+        if self._suspects:
+            came = {entry.key for entry in batch.entries} & self._suspects
+            self._suspects -= came
+            self.unchanged |= came - {key for _, key in drifted}
+        if drifted:
+            shown = [f"{how} {'/'.join(key)}" for how, key in drifted[:DRIFT_SHOWN]]
+            log.warning("link.drift-repaired", peer=self._peer, count=len(drifted), objects=shown)
         if last:
             self._seen = None
         return refused
 
     def _check(self, batch: Entries, store_id: str) -> None:
+        if len(batch.entries) > ENTRIES_LIMIT:
+            raise BadMessage(f"a batch of {len(batch.entries)} entries, the limit is {ENTRIES_LIMIT}")
         if not 0 <= batch.upto < 2**63:
             raise BadMessage(f"a batch up to {batch.upto}, which is no revision")
         if batch.number != self._number + 1:
@@ -105,17 +162,25 @@ class Intake:
 
     # -- in the transaction
 
-    def _apply(self, tx: Transaction, batch: Entries, to: tuple[str, int]) -> list[RefusedEntry]:
+    def _apply(
+        self, tx: Transaction, batch: Entries, to: tuple[str, int], drifted: Drifted, claims: list[str]
+    ) -> list[RefusedEntry]:
         if tx.cursor(self._peer) != self._at:
             raise TakenOver(self._peer)
+        drifted.clear()
+        claims.clear()
         refused, taken = list[RefusedEntry](), set[Key]()
         for entry in batch.entries:
-            reason = apply(tx, self._direction, entry)
+            before = len(tx.changes)
+            refusal = apply(tx, self._direction, entry)
+            if entry.key in self._suspects and len(tx.changes) > before:
+                drifted.append((DRIFT[tx.changes[-1].type], entry.key))
             taken.add(entry.key)
-            if reason:
-                refused.append(
-                    RefusedEntry(kind=entry.kind, namespace=entry.namespace, name=entry.name, reason=reason)
-                )
+            if refusal:
+                kind, namespace, name = (part[:KEY_SHOWN] for part in entry.key)
+                refused.append(RefusedEntry(kind=kind, namespace=namespace, name=name, reason=refusal.reason))
+                if refusal.claim:
+                    claims.append(refusal.reason)
         remembered = (self.refused - taken) | {r.key for r in refused}
         if self._seen is not None:
             self._seen |= taken
@@ -129,6 +194,10 @@ class Intake:
             tx.set_property(self._property, msgspec.json.encode(sorted(remembered)).decode())
         if to != self._at:
             tx.set_cursor(self._peer, *to)
+        if drifted:
+            self._on_drift(tx, drifted)
+        if self._known != self._kinds and (batch.snapshot == "end" or not self._anew):
+            tx.set_property(kinds_property(self._peer), self._kinds)
         # Now, not after the commit: a later transaction may already take away what was in the way.
         self.refused = remembered
         return refused
@@ -140,8 +209,8 @@ class Intake:
         return key if gone and key in self.refused else None
 
 
-def apply(tx: Transaction, direction: Direction, entry: Entry) -> str:
-    """Take one entry in; the reason when it was refused, else empty."""
+def apply(tx: Transaction, direction: Direction, entry: Entry) -> Refuse | None:
+    """Take one entry in, unless it is refused."""
     existing = tx.find(*entry.key) if entry.kind in BY_KIND else None
     match direction.decide(existing, entry):
         case Copy(raw, origin):
@@ -150,11 +219,11 @@ def apply(tx: Transaction, direction: Direction, entry: Entry) -> str:
             tx.replace(raw)
         case Drop():
             tx.drop(*entry.key)
-        case Refuse(reason):
-            return reason
+        case Refuse() as refusal:
+            return refusal
         case Nothing():
             pass
-    return ""
+    return None
 
 
 def copies(tx: Transaction, origin: str) -> set[Key]:

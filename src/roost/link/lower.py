@@ -1,7 +1,11 @@
 """The lower end of a link: dial, run the session, dial again; keep the certificate fresh.
 
 Dialling backs off exponentially with jitter, so that ten thousand sites that lost their centre at once
-do not return at once. The store is the outbox: while there is no link, nothing is kept here.
+do not return at once. Each stage of it has a deadline: the name, the connection, TLS, the hello. An upper
+end that refuses may say after how long it is worth to come again: that is come to in growing steps, up to an
+hour, so that a node that was deleted there is no burden, and one deleted by mistake is back soon. Whatever
+goes wrong ends in a pause and another try, never in more than that. The store is the outbox: while there is
+no link, nothing is kept here.
 
 `state` is what people and the agent read: whether the link is up, since when, the last proof that
 the way there and back is open (an echoed heartbeat, and when that heartbeat was sent), and the last
@@ -20,6 +24,7 @@ import msgspec
 import structlog
 
 from roost.link import identity, sockets
+from roost.link.comparing import Pace
 from roost.link.errors import LinkError, Refused
 from roost.link.exchange import Caller, Handler, Request, Response, Unreachable
 from roost.link.feed import Feed, everyone
@@ -53,8 +58,23 @@ class Backoff(msgspec.Struct, frozen=True, kw_only=True):
         return bound * chance.between(0.25, 1.0)
 
 
+class Patience(msgspec.Struct, frozen=True, kw_only=True):
+    """Pauses after refusals in a row, in seconds: doubling from `first` to what the upper end asks for.
+
+    Each is shortened by chance, by up to a half.
+    """
+
+    first: float = 60.0
+    cap: float = 3600.0
+
+    def pause(self, refusals: int, asked: float) -> float:
+        """The pause after so many refusals, of which the last asked for so many seconds."""
+        bound = min(self.cap, asked, self.first * float(1 << min(refusals - 1, 30)))
+        return bound * chance.between(0.5, 1.0)
+
+
 class State(msgspec.Struct, frozen=True, kw_only=True):
-    """The link as its lower end sees it. `error` is empty while it is up."""
+    """The link as its lower end sees it. `error` is empty while it is up; else `next_dial` is near."""
 
     connected: bool
     since: datetime
@@ -64,6 +84,7 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
     error: str = ""
     proof: Proof | None = None
     certificate_expires_at: datetime | None = None
+    next_dial: datetime | None = None
 
 
 class Dialer(Protocol):
@@ -111,7 +132,9 @@ class TlsDialer:
                 "check this machine's clock; if it is right, ask the upper cloud for a new enrolment "
                 "token and enrol again",
             )
-        return LinkError("; ".join(str(problem) for problem in problems))
+        # One endpoint that may be tried again soon is enough to do so.
+        later = min((problem.retry_after for problem in problems), default=0.0)
+        return NoneReached("; ".join(str(problem) for problem in problems), later)
 
     def expires(self) -> datetime | None:
         return self.identity.expires()
@@ -134,8 +157,20 @@ class TlsDialer:
             used.unlink()
 
 
+class NoneReached(LinkError):
+    """No endpoint could be reached. `retry_after`: seconds that all of them ask for; else 0."""
+
+    def __init__(self, reason: str, retry_after: float) -> None:
+        super().__init__(reason)
+        self.retry_after = retry_after
+
+
 def _unexpected(error: Exception) -> str:
     return f"an unexpected error: {type(error).__name__}; the log says more"
+
+
+def _asks_to_wait(error: Exception) -> float:
+    return error.retry_after if isinstance(error, Refused | NoneReached) else 0.0
 
 
 def _renewal(request: bytes) -> Request:
@@ -155,10 +190,14 @@ class LowerLink:
         handler: Handler | None = None,
         timing: Timing | None = None,
         backoff: Backoff | None = None,
+        patience: Patience | None = None,
     ) -> None:
         self.node = node
         self._store, self._dialer, self._clock, self._handler = store, dialer, clock, handler
         self._timing, self._backoff = timing or Timing(), backoff or Backoff()
+        self._patience = patience or Patience()
+        self._asked_to_wait, self._refusals = 0.0, 0
+        self._pace = Pace()
         self._feed: Feed | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._session: Session | None = None
@@ -221,28 +260,44 @@ class LowerLink:
     def _set(self, **changes: object) -> None:
         self.state = msgspec.structs.replace(self.state, **changes)
         for listener in list(self._listeners):
-            listener(self.state)
+            try:
+                listener(self.state)
+            except Exception:
+                # A link that dials no more is lost for good; a listener hears of the next change.
+                log.exception("link.listener-failed", node=str(self.node))
 
     async def _run(self, feed: Feed) -> None:
         failures, loop = 0, asyncio.get_running_loop()
         while not self._stopping:
             began = loop.time()
+            self._asked_to_wait = 0.0
             error = await self._once(feed)
             lasted = loop.time() - began if self.state.connected else 0.0
             if self.state.connected or error != self.state.error:
                 log.info("link.down", node=str(self.node), reason=error)
             since = self._clock() if self.state.connected else self.state.since
-            self._set(connected=False, since=since, error=error)
             if self._returning:
+                self._set(connected=False, since=since, error=error)
                 self._returning, failures = False, 0
                 continue
             failures = 1 if lasted > STEADY else failures + 1
-            await self._pause(failures)
+            pause = self._next_pause(failures)
+            next_dial = self._clock() + timedelta(seconds=pause)
+            self._set(connected=False, since=since, error=error, next_dial=next_dial)
+            await self._pause(pause)
 
-    async def _pause(self, failures: int) -> None:
+    def _next_pause(self, failures: int) -> float:
+        """Seconds until the next try: longer where the upper end asks for that."""
+        self._refusals = self._refusals + 1 if self._asked_to_wait > 0 else 0
+        pause = self._backoff.pause(failures)
+        if self._refusals:
+            pause = max(pause, self._patience.pause(self._refusals, self._asked_to_wait))
+        return pause
+
+    async def _pause(self, seconds: float) -> None:
         self._at_once.clear()
         try:
-            async with asyncio.timeout(self._backoff.pause(failures)):
+            async with asyncio.timeout(seconds):
                 await self._at_once.wait()
         except TimeoutError:
             return
@@ -252,6 +307,7 @@ class LowerLink:
         try:
             connection = await self._dialer.dial()
         except (LinkError, OSError) as error:
+            self._asked_to_wait = _asks_to_wait(error)
             return str(error)
         except Exception as error:
             # Whatever is wrong with an endpoint or a file: a link that dials no more is lost for good.
@@ -268,6 +324,7 @@ class LowerLink:
             clock=self._clock,
             handler=self._handler,
             on_proof=lambda proof: self._set(proof=proof),
+            pace=self._pace,
         )
         try:
             hello = await session.greet()
@@ -279,11 +336,13 @@ class LowerLink:
                 upper_version=hello.version,
                 endpoint=connection.peer.address,
                 error="",
+                next_dial=None,
                 certificate_expires_at=self._dialer.expires(),
             )
             log.info("link.up", node=str(self.node), upper=hello.node, endpoint=connection.peer.address)
             await session.run()
         except LinkError as error:
+            self._asked_to_wait = _asks_to_wait(error)
             return str(error)
         except Exception as error:
             log.exception("link.failed", node=str(self.node))

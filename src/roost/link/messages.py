@@ -20,7 +20,7 @@ from roost.link.errors import BadMessage
 
 PROTOCOL = 1
 PROTOCOL_MIN = 1
-FEATURES = ("again", "calls")
+FEATURES = ("again", "calls", "digest")
 FRAME_LIMIT = 8 * 1024 * 1024
 COMPRESS_FROM = 1024
 
@@ -43,6 +43,10 @@ class Hello(Message, frozen=True, kw_only=True, tag="hello"):
     taken_store_id: str
     taken_revision: int
     features: list[str] = []
+    kinds: list[str] = []
+    """Kinds that the speaker knows and that travel; none from who does not say."""
+    owned: dict[str, list[str]] = {}
+    """By kind, the fields of status that a host of the speaker's version owns."""
 
 
 class Entry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -97,6 +101,29 @@ class Again(Message, frozen=True, kw_only=True, tag="again"):
     """What stood against these resources is gone: send them again as they are now."""
 
     keys: list[Key]
+
+
+class DigestAsk(Message, frozen=True, kw_only=True, tag="digest-ask"):
+    """The receiver of a stream asks its sender for the digest of all that travels, but for `excluded`.
+
+    With `buckets`, for the hashes of the keys in these besides.
+    """
+
+    buckets: list[int] = []
+    excluded: list[Key] = []
+
+
+class Digest(Message, frozen=True, kw_only=True, tag="digest"):
+    """The sender's answer, true once the receiver has taken in batch `number`. `link.digest` tells of what.
+
+    Not `ready`: the sender is busy telling, or asked too often; it may be asked again later.
+    """
+
+    number: int
+    ready: bool = True
+    sums: list[bytes] = []
+    keys: list[tuple[str, str, str, bytes]] = []
+    asked: list[int] = []
 
 
 class Heartbeat(Message, frozen=True, kw_only=True, tag="heartbeat"):
@@ -167,6 +194,8 @@ class Refusal(Message, frozen=True, kw_only=True, tag="refusal"):
     code: str
     reason: str
     remedy: str
+    retry_after: float = 0.0
+    """Seconds after which it may be worth to come again; 0 leaves that to who was refused."""
 
 
 class Goodbye(Message, frozen=True, kw_only=True, tag="goodbye"):
@@ -204,6 +233,8 @@ AnyMessage = (
     | Entries
     | Acknowledge
     | Again
+    | DigestAsk
+    | Digest
     | Heartbeat
     | HeartbeatEcho
     | Call

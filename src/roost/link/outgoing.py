@@ -22,7 +22,7 @@ from typing import Literal
 import structlog
 from sqlalchemy import select
 
-from roost.link.errors import BadMessage, ConnectionLost
+from roost.link.errors import SAID, BadMessage, ConnectionLost
 from roost.link.feed import Subscription
 from roost.link.flow import ENTRY_LIMIT, Direction, coalesced
 from roost.link.messages import Acknowledge, Entries, Entry, Key, Message
@@ -71,6 +71,16 @@ class Outgoing:
         self.refused: dict[Key, str] = {}
 
     @property
+    def number(self) -> int:
+        """The last batch of this session that was sent."""
+        return self._number
+
+    @property
+    def awaits(self) -> bool:
+        """Whether a batch is not yet acknowledged."""
+        return bool(self._unacknowledged)
+
+    @property
     def in_step(self) -> bool:
         """Whether the receiver has everything this store has for it (but for what it refused)."""
         if self._position < 0 or self._unacknowledged or self._again or self._snapshot_going:
@@ -88,7 +98,7 @@ class Outgoing:
                 self.refused.pop(key, None)
         for entry in message.refused:
             if len(self.refused) < REFUSED_SHOWN or entry.key in self.refused:
-                self.refused[entry.key] = entry.reason
+                self.refused[entry.key] = entry.reason[:SAID]
         self._room.set()
 
     def again(self, keys: list[Key]) -> None:

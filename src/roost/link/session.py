@@ -24,13 +24,17 @@ import msgspec
 import structlog
 
 import roost
+from roost.engine.faults import write_log
 from roost.link import messages
+from roost.link.budget import ASKED, ENTRIES, ENTRY_BYTES, PATIENCE, UNBIDDEN, UNBIDDEN_BYTES, Budget
 from roost.link.calls import Calls
-from roost.link.errors import BadMessage, ConnectionLost, LinkError, Refused
+from roost.link.comparing import Comparison, Pace, Pacing
+from roost.link.conduct import What
+from roost.link.errors import BadMessage, ConnectionLost, Flooded, LinkError, Refused, TookNothing
 from roost.link.exchange import Caller, Handler, Request, Response
 from roost.link.feed import EVERYONE, Feed
-from roost.link.flow import Direction, Downward, Upward
-from roost.link.intake import Intake
+from roost.link.flow import HOST_KINDS, TRAVELLING, Direction, Downward, Upward, owned_by_host
+from roost.link.intake import DRIFT_SHOWN, Drifted, Intake
 from roost.link.messages import (
     Acknowledge,
     Again,
@@ -40,6 +44,8 @@ from roost.link.messages import (
     CallCredit,
     CallEnd,
     CallStart,
+    Digest,
+    DigestAsk,
     Entries,
     Goodbye,
     Heartbeat,
@@ -53,11 +59,18 @@ from roost.link.outgoing import WINDOW, Outgoing
 from roost.link.wire import Connection
 from roost.store.errors import StoreError
 from roost.store.store import Store
-from roost.store.transaction import Change
+from roost.store.transaction import Change, Transaction
 
 log = structlog.get_logger(__name__)
 
 AGAIN_AT_ONCE = 1000
+HELLO_LIMIT = 64 * 1024
+OWNED_FIELDS = 256
+QUEUED_BYTES = 8 * 1024 * 1024
+"""Of batches that wait to be taken in; one larger than that waits alone."""
+
+CATCHING_UP = 600.0
+"""Seconds for which a peer may be held back for its entries before that is strange."""
 
 
 class Timing(msgspec.Struct, frozen=True, kw_only=True):
@@ -69,6 +82,7 @@ class Timing(msgspec.Struct, frozen=True, kw_only=True):
     acknowledge_within: float = 60.0
     send_within: float = 30.0
     answer_within: float = 30.0
+    comparing: Pacing = Pacing()
 
 
 class Proof(msgspec.Struct, frozen=True):
@@ -99,6 +113,8 @@ class Session:
         clock: Callable[[], datetime],
         handler: Handler | None = None,
         on_proof: Callable[[Proof], None] = lambda _: None,
+        pace: Pace | None = None,
+        complain: Callable[[What, str], None] = lambda _what, _detail: None,
     ) -> None:
         self.node, self.side, self.timing = node, side, timing
         self._connection, self._store, self._clock = connection, store, clock
@@ -107,6 +123,13 @@ class Session:
         sends: Direction = Upward(node) if lower else Downward(node)
         takes: Direction = Downward(node) if lower else Upward(node)
         self.peer = "the upper cloud" if lower else str(node)
+        self._sends, self._takes, self._pace = sends, takes, pace or Pace()
+        self._comparison: Comparison | None = None
+        self._complain = complain
+        self._unbidden, self._answers = Budget(UNBIDDEN, UNBIDDEN_BYTES), Budget(ASKED)
+        self._entries = Budget(ENTRIES, ENTRY_BYTES)
+        self._queued, self._drained = 0, asyncio.Event()
+        self._heard = 0.0
         self._feed = feed
         self._subscription = feed.subscribe(EVERYONE if lower else str(node))
         self.outgoing = Outgoing(
@@ -117,10 +140,10 @@ class Session:
             acknowledge_within=timing.acknowledge_within,
             on_changes=self._make_way,
         )
-        self.intake = Intake(store, takes, "up" if lower else str(node))
+        self.intake = Intake(store, takes, "up" if lower else str(node), self._tell_drift)
         self.calls = Calls(self._send, handler, first=1 if lower else 2, peer=self.peer, caller=self._caller)
         self.hello: Hello | None = None
-        self._batches: deque[Entries] = deque()
+        self._batches: deque[tuple[Entries, int]] = deque()
         self._batch_came = asyncio.Event()
         self._beats: deque[tuple[int, datetime, float]] = deque(maxlen=16)
         self._ending: Goodbye | None = None
@@ -149,6 +172,7 @@ class Session:
                     await self._send(self._own_hello(taken))
         except TimeoutError:
             raise ConnectionLost(f"no hello came within {self.timing.hello_within:g} s") from None
+        self._know(self.hello)
         return self.hello
 
     def _own_hello(self, taken: tuple[str, int]) -> Hello:
@@ -161,12 +185,50 @@ class Session:
             taken_store_id=taken[0],
             taken_revision=taken[1],
             features=list(messages.FEATURES),
+            kinds=list(TRAVELLING),
+            owned=owned_by_host() if self.side == "lower" and self.node.kind == "host" else {},
         )
 
+    def _know(self, hello: Hello) -> None:
+        """Go by what the peer says it knows. One that does not say is told everything, as ever."""
+        if hello.kinds:
+            self._sends.narrow(hello.kinds)
+            self._takes.narrow(hello.kinds)
+        if isinstance(self._takes, Upward) and hello.kinds:
+            self._takes.owned = {k: v[:OWNED_FIELDS] for k, v in hello.owned.items() if k in HOST_KINDS}
+        if isinstance(self._sends, Upward):
+            self._sends.owned = owned_by_host()
+        if "digest" in hello.features:
+            self._comparison = Comparison(
+                feed=self._feed,
+                sends=self._sends,
+                takes=self._takes,
+                outgoing=self.outgoing,
+                intake=self.intake,
+                send=self._send,
+                pace=self._pace,
+                pacing=self.timing.comparing,
+                peer=self.peer,
+            )
+
+    def _tell_drift(self, tx: Transaction, drifted: Drifted) -> None:
+        """A log entry of this cloud or host, in the transaction that repairs."""
+        node = self.node
+        cloud = node.cloud if self.side == "lower" else self._name
+        host = node.name if self.side == "lower" and node.kind == "host" else ""
+        shown = ", ".join(f"{k} {ns}/{n} {how}" for how, (k, ns, n) in drifted[:DRIFT_SHOWN])
+        more = f" and {len(drifted) - DRIFT_SHOWN} more" if len(drifted) > DRIFT_SHOWN else ""
+        text = f"What came from {self.peer} had changed here behind its back and is repaired: {shown}{more}."
+        entity = f"{node.kind}={node.name}"
+        write_log(tx, cloud, event="link-drift", severity="warning", entity=entity, text=text, host=host)
+
     async def _their_hello(self) -> Hello:
-        message = messages.unpack(await self._connection.receive())
+        frame = await self._connection.receive()
+        if len(frame) > HELLO_LIMIT:
+            raise BadMessage(f"a first word of {len(frame)} bytes, a hello has {HELLO_LIMIT} at most")
+        message = messages.unpack(frame)
         if isinstance(message, Refusal):
-            raise Refused(message.code, message.reason, message.remedy)
+            raise _refused(message)
         if not isinstance(message, Hello):
             raise BadMessage("the first word was no hello")
         low = max(message.protocol_min, messages.PROTOCOL_MIN)
@@ -223,13 +285,20 @@ class Session:
 
     async def _finish(self, reason: str) -> None:
         self._feed.unsubscribe(self._subscription)
+        if self._comparison is not None:
+            self._comparison.close()
         await self.calls.close(reason)
         await self._connection.close()
 
     async def abandon(self, refusal: Refused | None = None) -> None:
         """Close before `run`, telling why."""
         if refusal is not None:
-            word = Refusal(code=refusal.code, reason=refusal.reason, remedy=refusal.remedy)
+            word = Refusal(
+                code=refusal.code,
+                reason=refusal.reason,
+                remedy=refusal.remedy,
+                retry_after=refusal.retry_after,
+            )
             try:
                 await self._send(word)
             except LinkError as error:
@@ -267,31 +336,68 @@ class Session:
                     frame = await self._connection.receive()
             except TimeoutError:
                 raise ConnectionLost(f"nothing was heard for {self.timing.lost_after:g} s") from None
+            self._heard = asyncio.get_running_loop().time()
             message = messages.unpack(frame)
-            if message is not None:
+            await self._afford(message, len(frame))
+            if isinstance(message, Entries):
+                await self._queue(message, len(frame))
+            elif message is not None:
                 await self._dispatch(message)
+
+    async def _afford(self, message: messages.AnyMessage | None, size: int) -> None:
+        """Hold a peer back that sends more than its budget, by reading no further. Raises Flooded."""
+        now = self._heard
+        match message:
+            case Entries():
+                return
+            case CallAnswer() | CallBody() | CallEnd():
+                asked = self.calls.awaits(message)
+            case Acknowledge():
+                asked = self.outgoing.awaits
+            case _:
+                asked = False
+        if asked:
+            wait = self._answers.charge(now, 1)
+        else:
+            wait = self._unbidden.charge(now, 1, size)
+            if self.side == "upper" and self._unbidden.short_for(now) > PATIENCE:
+                raise Flooded(PATIENCE)
+        if wait > 0:
+            if not asked and wait > 1:
+                self._complain("floods", "it sends more than a node has to say, and is read slowly for it")
+            await asyncio.sleep(wait)
+
+    async def _queue(self, batch: Entries, size: int) -> None:
+        """Keep a batch until it is taken in. What is kept is bounded: with too much, nothing more is read."""
+        # The sender's window bounds this queue; repeated batches get room for as many again.
+        if len(self._batches) >= 4 * WINDOW:
+            raise BadMessage("more batches than the window allows")
+        while self._batches and self._queued + size > QUEUED_BYTES:
+            self._drained.clear()
+            await self._drained.wait()
+        self._batches.append((batch, size))
+        self._queued += size
+        self._batch_came.set()
 
     async def _dispatch(self, message: messages.AnyMessage) -> None:
         self.heard = asyncio.get_running_loop().time()
         match message:
-            case Entries():
-                # The sender's window bounds this queue; repeated batches get room for as many again.
-                if len(self._batches) >= 4 * WINDOW:
-                    raise BadMessage("more batches than the window allows")
-                self._batches.append(message)
-                self._batch_came.set()
             case Acknowledge():
                 self.outgoing.acknowledge(message)
             case Again():
                 self.outgoing.again(message.keys)
             case Heartbeat():
                 await self._send(HeartbeatEcho(sequence=message.sequence))
+                await self._tick()
             case HeartbeatEcho():
                 self._proven(message)
+                await self._tick()
+            case DigestAsk() | Digest():
+                await self._compared(message)
             case CallStart() | CallAnswer() | CallBody() | CallEnd() | CallCancel() | CallCredit():
                 self.calls.take(message)
             case Refusal():
-                raise Refused(message.code, message.reason, message.remedy)
+                raise _refused(message)
             case Goodbye():
                 self.farewell = message
                 self._end.set()
@@ -307,8 +413,18 @@ class Session:
             await self._batch_came.wait()
             self._batch_came.clear()
             while self._batches:
-                batch = self._batches.popleft()
+                batch, size = self._batches.popleft()
+                now = asyncio.get_running_loop().time()
+                wait = self._entries.charge(now, len(batch.entries), _unpacked(batch))
+                if wait > 0:
+                    if self._entries.short_for(now) > CATCHING_UP:
+                        self._complain("floods", "it has sent more than a site that catches up, for minutes")
+                    await asyncio.sleep(min(wait, self.timing.acknowledge_within / 2))
                 refused = await self.intake.take(batch, store_id)
+                self._queued -= size
+                self._drained.set()
+                if self.intake.claims:
+                    self._complain("claims what is not its own", self.intake.claims[0])
                 if refused:
                     shown = [f"{r.kind} {r.namespace}/{r.name}: {r.reason}" for r in refused[:5]]
                     log.warning("link.refused", peer=self.peer, count=len(refused), first=shown)
@@ -322,6 +438,20 @@ class Session:
     async def _ask_again(self, keys: list[messages.Key]) -> None:
         if keys and self.hello and "again" in self.hello.features:
             await self._send(Again(keys=keys[:AGAIN_AT_ONCE]))
+
+    # -- digests
+
+    async def _tick(self) -> None:
+        if self._comparison is not None and not self._batches:
+            await self._comparison.tick()
+
+    async def _compared(self, message: DigestAsk | Digest) -> None:
+        if self._comparison is None:
+            raise BadMessage("it speaks of digests, which its hello did not name")
+        if isinstance(message, DigestAsk):
+            await self._comparison.asked(message)
+        else:
+            self._comparison.answered(message)
 
     # -- heartbeats
 
@@ -353,7 +483,21 @@ class Session:
             async with asyncio.timeout(self.timing.send_within):
                 await self._connection.send(messages.pack(message))
         except TimeoutError:
-            raise ConnectionLost(f"the peer took nothing for {self.timing.send_within:g} s") from None
+            seconds = self.timing.send_within
+            reason = f"the peer took nothing for {seconds:g} s"
+            if asyncio.get_running_loop().time() - self._heard < seconds:
+                # It is there, and speaks: this is no cut line.
+                raise TookNothing(reason) from None
+            raise ConnectionLost(reason) from None
+
+
+def _refused(said: Refusal) -> Refused:
+    return Refused(said.code, said.reason, said.remedy, retry_after=said.retry_after)
+
+
+def _unpacked(batch: Entries) -> int:
+    """Bytes of the entries of a batch."""
+    return sum(len(entry.data) for entry in batch.entries)
 
 
 class _Over(LinkError):

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import socket
 import ssl
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -19,6 +18,7 @@ from websockets.asyncio.client import connect as websocket_connect
 from websockets.asyncio.connection import Connection as WebSocket
 from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
 
+from roost.link.dialing import NotReached, open_socket
 from roost.link.errors import ConnectionLost, LinkError
 from roost.link.messages import FRAME_LIMIT
 from roost.link.node import BadNode, parse_uri
@@ -29,6 +29,7 @@ SERVER_NAME = "link.roost"
 LINK_PATH = "/link"
 ENROL_PATH = "/enrol"
 CLOSE_WITHIN = 2.0
+RETRY_AFTER_MOST = 3600.0
 
 # What the library logs of each handshake that fails is said in our own words, once.
 QUIET = logging.getLogger("roost.link.websockets")
@@ -36,7 +37,7 @@ QUIET.setLevel(logging.CRITICAL)
 OPTIONS: dict[str, Any] = {
     "compression": None,
     "max_size": FRAME_LIMIT,
-    "max_queue": 4,
+    "max_queue": 2,
     "ping_interval": None,
     "close_timeout": CLOSE_WITHIN,
     "logger": QUIET,
@@ -44,11 +45,17 @@ OPTIONS: dict[str, Any] = {
 
 
 class CannotConnect(LinkError):
-    """No connection came about. `expired`: the upper end says our certificate has."""
+    """No connection came about. `expired`: the upper end says our certificate has.
 
-    def __init__(self, endpoint: str, reason: str, *, expired: bool = False) -> None:
+    `retry_after`: seconds after which the upper end says it may be worth to come again; else 0.
+    """
+
+    def __init__(
+        self, endpoint: str, reason: str, *, expired: bool = False, retry_after: float = 0.0
+    ) -> None:
         super().__init__(f"{endpoint}: {reason}")
         self.endpoint, self.reason, self.expired = endpoint, reason, expired
+        self.retry_after = retry_after
 
 
 class SocketConnection:
@@ -101,21 +108,36 @@ def peer_of(websocket: WebSocket) -> Peer:
 
 
 async def connect(where: str, context: ssl.SSLContext, path: str, *, within: float) -> SocketConnection:
-    """Dial `host:port`; raises CannotConnect."""
+    """Dial `host:port`; raises CannotConnect.
+
+    A connection has to come about `within` seconds, and TLS with its answer within as many after that.
+    """
     host, port = endpoint(where)
+    try:
+        connected = await open_socket(host, port, within=within)
+    except NotReached as error:
+        raise CannotConnect(where, error.reason) from None
     try:
         websocket = await websocket_connect(
             f"wss://{SERVER_NAME}{path}",
-            host=host,
-            port=port,
+            sock=connected,
             ssl=context,
             server_hostname=SERVER_NAME,
             open_timeout=within,
             proxy=None,
             **OPTIONS,
         )
-    except (OSError, WebSocketException, TimeoutError, EOFError) as error:
-        raise CannotConnect(where, _words(error), expired=_says_expired(error)) from None
+    except TimeoutError:
+        connected.close()
+        reason = f"it took the connection, and said nothing to the end of {within:g} s"
+        raise CannotConnect(where, reason) from None
+    except (OSError, WebSocketException, EOFError) as error:
+        connected.close()
+        later = _retry_after(error)
+        raise CannotConnect(where, _words(error), expired=_says_expired(error), retry_after=later) from None
+    except BaseException:
+        connected.close()
+        raise
     return SocketConnection(websocket)
 
 
@@ -171,15 +193,14 @@ def _words(error: BaseException) -> str:
         return body or f"the server answered {error.response.status_code}"
     if isinstance(error, ConnectionClosed):
         return "the connection was lost"
-    if isinstance(error, TimeoutError):
-        return "no answer came in time"
-    if isinstance(error, socket.gaierror):
-        return f"the name can't be resolved: {error.strerror}"
-    if isinstance(error, ConnectionRefusedError):
-        return "nothing listens there (connection refused)"
     if isinstance(error, OSError):
         return error.strerror or str(error) or "the network failed"
     return str(error) or type(error).__name__
+
+
+def _retry_after(error: BaseException) -> float:
+    said = error.response.headers.get("Retry-After", "") if isinstance(error, InvalidStatus) else ""
+    return min(float(said), RETRY_AFTER_MOST) if said.isdecimal() and len(said) < 10 else 0.0
 
 
 def _untrusted(error: ssl.SSLCertVerificationError) -> str:

@@ -16,10 +16,12 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
+from collections import OrderedDict
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from datetime import datetime, timedelta
 from http import HTTPStatus
 from pathlib import Path
+from typing import cast
 
 import msgspec
 import structlog
@@ -28,8 +30,10 @@ from websockets.http11 import Request as HttpRequest
 from websockets.http11 import Response as HttpResponse
 
 from roost.engine.allowance import Allowance
-from roost.link import gate, pki, sockets
-from roost.link.errors import ConnectionLost, LinkError, Refused
+from roost.link import door, gate, pki, sockets
+from roost.link.comparing import Pace
+from roost.link.conduct import Conduct, What
+from roost.link.errors import BadMessage, ConnectionLost, Flooded, LinkError, Refused, TookNothing
 from roost.link.exchange import Handler, Request, Response, Unreachable
 from roost.link.feed import Feed
 from roost.link.flow import audience
@@ -50,6 +54,10 @@ REPLACE_WITHIN = 5.0
 STOP_WITHIN = 5.0
 CONNECTIONS = 25_000
 CERTIFICATE_CHECK = 3600.0
+DIALS_PAUSE = 60.0
+RENEWALS = 10
+RENEW_EVERY = 60.0
+REFUSED_KEPT = 10_000
 
 Admit = Callable[[Node], Awaitable[None]]
 
@@ -73,6 +81,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     connections: int = CONNECTIONS
     enrolments_per_second: float = 2.0
     enrolments_burst: int = 50
+    dials_per_second: float = 0.5
+    """How often one node may dial; a node in good order pauses longer with each failure."""
+    dials_burst: int = 30
     linger: float = LINGER
 
 
@@ -126,6 +137,13 @@ class UpperLink:
         self._tasks: set[asyncio.Task[None]] = set()
         self._slots: dict[Node, _Slot] = {}
         self._presences = Presences(clock, self.settings.linger)
+        self._pace = Pace()
+        self.conduct = Conduct(clock, lambda: asyncio.get_running_loop().time())
+        self.door = door.Door()
+        self._dials = Allowance(self.settings.dials_burst, self.settings.dials_per_second, most=CONNECTIONS)
+        self._renewals = Allowance(RENEWALS, 1 / RENEW_EVERY, most=CONNECTIONS)
+        self._replacing: set[Node] = set()
+        self._refused: OrderedDict[Node, str] = OrderedDict()
         self._open = 0
         self._stopping = False
 
@@ -139,14 +157,24 @@ class UpperLink:
             # All nodes are of this process; a certificate would be shown to nobody.
             return
         context = sockets.server_context(self._authority.certificate_pem.decode(), self._server_file())
-        options = {"ssl": context, "process_request": self._door, **sockets.OPTIONS}
-        for one in self._inherited:
-            self._servers.append(await serve(self._serve, sock=one, **options))
-        if not self._inherited:
+        if self._inherited:
+            await self._listen(context, [door.listen(one) for one in self._inherited])
+        else:
             for host, port in self.settings.addresses:
-                self._servers.append(await serve(self._serve, host, port, **options))
-
+                await self._listen(context, door.bound(host, port))
         self._spawn(self._refresh(context))
+
+    async def _listen(self, context: ssl.SSLContext, listening: list[socket.socket]) -> None:
+        server = serve(
+            self._serve, process_request=self._heard, open_timeout=door.ARRIVE_WITHIN, **sockets.OPTIONS
+        )
+        listener = door.Listener(self.door, listening, server, context, sockets.OPTIONS)
+
+        async def listens() -> asyncio.Server:
+            return cast(asyncio.Server, listener)
+
+        server.create_server = listens
+        self._servers.append(await server)
 
     async def _refresh(self, context: ssl.SSLContext) -> None:
         """Keep the server's certificate fresh; what fails now (a full disk) is tried again."""
@@ -250,18 +278,27 @@ class UpperLink:
 
     # -- connections
 
-    def _door(self, websocket: ServerConnection, request: HttpRequest) -> HttpResponse | None:
+    def _heard(self, websocket: ServerConnection, request: HttpRequest) -> HttpResponse | None:
         """Who may come in; None lets in."""
+        if isinstance(websocket, door.Arriving):
+            websocket.arrived()
         if self._stopping or self._open >= self.settings.connections:
             return websocket.respond(HTTPStatus.SERVICE_UNAVAILABLE, "no room now, try again later\n")
         if request.path == sockets.ENROL_PATH:
             return None
         if request.path != sockets.LINK_PATH:
             return websocket.respond(HTTPStatus.NOT_FOUND, "here are only /link and /enrol\n")
-        if sockets.peer_of(websocket).node is None:
+        peer = sockets.peer_of(websocket)
+        if peer.node is None:
             return websocket.respond(
                 HTTPStatus.FORBIDDEN, "a link needs the certificate of a node; enrol this one\n"
             )
+        now = asyncio.get_running_loop().time()
+        wait = self._dials.take(str(peer.node), now)
+        if wait > 0:
+            self.door.mistrust(peer.address, now)
+            self.conduct.complain(peer.node, "dials too often", f"from {peer.address}")
+            return _later(websocket, max(wait, DIALS_PAUSE))
         return None
 
     async def _serve(self, websocket: ServerConnection) -> None:
@@ -280,9 +317,16 @@ class UpperLink:
         task, feed = asyncio.current_task(), self._feed
         if task is None or feed is None:
             raise RuntimeError("start before nodes come")
+        if node in self._replacing:
+            log.debug("link.replaced-already", node=str(node))
+            return
         while (old := self._slots.get(node)) is not None:
             log.info("link.replaced", node=str(node))
-            await self._replace(old, "a new connection of this node took its place")
+            self._replacing.add(node)
+            try:
+                await self._replace(old, "a new connection of this node took its place")
+            finally:
+                self._replacing.discard(node)
         slot = self._slots[node] = _Slot(task)
         session = Session(
             connection,
@@ -294,18 +338,25 @@ class UpperLink:
             timing=self.timing,
             clock=self._clock,
             handler=lambda request: self._answer(node, request),
+            pace=self._pace,
+            complain=lambda what, detail: self.conduct.complain(node, what, detail),
         )
         reason = "the link is down"
         try:
             await session.greet(lambda: self._admit(node))
+            self._refused.pop(node, None)
             slot.session = session
             self._presences.arrived(node, connection.peer, session.hello.version if session.hello else "")
             await session.run()
             reason = session.farewell.reason if session.farewell else "ended here"
         except Refused as refusal:
             reason = str(refusal)
-            log.warning("link.not-admitted", node=str(node), reason=reason)
+            self._tell_refused(node, refusal)
             await session.abandon(refusal)
+        except (BadMessage, TookNothing) as error:
+            reason = str(error)
+            what: What = "takes nothing" if isinstance(error, TookNothing) else "breaks the protocol"
+            self.conduct.complain(node, what, reason)
         except (LinkError, StoreError) as error:
             reason = str(error)
         except Exception:
@@ -313,6 +364,19 @@ class UpperLink:
             reason = "an unexpected error; the log of the upper cloud says more"
         finally:
             await self._gone(node, slot, session, reason)
+
+    def _tell_refused(self, node: Node, refusal: Refused) -> None:
+        """In the log, once per change: who is refused dials again."""
+        if isinstance(refusal, Flooded):
+            self.conduct.complain(node, "floods", refusal.reason)
+        elif refusal.code == "identity":
+            self.conduct.complain(node, "claims what is not its own", refusal.reason)
+        reason, before = str(refusal), self._refused.pop(node, "")
+        self._refused[node] = reason
+        if len(self._refused) > REFUSED_KEPT:
+            self._refused.popitem(last=False)
+        if reason != before:
+            log.warning("link.not-admitted", node=str(node), reason=reason)
 
     async def _gone(self, node: Node, slot: _Slot, session: Session, reason: str) -> None:
         returning = session.farewell is not None and session.farewell.returning
@@ -350,6 +414,9 @@ class UpperLink:
 
     def _renew(self, node: Node, request: bytes) -> Response:
         """A fresh certificate for whom the link's own certificate already names."""
+        wait = self._renewals.take(str(node), asyncio.get_running_loop().time())
+        if wait > 0:
+            return _plain(429, f"it was renewed often enough; again in {wait:.0f} s\n".encode())
         try:
             certificate = self._authority.sign_node(request, node, self._clock(), self.settings.node_lifetime)
         except pki.BadCertificate as error:
@@ -385,6 +452,14 @@ class LocalDialer:
 
     async def renew(self, ask: object, now: datetime) -> None:
         return None
+
+
+def _later(websocket: ServerConnection, seconds: float) -> HttpResponse:
+    response = websocket.respond(
+        HTTPStatus.TOO_MANY_REQUESTS, f"this node dials too often; again in {seconds:.0f} s\n"
+    )
+    response.headers["Retry-After"] = f"{seconds:.0f}"
+    return response
 
 
 async def _once(text: bytes) -> AsyncIterator[bytes]:

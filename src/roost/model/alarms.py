@@ -218,6 +218,16 @@ ALARMS: dict[str, AlarmDefinition] = {
             repair="See `roost override list -n <subcloud>`; adopt or revert each of them.",
         ),
         AlarmDefinition(
+            # Ours: the field has no alarm for a node that turns against its own link.
+            alarm_id="280.201",
+            title="Link misused",
+            entity="host=<hostname> or subcloud=<subcloud>",
+            severities=("major",),
+            type="operational-violation",
+            cause="protocol-error",
+            repair="Look at the node: its program may be broken or not ours. Delete it here to shut it out.",
+        ),
+        AlarmDefinition(
             alarm_id="500.200",
             title="Certificate expiring",
             entity="system.certificate.mode=<mode>.uuid=<uuid>",

@@ -11,6 +11,9 @@ from roost.model.cloud import SUBCLOUD
 from roost.model.host import HOST
 from roost.store.transaction import Transaction
 
+REFUSED_FOR = 3600.0
+"""Seconds for which a node that nobody wants need not dial again; it comes to that in growing steps."""
+
 
 def _property(node: Node) -> str:
     return f"enrolled:{node}"
@@ -40,10 +43,12 @@ def check_enrolment(tx: Transaction, node: Node, cloud: str) -> None:
             "unknown",
             f"{node} is not declared in cloud {cloud}",
             f"declare it and enrol it anew: roost {verb} add {node.name}",
+            retry_after=REFUSED_FOR,
         )
     if tx.property(_property(node)) != uid:
         raise Refused(
             "enrol",
             f"{node} was declared anew after this node enrolled",
             f"enrol it with a new token: roost {verb} token {node.name}",
+            retry_after=REFUSED_FOR,
         )
