@@ -82,6 +82,10 @@ def care_for(host: Host, configuration: HostConfiguration | None, contact: Conta
     )
 
 
+SILENT_NETWORK = ("200.005", "200.009")
+"""One network of a host is silent. The field degrades the host for it, though not in its table of alarms."""
+
+
 def reasons(contact: Contact, alarms: Iterable[Alarm], scope: str) -> tuple[DegradedReason, ...]:
     """Everything that degrades a host that serves; what can't be observed now is not held against it."""
     found = []
@@ -90,7 +94,11 @@ def reasons(contact: Contact, alarms: Iterable[Alarm], scope: str) -> tuple[Degr
         found.append(DegradedReason(reason="HeartbeatMissing", alarm=silent, message="Its link is silent."))
     for alarm in alarms:
         told = alarm.status
-        if degrades(told.alarm_id, told.severity) and not told.stale_since:
+        if told.alarm_id in SILENT_NETWORK and contact == "present":
+            degrading = True
+        else:
+            degrading = degrades(told.alarm_id, told.severity)
+        if degrading and not told.stale_since:
             found.append(
                 DegradedReason(
                     reason=_word(ALARMS[told.alarm_id].title),

@@ -20,9 +20,7 @@ from roost.cloud.certificates import CertificateController
 from roost.cloud.configuration import PlatformPorts
 from roost.cloud.controllers import controllers as cloud_controllers
 from roost.cloud.heartbeat_observer import Observer
-from roost.cloud.watching import Watch
 from roost.cloud.outlets.outlets import Outlets
-from roost.cloud.heartbeat_observer import Observer
 from roost.cloud.watching import Watch
 from roost.engine.admission import Rule
 from roost.engine.attention import Attention
