@@ -29,6 +29,7 @@ from roost.engine.presence import PresenceBook
 from roost.engine.vault import Vault
 from roost.fleet.controllers import controllers as fleet_controllers
 from roost.link import pki
+from roost.link.conduct import ConductController
 from roost.link.errors import ConnectionLost, LinkError
 from roost.link.exchange import Handler, Unreachable
 from roost.link.identity import FACTS_FILE
@@ -189,9 +190,13 @@ class Active:
         made |= fleet_controllers(self._name, self._subclouds, self._drop_subcloud)
         certificates = CertificateController(self._name, self._certificate_ends)
         made[certificates.name] = certificates
+        conduct = ConductController(self._name, self.upper.conduct)
+        made[conduct.name] = conduct
         aggregation = AggregationController()
         made[aggregation.name] = aggregation
-        return {name: Runner(parts.store, controller) for name, controller in made.items()}
+        runners = {name: Runner(parts.store, controller) for name, controller in made.items()}
+        self.upper.conduct.listen(lambda node: runners[conduct.name].wake(conduct.key(node)))
+        return runners
 
     # -- facts
 

@@ -30,6 +30,7 @@ from roost.engine.controller import Controller, Runner
 from roost.engine.presence import PresenceBook
 from roost.fleet import admission as fleet_admission
 from roost.fleet.controllers import controllers as fleet_controllers
+from roost.link.conduct import ConductController
 from roost.link.exchange import Caller, Request, Response
 from roost.link.lower import Backoff, Dialer, LowerLink, State
 from roost.link.node import Node
@@ -136,6 +137,9 @@ class SimulatedCloud:
             self.name, __version__, self.hosts, platform, holder, cloud_admission.rules(self.name, "")
         )
         made |= fleet_controllers(self.name, self.subclouds, self._disconnect)
+        conduct = ConductController(self.name, self.upper.conduct)
+        made[conduct.name] = conduct
+        self.upper.conduct.listen(lambda node: self._runners[conduct.name].wake(conduct.key(node)))
         self.controllers = list(made.values())
         self._runners = {name: Runner(self.store, controller) for name, controller in made.items()}
         self._tasks = [asyncio.create_task(r.run(), name=n) for n, r in self._runners.items()]
