@@ -13,7 +13,7 @@ from roost.cli import kinds, listing, output
 from roost.cli.client import Client, path
 from roost.cli.kinds import LOCAL_OVERRIDE, OVERRIDE_REVIEW
 from roost.cli.login import whoami
-from roost.cli.problems import OK, Misused, Problem
+from roost.cli.problems import OK, Misused, NotFound, Problem
 from roost.cli.session import CONNECT, PICK, SHOW, Connect, Pick, Session, Show, opened
 from roost.engine.overrides import OVERRIDABLE, Unfit, laid_over, normal, shown
 from roost.model import patches
@@ -55,7 +55,7 @@ def set_override(
     with opened(connect) as session:
         kind, name = _target(session.client, target)
         raw = session.client.get(kind, session.namespace, name, dict)
-        before = _override_of(session, kind.kind, name)
+        before = _override_of(session.client, session.namespace, kind.kind, name)
         whole = patches.composed(_patch(before), wanted) if before else wanted
         made = _written(session, before, kind.kind, raw, whole, reason, dry_run=dry_run)
         if show.output != "table":
@@ -89,7 +89,7 @@ def show_override(name: Name, /, *, show: Show = SHOW, connect: Connect = CONNEC
         roost override show firewallpolicy.baseline.central -n harbor
     """
     with opened(connect) as session:
-        called = _called(session.client, name)
+        called = _called(session.client, session.namespace, name)
         if show.output != "table":
             return listing.show_one(session, LOCAL_OVERRIDE, called, show)
         raw = session.client.get(LOCAL_OVERRIDE, session.namespace, called, dict)
@@ -105,7 +105,7 @@ def remove_override(name: Name, /, *, connect: Connect = CONNECT) -> int:
         roost override remove firewallpolicy.baseline.central
     """
     with opened(connect) as session:
-        called = _called(session.client, name)
+        called = _called(session.client, session.namespace, name)
         session.client.delete(LOCAL_OVERRIDE, session.namespace, called)
         output.say(f"Override {called} is removed.")
     return OK
@@ -187,18 +187,21 @@ def _target(client: Client, text: str) -> tuple[kinds.Kind, str]:
     return found, name
 
 
-def _called(client: Client, name: str) -> str:
-    """The name of an override, also when its target was named."""
+def _called(client: Client, namespace: str, name: str) -> str:
+    """The name of an override, also when its target was named. Raises NotFound."""
     if "/" not in name:
         return name
     kind, target = _target(client, name)
-    return override_name(kind.kind, target)
+    found = _override_of(client, namespace, kind.kind, target)
+    if found is None:
+        raise NotFound(f"{namespace} does not override {kind.kind} {target}", "see: roost override list")
+    return str(found["metadata"]["name"])
 
 
-def _override_of(session: Session, kind: str, name: str) -> Raw | None:
+def _override_of(client: Client, namespace: str, kind: str, name: str) -> Raw | None:
     """The override that there is of a target, whatever its name."""
     query = {"fieldSelector": f"spec.target.kind={kind},spec.target.name={name}"}
-    found, _ = session.client.list_items(LOCAL_OVERRIDE, session.namespace, dict, query)
+    found, _ = client.list_items(LOCAL_OVERRIDE, namespace, dict, query)
     return found[0] if found else None
 
 
@@ -271,7 +274,7 @@ def _show_effect(kind: str, target: Raw, patch: Raw) -> None:
 def _review(subcloud: str, name: str, decision: Decision, comment: str, connect: Connect) -> int:
     with opened(connect) as session:
         client = session.client
-        called = _called(client, name)
+        called = _called(client, subcloud, name)
         meta = client.get(LOCAL_OVERRIDE, subcloud, called, dict)["metadata"]
         spec = {
             "override": called,

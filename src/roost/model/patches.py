@@ -75,10 +75,11 @@ def restricted(value: Any, pointers: Iterable[str]) -> Raw:
 
 
 def joined(values: Raw, removes: Iterable[str]) -> Raw:
-    """The patch that sets `values` and removes what is at the pointers."""
+    """The patch that sets `values` and removes what is at the pointers; other texts remove nothing."""
     patch: Raw = merge({}, values)
     for pointer in removes:
-        _put(patch, pointer, None)
+        if pointer.startswith("/"):
+            _put(patch, pointer, None)
     return patch
 
 
