@@ -5,37 +5,39 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import hypothesis.strategies as st
 import pytest
 from hypothesis import given
 
-from roost.model.alarms import ALARMS, PORT_ALARM, Fault, alarm_name, degrades
+from roost.model import alarms
+from roost.model.alarms import ALARMS, PORT_ALARM, Fault, alarm_name, degrades, reaches, read_dictionary
 from roost.model.meta import DNS_NAME, Condition, set_condition
 
 FIELD = """\
-100.101|host=<hostname>|critical, major|operational-violation|threshold-crossed|False|True|critical
-100.103|host=<hostname>|critical, major|operational-violation|threshold-crossed|False|True|critical
-100.104|host=<hostname>.filesystem=<mount-dir>|critical, major|operational-violation|threshold-crossed|False|True|critical
-100.106|host=<hostname>.port=<port-name>|major|operational-violation|unknown|True|True|major
-100.108|host=<hostname>.port=<port-name>|major|operational-violation|unknown|True|True|major
-100.110|host=<hostname>.port=<port-name>|major|operational-violation|unknown|True|True|major
-200.001|host=<hostname>|warning|operational-violation|out-of-service|True|False|none
-200.004|host=<hostname>|critical|operational-violation|application-subsystem-failure|True|True|none
-200.005|host=<hostname>|critical, major|communication|unknown|True|True|none
-200.009|host=<hostname>|critical, major|communication|unknown|True|True|none
-200.202|host=<hostname>.network=<network>|critical, major|communication|unknown|True|True|major
-200.203|cloud=<cloud>|critical|communication|unknown|True|False|none
-200.011|host=<hostname>|critical|operational-violation|configuration-or-customization-error|True|True|none
-200.201|host=<hostname>.check=<check>|major|operational-violation|application-subsystem-failure|True|True|major
-250.001|host=<hostname>|major|operational-violation|unspecified-reason|True|False|none
-280.001|subcloud=<subcloud>|critical|communication|loss-of-signal|False|False|none
-280.002|subcloud=<subcloud>.resource=<resource>|major, warning|other|application-subsystem-failure|False|False|none
-280.201|host=<hostname> or subcloud=<subcloud>|major|operational-violation|protocol-error|False|False|none
-500.200|system.certificate.mode=<mode>.uuid=<uuid>|major|operational-violation|certificate-expiration|False|False|none
-500.210|system.certificate.mode=<mode>.uuid=<uuid>|critical|operational-violation|certificate-expiration|False|False|none
+100.101|host=<hostname>|critical, major|operational-violation|threshold-crossed|False|True|critical|major
+100.103|host=<hostname>|critical, major|operational-violation|threshold-crossed|False|True|critical|none
+100.104|host=<hostname>.filesystem=<mount-dir>|critical, major|operational-violation|threshold-crossed|False|True|critical|critical
+100.106|host=<hostname>.port=<port-name>|major|operational-violation|unknown|True|True|major|warning
+100.108|host=<hostname>.port=<port-name>|major|operational-violation|unknown|True|True|major|warning
+100.110|host=<hostname>.port=<port-name>|major|operational-violation|unknown|True|True|major|warning
+200.001|host=<hostname>|warning|operational-violation|out-of-service|True|False|none|warning
+200.004|host=<hostname>|critical|operational-violation|application-subsystem-failure|True|True|none|warning
+200.005|host=<hostname>|critical, major|communication|unknown|True|True|none|warning
+200.011|host=<hostname>|critical|operational-violation|configuration-or-customization-error|True|True|none|warning
+200.201|host=<hostname>.check=<check>|major|operational-violation|application-subsystem-failure|True|True|major|major
+200.009|host=<hostname>|critical, major|communication|unknown|True|True|none|warning
+200.202|host=<hostname>.network=<network>|critical, major|communication|unknown|True|True|major|major
+200.203|cloud=<cloud>|critical|communication|unknown|True|False|none|warning
+250.001|host=<hostname>|major|operational-violation|unspecified-reason|True|False|none|warning
+280.001|subcloud=<subcloud>|critical|communication|loss-of-signal|False|False|none|none
+280.002|subcloud=<subcloud>.resource=<resource>|major, warning|other|application-subsystem-failure|False|False|none|none
+280.201|host=<hostname> or subcloud=<subcloud>|major|operational-violation|protocol-error|False|False|none|none
+500.200|system.certificate.mode=<mode>.uuid=<uuid>|major|operational-violation|certificate-expiration|False|False|none|none
+500.210|system.certificate.mode=<mode>.uuid=<uuid>|critical|operational-violation|certificate-expiration|False|False|none|none
 """
-"""Id, entity, severities, type, cause, service affecting, suppressible, degrades the host from."""
+"""Id, entity, severities, type, cause, service affecting, suppressible, degrades the host from, blocks updates from."""
 
 ROWS = [line.split("|") for line in FIELD.splitlines()]
 
@@ -52,6 +54,7 @@ def test_an_alarm_is_what_the_field_knows_by_its_id(row: list[str]) -> None:
         str(definition.service_affecting),
         str(definition.suppressible),
         definition.degrades_from or "none",
+        definition.blocks_updates_from or "none",
     ] == row
 
 
@@ -59,7 +62,31 @@ def test_every_alarm_is_compared_and_says_what_to_do() -> None:
     assert sorted(ALARMS) == sorted(row[0] for row in ROWS)
     assert set(PORT_ALARM.values()) <= set(ALARMS)
     for definition in ALARMS.values():
-        assert definition.title and definition.repair.endswith(".")
+        assert definition.title
+        for text in (definition.meaning, definition.effect, definition.repair):
+            assert text.endswith(".") and len(text) <= 200
+        for limit in (definition.degrades_from, definition.blocks_updates_from):
+            assert limit is None or any(reaches(s, limit) for s in definition.severities), "never reached"
+
+
+def test_every_id_that_code_raises_stands_in_the_dictionary_and_the_reverse() -> None:
+    raised: set[str] = set()
+    for file in Path(alarms.__file__).parents[1].rglob("*.py"):
+        if not {"sim", "cli"} & set(file.parts):
+            raised |= set(re.findall(r'"(\d{3}\.\d{3})"', file.read_text()))
+    assert raised == set(ALARMS)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [("colour = 'red'", "colour"), ("severities = ['dire']", "dire"), ("type = 3", "type")],
+)
+def test_a_word_that_is_none_is_refused_with_its_id(wrong: str, told: str) -> None:
+    right = {"title": "'t'", "entity": "'e'", "severities": "['major']", "type": "'t'", "cause": "'c'"}
+    right["repair"] = "'r'"
+    rows = [f"{k} = {v}" for k, v in right.items() if not wrong.startswith(k)]
+    with pytest.raises(ValueError, match=rf"alarm 999\.001: .*{told}"):
+        read_dictionary("['999.001']\n" + "\n".join([*rows, wrong]))
 
 
 @pytest.mark.parametrize(

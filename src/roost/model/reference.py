@@ -126,8 +126,11 @@ def alarms_page() -> str:
         MADE,
         "# Alarms",
         "An alarm is there while its cause is there: nothing raises or clears it by hand. A host whose "
-        'alarms reach the severity under "degrades" is degraded. Suppressing alarms is not there yet; '
-        'the column "suppressible" is what the field\'s dictionary says.',
+        'alarms reach the severity under "degrades" is degraded, and no software update begins while one '
+        'reaches that under "blocks updates"; an [AlarmPolicy](alarmpolicy.md) sets both otherwise. Those that '
+        "are suppressible can be kept from counting by an [AlarmSuppression](alarmsuppression.md). "
+        "`roost alarm explain ID` shows the same at a terminal; [alarms](../alarms.md) tells how to work "
+        "with them.",
     ]
     for alarm in ALARMS.values():
         parts += [f"## {alarm.alarm_id} {alarm.title}", _table(("", ""), _alarm_facts(alarm))]
@@ -143,12 +146,15 @@ def _alarm_facts(alarm: AlarmDefinition) -> list[tuple[str, str]]:
     return [
         ("Entity", f"`{alarm.entity}`"),
         ("Severities", ", ".join(alarm.severities)),
+        ("What it means", alarm.meaning),
+        ("Effect", alarm.effect),
         ("What to do", alarm.repair),
         ("Type", alarm.type),
         ("Probable cause", alarm.cause),
         ("Service affecting", _yes(alarm.service_affecting)),
         ("Suppressible", _yes(alarm.suppressible)),
         ("Degrades", f"from {alarm.degrades_from} on" if alarm.degrades_from else "no"),
+        ("Blocks updates", f"from {alarm.blocks_updates_from} on" if alarm.blocks_updates_from else "no"),
     ]
 
 
