@@ -365,8 +365,11 @@ def test_states_follow_from_lock_and_alarms() -> None:
 
     assert found(site_book(), {}) == []
     assert found(site_book(administrative="locked"), {}) == []
-    assert found(site_book(), {(MEMORY[0], MEMORY[1]): "critical"})
-    assert found(site_book(availability="degraded"), {(MEMORY[0], MEMORY[1]): "critical"}) == []
+    port: alarms.Alarms = {("100.106", f"host={HOST}.port=eth0"): "major"}
+    assert found(site_book(), port)
+    assert found(site_book(availability="degraded"), port) == []
+    full: alarms.Alarms = {(MEMORY[0], MEMORY[1]): "critical"}
+    assert found(site_book(operational="disabled", availability="intest"), full) == []
     assert found(site_book(operational="disabled", availability="failed"), {})
 
 

@@ -97,7 +97,14 @@ def of_site(site: str, book: Book, machines: Mapping[str, Machine]) -> Alarms:
 
 def differences(name: str, wanted: Alarms, book: Book, namespace: str) -> list[str]:
     """Where the alarms of a namespace are not those that should be."""
-    found = [r for r in book.of("Alarm") if r.namespace == namespace and r.status.get("alarmId") in TOLD]
+    full = {f"host={host}" for host in overfull(wanted)}
+    found = [
+        r
+        for r in book.of("Alarm")
+        if r.namespace == namespace
+        and r.status.get("alarmId") in TOLD
+        and not (r.status.get("alarmId") == "200.004" and r.status.get("entity") in full)
+    ]
     there = {(str(r.status["alarmId"]), str(r.status["entity"])): str(r.status["severity"]) for r in found}
     said = [
         f"{name}: {_words(k)} is {wanted[k]} and is not raised" for k in sorted(wanted.keys() - there.keys())
@@ -112,6 +119,11 @@ def differences(name: str, wanted: Alarms, book: Book, namespace: str) -> list[s
     return said
 
 
+def overfull(alarms: Alarms) -> set[str]:
+    """Hosts on which something is critical: their own checks may keep them out of service, or fail."""
+    return {_host_of(k[1]) for k, severity in alarms.items() if severity == "critical" and k[0] < "200"}
+
+
 def states(site: str, book: Book, alarms: Alarms, machines: Mapping[str, Machine]) -> list[str]:
     """Hosts whose operational state and availability do not follow from the rest."""
     found = []
@@ -119,7 +131,7 @@ def states(site: str, book: Book, alarms: Alarms, machines: Mapping[str, Machine
         str(o.spec.get("host")) for o in book.of("Operation", origin=HERE) if not o.status.get("finishedAt")
     }
     for row in book.of("Host", origin=HERE):
-        if row.name not in machines or row.name in busy:
+        if row.name not in machines or row.name in busy | overfull(alarms):
             continue
         mine = {k: s for k, s in alarms.items() if _host_of(k[1]) == row.name}
         if row.status.get("administrative", "locked") == "locked":

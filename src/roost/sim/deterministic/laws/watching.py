@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 from weakref import WeakKeyDictionary
 
 import msgspec
-from sqlalchemy import select
 
 from roost.sim.deterministic.events import Law, Violation
 from roost.sim.deterministic.laws import (
@@ -23,8 +21,6 @@ from roost.sim.deterministic.laws.books import Book
 from roost.sim.deterministic.laws.sizes import sizes_of
 from roost.sim.deterministic.ledger import ledger
 from roost.sim.deterministic.tree import Node, Tree
-from roost.store.schema import changes
-from roost.store.schema import cursors as cursors_table
 from roost.store.transaction import Transaction
 
 CENTRE = "central"
@@ -34,12 +30,13 @@ MOST = 20
 
 def every() -> list[Law]:
     """All laws, new ones for one run."""
+    looks = Looks()
     return [
+        Cursors(looks),
+        Logs(looks),
+        Alarms(looks),
         Accepted(),
         Agreement(),
-        Cursors(),
-        Logs(),
-        Alarms(),
         Operations(),
         Restarts(),
         Bounds(),
@@ -59,31 +56,49 @@ class Glance(msgspec.Struct, frozen=True):
     arrivals: list[logs.Arrival]
 
 
+class Looks:
+    """Glances at all nodes that live, taken once for all laws at each look."""
+
+    def __init__(self) -> None:
+        self._at: dict[str, int] = {}
+        self.now: dict[str, Glance] = {}
+
+    def begin(self, tree: Tree) -> None:
+        """What has been so far is no news."""
+        self._at = {name: node.store.revision for name, node in tree.nodes.items() if node.alive}
+        self.now.clear()
+
+    def take(self, tree: Tree) -> None:
+        """Look."""
+        self.now.clear()
+        for name, node in tree.nodes.items():
+            seen = glance(node, self._at.get(name, 0))
+            if seen is not None:
+                self.now[name] = seen
+                self._at[name] = seen.revision
+
+
+_CURSORS = "SELECT peer, store_id, revision FROM cursors"
+_ENTRIES = (
+    "SELECT type, name, data FROM changes "
+    f"WHERE revision > ? AND revision <= ? AND kind = '{logs.KIND}' ORDER BY revision"
+)
+
+
 def glance(node: Node, after: int) -> Glance | None:
     """A glance at a node; None while it is down. What was not answered as committed yet is not looked at."""
     if not node.alive:
         return None
-    with contextlib.suppress(AttributeError):
-        store = node.store
-        revision, identity = store.revision, store.identity
+    store = node.store
+    revision = store.revision
 
-        def work(tx: Transaction) -> tuple[dict[str, tuple[str, int]], list[logs.Arrival]]:
-            columns = (cursors_table.c.peer, cursors_table.c.store_id, cursors_table.c.revision)
-            told = {r[0]: (r[1], r[2]) for r in tx.connection.execute(select(*columns))}
-            if revision <= after:
-                return told, []
-            query = (
-                select(changes.c.type, changes.c.name, changes.c.data)
-                .where(changes.c.revision > after)
-                .where(changes.c.revision <= revision)
-                .where(changes.c.kind == logs.KIND)
-                .order_by(changes.c.revision)
-            )
-            return told, [logs.Arrival(*row) for row in tx.connection.execute(query)]
+    def work(tx: Transaction) -> Glance:
+        ask = tx.connection.exec_driver_sql
+        told = {row[0]: (row[1], row[2]) for row in ask(_CURSORS)}
+        new = ask(_ENTRIES, (after, revision)) if revision > after else ()
+        return Glance(store.identity, revision, told, [logs.Arrival(*row) for row in new])
 
-        told, arrivals = store._snapshot(work)
-        return Glance(identity, revision, told, arrivals)
-    return None
+    return store._snapshot(work)
 
 
 class _Finished:
@@ -205,16 +220,20 @@ class Cursors(_Law):
 
     name = "cursors only rise"
 
-    def __init__(self) -> None:
+    def __init__(self, looks: Looks) -> None:
         super().__init__()
+        self._looks = looks
         self._before: dict[str, Glance] = {}
 
     def begin(self, tree: Tree) -> None:
         super().begin(tree)
+        self._looks.begin(tree)
         self._before.clear()
 
     def look(self, tree: Tree) -> None:
-        heads = {n: g for n in tree.nodes if (g := glance(tree.nodes[n], 2**62)) is not None}
+        # The first of the laws looks for all that look on.
+        self._looks.take(tree)
+        heads = self._looks.now
         for name, now in heads.items():
             before = self._before.get(name)
             if before is not None and before.identity == now.identity:
@@ -266,24 +285,19 @@ class Logs(_Law):
 
     name = "log entries come once and in order"
 
-    def __init__(self) -> None:
+    def __init__(self, looks: Looks) -> None:
         super().__init__()
+        self._looks = looks
         self._told: dict[str, logs.Told] = {}
-        self._at: dict[str, int] = {}
 
     def begin(self, tree: Tree) -> None:
         super().begin(tree)
         self._told = {name: logs.Told() for name in tree.nodes}
-        self._at.clear()
 
     def look(self, tree: Tree) -> None:
         restored = {e.target for e in tree.plan.events if e.action == "restore" and e.at <= tree.now}
-        for name, node in tree.nodes.items():
-            now = glance(node, self._at.get(name, 0))
-            if now is None:
-                continue
+        for name, now in self._looks.now.items():
             self._say(tree, [f"{name}: {what}" for what in self._told[name].take(now.arrivals, restored)])
-            self._at[name] = now.revision
 
     def end(self, tree: Tree) -> list[str]:
         finished = _finished(tree)
@@ -295,18 +309,17 @@ class Alarms(_Law):
 
     name = "alarms follow from state"
 
-    def __init__(self) -> None:
+    def __init__(self, looks: Looks) -> None:
         super().__init__()
+        self._looks = looks
         self._loads: dict[str, object] = {}
         self._changes: dict[str, int] = {}
-        self._at: dict[str, int] = {}
         self._spared: set[str] = set()
 
     def begin(self, tree: Tree) -> None:
         super().begin(tree)
         self._loads = {name: node.machine.load for name, node in tree.nodes.items() if "/" in name}
         self._changes = dict.fromkeys(self._loads, 0)
-        self._at = {name: node.store.revision for name, node in tree.nodes.items() if node.alive}
         # Where a store is put back, or people meddle with hosts and alarms, the log tells of that, too.
         meddling = ("delete-host", "delete-alarm", "delete-network", "declare-network", "set-thresholds")
         self._spared = {
@@ -324,10 +337,9 @@ class Alarms(_Law):
                 self._loads[name] = load
                 self._changes[name] += 1
         for site in [n for n in tree.nodes if n != CENTRE and "/" not in n and n not in self._spared]:
-            now = glance(tree.nodes[site], self._at.get(site, 0))
+            now = self._looks.now.get(site)
             if now is None:
                 continue
-            self._at[site] = now.revision
             for name in [n for n in self._loads if n.startswith(f"{site}/")]:
                 machine = alarms.machine_of(self._loads[name], tree.nodes[name].machine._has)
                 host = name.partition("/")[2]
