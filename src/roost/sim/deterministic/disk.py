@@ -31,6 +31,7 @@ from roost.store.snapshot import Header
 from roost.store.writer import Writer, unavailable
 
 T = TypeVar("T")
+Row = tuple[Any, ...]
 Rows = dict[str, list[dict[str, object]]]
 QUICK = (0.0005, 0.004)
 """Seconds that a commit takes on a healthy disk."""
@@ -45,6 +46,7 @@ class SimulatedDisk:
         self.slow_seconds = 0.0
         self.is_full = False
         self._snapshot: Path | None = None
+        self._reader: sqlite3.Connection | None = None
         self._snapshots = 0
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content or _empty())
@@ -66,14 +68,23 @@ class SimulatedDisk:
 
     def rows(self) -> Rows:
         """Everything that is committed, by table, in the order of keys."""
-        with sqlite3.connect(f"file:{self.path}?mode=ro", uri=True) as connection:
-            connection.row_factory = sqlite3.Row
-            found = {
-                table.name: [dict(row) for row in connection.execute(_in_order(table.name))]
-                for table in metadata.sorted_tables
-            }
-        connection.close()
-        return found
+        return {table.name: self._table(table.name) for table in metadata.sorted_tables}
+
+    def query(self, sql: str, *values: object) -> list[Row]:
+        """What is committed, asked for in SQL that only reads: the quickest look."""
+        if self._reader is None:
+            self._reader = sqlite3.connect(f"file:{self.path}?mode=ro", uri=True)
+        return self._reader.execute(sql, values).fetchall()
+
+    def _table(self, name: str) -> list[dict[str, object]]:
+        columns = [column.name for column in metadata.tables[name].columns]
+        return [dict(zip(columns, row, strict=True)) for row in self.query(_in_order(name))]
+
+    def close(self) -> None:
+        """Look no more, as before another file takes the place of this one."""
+        if self._reader is not None:
+            self._reader.close()
+            self._reader = None
 
     # -- snapshots
 
@@ -98,6 +109,7 @@ class SimulatedDisk:
         """Put the last snapshot in place of the database, which nobody may have open."""
         if self._snapshot is None:
             raise FileNotFoundError("no snapshot was taken")
+        self.close()
         snapshot.verify(self._snapshot, _nobody_looks)
         engine = database.open_engine(self.url)
         try:
@@ -157,8 +169,9 @@ def _nobody_looks(_done: int, _of: int) -> None:
 
 @functools.cache
 def _in_order(table: str) -> str:
+    columns = ", ".join(column.name for column in metadata.tables[table].columns)
     keys = ", ".join(column.name for column in metadata.tables[table].primary_key.columns)
-    return f"SELECT * FROM {table} ORDER BY {keys}"
+    return f"SELECT {columns} FROM {table} ORDER BY {keys}"
 
 
 @functools.cache

@@ -123,6 +123,10 @@ class Node:
         """Everything in its store by table, in the order of keys; read from disk."""
         return self.disk.rows()
 
+    def query(self, sql: str, *values: object) -> list[tuple[Any, ...]]:
+        """What is committed in its store, alive or not, asked for in SQL that only reads."""
+        return self.disk.query(sql, *values)
+
     async def within(self, work: Coroutine[Any, Any, T]) -> T:
         """Do something within its process, as who asks it over a socket; raises ProcessEnded when it dies."""
         if self.process is None:
@@ -209,6 +213,8 @@ class Node:
         """After the run: close its files."""
         if self.process is not None:
             self.process.alive = False
+        # The last to close brings the log into the file, which a reader may not.
+        self.disk.close()
         self._let_go()
 
     # -- what differs
