@@ -1,5 +1,5 @@
 """Starts and ends the workers of outlets: one for each that is not suspended, anew when its spec or its
-Secret changes. Each is a task of its own: a receiver that is slow or away holds up no other, and no controller.
+Secret changes. Each is a task of its own: a receiver that is slow or away holds up no other, no controller.
 
 A worker that fails for a reason nobody foresaw is logged and begun again after a pause.
 """

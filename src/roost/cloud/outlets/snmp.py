@@ -116,13 +116,20 @@ class Snmp:
         self._settings = settings
         _, self._host, self._port = address_of(settings.spec.endpoint)
         self._inform = settings.spec.snmp.notification == "inform"
-        identity = OctetString(settings.engine.id)
-        self._engine: Any = snmp.SnmpEngine(snmpEngineID=identity)
-        builder = self._engine.get_mib_builder()
-        (boots,) = builder.import_symbols("__SNMP-FRAMEWORK-MIB", "snmpEngineBoots")
-        boots.syntax = boots.syntax.clone(settings.engine.boots)
+        self._identity = OctetString(settings.engine.id)
         self._auth = self._user()
+        self._engine: Any = None
         self._target: Any = None
+
+    def _started(self) -> Any:
+        """The engine. After an inform that was not answered it is made anew: a manager that was installed
+        again is another engine, which only discovery finds (RFC 3414, 4)."""
+        if self._engine is None:
+            self._engine = self._snmp.SnmpEngine(snmpEngineID=self._identity)
+            builder = self._engine.get_mib_builder()
+            (boots,) = builder.import_symbols("__SNMP-FRAMEWORK-MIB", "snmpEngineBoots")
+            boots.syntax = boots.syntax.clone(self._settings.engine.boots)
+        return self._engine
 
     def _user(self) -> Any:
         wanted, credentials, snmp = self._settings.spec.snmp, self._settings.credentials, self._snmp
@@ -160,9 +167,10 @@ class Snmp:
         told.add_varbinds(*((oid, _typed(value)) for oid, value in bindings(message)))
         kind = "inform" if self._inform else "trap"
         error, status, _, _ = await snmp.send_notification(
-            self._engine, self._auth, self._target, snmp.ContextData(), kind, told
+            self._started(), self._auth, self._target, snmp.ContextData(), kind, told
         )
         if error:
+            await self.close()
             raise self._failure(str(error))
         if status:
             raise self._failure(f"it answered {status.prettyPrint()}")
@@ -191,7 +199,7 @@ class Snmp:
 
     async def close(self) -> None:
         """Close sockets."""
-        engine, self._engine = self._engine, None
+        engine, self._engine, self._target = self._engine, None, None
         if engine is not None:
             engine.close_dispatcher()
 
