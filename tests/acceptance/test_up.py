@@ -59,12 +59,13 @@ class Up:
         until("the cloud answers", lambda: self.roost("status").ok(), 60)
         return self
 
-    def roost(self, *arguments: str) -> Answer:
+    def roost(self, *arguments: str, text: str | None = None) -> Answer:
         assert self.process.poll() is None, self.printed.read_text()
         return run(
             [str(ROOST), *arguments],
             environment={**self.environment, "KUBECONFIG": ""},
             here=self.home.parent,
+            text=text,
         )
 
     @property
