@@ -37,7 +37,7 @@ AGAIN_SECONDS = 5.0
 """Pause before a registration that failed is tried again."""
 NOT_SERVED_SECONDS = 600.0
 """Pause when the cloud takes no heartbeats: it is of an older version."""
-OPEN_AGAIN = 1.0
+OPEN_AGAIN = 0.5
 LOOK_SECONDS = 30.0
 
 
@@ -68,26 +68,25 @@ class _Way:
         datagram = seal(Beat(plan.id, self.sequence, time.monotonic_ns(), self.network.network), plan.secret)
         sent = 0
         for target in self.network.targets:
+            if target not in self._sockets and now < self._open_at:
+                continue
             try:
-                self._socket(target, now).send(datagram)
+                self._socket(target).send(datagram)
                 sent += 1
             except ConnectionRefusedError:
                 # Told of an earlier beat: the cloud does not listen just now. The way is as good as it was.
                 continue
             except OSError:
+                # The port may be another by the same name: its socket is made anew, though not at each beat.
                 self._close(target)
                 self._open_at = now + OPEN_AGAIN
         if not sent:
             self.missed += 1
 
-    def _socket(self, target: str, now: float) -> socket.socket:
+    def _socket(self, target: str) -> socket.socket:
         made = self._sockets.get(target)
-        if made is not None:
-            return made
-        if now < self._open_at:
-            raise OSError("it was tried a moment ago")
-        made = _connected(target, self._port, self.network.ports)
-        self._sockets[target] = made
+        if made is None:
+            made = self._sockets[target] = _connected(target, self._port, self.network.ports)
         return made
 
     def _close(self, target: str) -> None:
