@@ -34,6 +34,7 @@ from roost.api import (
     documents,
     events,
     history,
+    metrics,
     namespaces,
     openapi,
     reading,
@@ -82,6 +83,7 @@ class Api:
         self._watches.still_allowed = self._may_still_watch
         self._attending: asyncio.Task[None] | None = None
         self._followers = audits.Followers(context.store)
+        self._metrics = metrics.Metrics(context)
         self._gathered = auditing.Gathered(context.store, context.clock, self._followers.wake)
         self._views = {
             at: {plural: View.of(info) for plural, info in kinds.items()}
@@ -96,6 +98,7 @@ class Api:
         self._watches.end()
         self._followers.end()
         self._login.close()
+        self._metrics.close()
         if self._attending is not None:
             self._attending.cancel()
 
@@ -111,7 +114,7 @@ class Api:
         await response(scope, receive, send)
 
     async def _respond(self, request: Request) -> Response:
-        call = auditing.Call(request)
+        call, begun = auditing.Call(request), metrics.started()
         try:
             with call.writing():
                 response = await self._answer(request, call)
@@ -134,6 +137,7 @@ class Api:
         if truth(request.query_params, "pretty"):
             indent(response)
         call.finish(response, self._gathered)
+        self._metrics.answered(request.method, response.status_code, metrics.started() - begun)
         return response
 
     async def _answer(self, request: Request, call: auditing.Call) -> Response:
@@ -173,6 +177,9 @@ class Api:
                 self._attend()
                 still = partial(self._gate.still_allowed, caller, asked_for)
                 return await audits.respond(self._context, request, call, self._followers, still)
+            case ["metrics"] if request.method in ("GET", "HEAD"):
+                self._gate.require(caller, Attributes(verb="get", path="/metrics"))
+                return await self._metrics.respond(request)
             case ["keys", *rest]:
                 self._gate.require(caller, Attributes(verb=request.method.lower(), path="/keys"))
                 return await rotating.respond(self._context, request, rest)

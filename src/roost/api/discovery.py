@@ -108,7 +108,7 @@ def paths() -> list[str]:
     """What is served, for who asks at the root."""
     groups = [f"/apis/{g}" for g in ALL_GROUPS]
     versions = [f"/apis/{g}/{v}" for g in ALL_GROUPS for v in versions_of(g)]
-    documents = ["/healthz", "/livez", "/readyz", "/openapi/v2", "/openapi/v3", "/version"]
+    documents = ["/healthz", "/livez", "/metrics", "/readyz", "/openapi/v2", "/openapi/v3", "/version"]
     return ["/api", "/api/v1", "/apis", *sorted(groups + versions), *documents]
 
 

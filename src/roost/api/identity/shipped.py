@@ -77,6 +77,7 @@ def _resources(*, without: Iterable[str]) -> dict[str, list[str]]:
 
 def _reading() -> list[PolicyRule]:
     rules = [PolicyRule(verbs=LOOKING, api_groups=[GROUP], resources=["*"])]
+    rules.append(PolicyRule(verbs=["get"], non_resource_urls=["/metrics"]))
     rules.append(PolicyRule(verbs=LOOKING, api_groups=[""], resources=["namespaces", "events"]))
     rules += [
         PolicyRule(verbs=LOOKING, api_groups=[group], resources=plurals)
@@ -90,6 +91,7 @@ def _operating() -> list[PolicyRule]:
     named = {info.kind: info for info in SERVED}
     return [
         PolicyRule(verbs=["operate"], api_groups=[GROUP], resources=["*"]),
+        PolicyRule(verbs=["create"], api_groups=[GROUP], resources=["alarmoutlets/test"]),
         PolicyRule(verbs=["update", "patch"], api_groups=[GROUP], resources=[named["Alarm"].plural]),
         PolicyRule(
             verbs=["create", "update", "patch", "delete"],
@@ -179,6 +181,10 @@ CLUSTER_ROLES: dict[str, ClusterRole] = {
         _role("view", labels=[f"{_KUBERNETES}edit"], gathers=[f"{_KUBERNETES}view"]),
         _role("system:aggregate-to-admin", _granting(), labels=[f"{_KUBERNETES}admin"]),
         _role("system:basic-user", _SELF),
+        _role(
+            "system:monitoring",
+            [PolicyRule(verbs=["get"], non_resource_urls=["/metrics", "/healthz", "/livez", "/readyz"])],
+        ),
         _role("system:discovery", [PolicyRule(verbs=["get"], non_resource_urls=[*OPEN_PATHS, "/version"])]),
         _role(
             "system:public-info-viewer",
@@ -212,6 +218,7 @@ CLUSTER_BINDINGS: dict[str, ClusterRoleBinding] = {
         _binding("cluster-admin", "cluster-admin", "system:masters"),
         _binding("system:basic-user", "system:basic-user", AUTHENTICATED),
         _binding("system:discovery", "system:discovery", AUTHENTICATED),
+        _binding("system:monitoring", "system:monitoring", "system:monitoring"),
         _binding("system:public-info-viewer", "system:public-info-viewer", AUTHENTICATED, UNAUTHENTICATED),
         _binding(
             "system:service-account-issuer-discovery",
