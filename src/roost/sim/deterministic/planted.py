@@ -26,6 +26,7 @@ from roost.host.agent import Agent
 from roost.link import flow, intake
 from roost.link.feed import Feed
 from roost.link.intake import Intake
+from roost.link.messages import Acknowledge
 from roost.link.outgoing import Outgoing
 from roost.link.session import Session
 from roost.link.upper import UpperLink
@@ -75,16 +76,24 @@ def _patched(owner: Any, **replaced: Any) -> Iterator[None]:
 # -- the link
 
 
-@_bug("acknowledgement-dropped", "the receiver tells nothing of a batch in which it refused something")
+@_bug(
+    "acknowledgement-dropped",
+    "a batch that brought nothing, as the end of a snapshot does, is not acknowledged",
+)
 def _acknowledgement_dropped() -> Iterator[None]:
-    real = Session._send
+    real_take, real_send = Intake.take, Session._send
+    empty: WeakKeyDictionary[Intake, int] = WeakKeyDictionary()
+
+    async def take(self: Intake, batch: Any, store_id: str) -> Any:
+        if not batch.entries:
+            empty[self] = batch.number
+        return await real_take(self, batch, store_id)
 
     async def send(self: Session, message: Any) -> None:
-        if getattr(message, "refused", None):
-            return
-        await real(self, message)
+        if not isinstance(message, Acknowledge) or empty.get(self.intake) != message.number:
+            await real_send(self, message)
 
-    with _patched(Session, _send=send):
+    with _patched(Intake, take=take), _patched(Session, _send=send):
         yield
 
 
@@ -291,7 +300,7 @@ def _delays_pile_up() -> Iterator[None]:
 
     def add_after(self: Any, key: Any, seconds: float) -> None:
         real(self, key, seconds)
-        self._later.extend((10**9 + n, -n, key) for n in range(20))
+        self._later.extend((10**9 + n, -n, key) for n in range(50))
 
     with _patched(WorkQueue, add_after=add_after, _sweep=lambda self: None):
         yield
@@ -362,7 +371,12 @@ def _alarm_on_edge() -> Iterator[None]:
 
 @_bug("unknown-is-well", "what can't be looked at is taken for well, and its alarms are cleared")
 def _unknown_is_well() -> Iterator[None]:
-    with _patched(hosts, unobservable=lambda *_: lambda alarm: False):
+    real = vars(hosts)["settle"]
+
+    def settle(tx: Transaction, namespace: str, scope: str, wanted: Any, *_: Any, **__: Any) -> Any:
+        return real(tx, namespace, scope, wanted)
+
+    with _patched(hosts, settle=settle):
         yield
 
 

@@ -293,6 +293,10 @@ class Logs(_Law):
     def begin(self, tree: Tree) -> None:
         super().begin(tree)
         self._told = {name: logs.Told() for name in tree.nodes}
+        for name, node in tree.nodes.items():
+            before = glance(node, 0)
+            if before is not None:
+                self._say(tree, [f"{name}: {what}" for what in self._told[name].take(before.arrivals)])
 
     def look(self, tree: Tree) -> None:
         restored = {e.target for e in tree.plan.events if e.action == "restore" and e.at <= tree.now}
