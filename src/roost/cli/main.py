@@ -36,6 +36,7 @@ VERBS = {
     "host": ("hosts:host", "Machines of a cloud: add, lock, unlock, reboot, look."),
     "subcloud": ("subclouds:subcloud", "Clouds below this one: add, manage, look."),
     "alarm": ("alarms:alarm", "What is wrong now: look, acknowledge."),
+    "outlet": ("outlets:outlet", "Receivers outside that are told of alarms: look, test, suspend."),
     "log": ("logs:log", "What has happened: alarms, states, operations."),
     "audit": ("audit:audit", "Who did what: list, export, verify, note the head."),
     "operation": ("operations:operation", "Long work on hosts, step by step."),

@@ -51,6 +51,7 @@ from roost.program.active import Active, ActiveDialer, Parts
 from roost.program.home import API_PORT, LINK_PORT, Home, Settings, StartError, split_address
 from roost.program.listeners import api_taken
 from roost.program.local import HostRole, tell_of_connection
+from roost.program.outlets import test_subresource
 from roost.program.plans import plan_subresource
 from roost.program.proof import probe
 from roost.program.timing import TIMING
@@ -168,6 +169,7 @@ class CloudRole:
             subresources={
                 **enrolment_subresources(self._name, self._authority, self._endpoints),
                 **plan_subresource(self._platform()),
+                **test_subresource(),
             },
         )
 
