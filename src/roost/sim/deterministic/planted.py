@@ -414,7 +414,7 @@ def _readings_forgotten() -> Iterator[None]:
         if host is not None and not self._readings and host.status.readings:
             tx.report(msgspec.structs.replace(host, status=msgspec.structs.replace(host.status, readings=[])))
 
-    with _patched(Agent, _remember_readings=nothing, _report=report):
+    with _patched(Agent, _remember=nothing, _report=report):
         yield
 
 

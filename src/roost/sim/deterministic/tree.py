@@ -22,6 +22,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from roost.link.exchange import Unreachable
 from roost.link.lower import Backoff, LowerLink
 from roost.link.node import host as host_node
 from roost.link.node import subcloud as subcloud_node
@@ -483,7 +484,12 @@ class Tree:
                 if not self._is_declared(node, above):
                     continue
                 return f"{node.name} is not linked"
-            if not link.in_step or not above.cloud.upper.progress(link.node).in_step:
+            try:
+                in_step = link.in_step and above.cloud.upper.progress(link.node).in_step
+            except Unreachable:
+                # The two ends learn at different moments that a link is down.
+                return f"{node.name} is not linked as seen from above"
+            if not in_step:
                 return f"{node.name} is not in step"
         return ""
 
