@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from roost.engine.overrides import Ended, Unfit, effective, judge, laid_over, normal
-from roost.model import patches
+from roost.model import codec, patches
 from roost.model.codec import Raw, encode
-from roost.model.firewall import FIREWALL_POLICY
+from roost.model.firewall import FIREWALL_POLICY, FirewallPolicy
 from roost.model.meta import Metadata, condition_is
 from roost.model.override import (
     LocalOverride,
@@ -34,7 +34,7 @@ def copy(generation: int = 1, **spec: Any) -> Raw:
         "metadata": {"name": "p.central", "namespace": "harbor", "uid": "u", "generation": generation},
         "spec": {"networks": ["oam"], **spec},
     }
-    return normal(FIREWALL_POLICY, raw)
+    return codec.overlay(raw, codec.decode(FirewallPolicy, raw))
 
 
 def override(patch: Raw, *, generation: int = 1, seen: int = 0, name: str = "o") -> LocalOverride:
@@ -149,6 +149,14 @@ def test_it_ends_when_the_intent_from_above_says_the_same() -> None:
     assert made.status.review == "adopt"
     verdict = judge(made, copy(2, order=5), None, NOW)
     assert isinstance(verdict, Ended) and verdict.event == "override-adopted"
+
+
+def test_what_only_a_newer_version_knows_is_no_difference() -> None:
+    made = looked(override({"rules": [SSH]}), copy(1))
+    adopted = copy(2, rules=[{**SSH, "newer": "field"}])
+    assert isinstance(judge(made, adopted, None, NOW), Ended)
+    wider = copy(2, newer={"a": 1})
+    assert effective(FIREWALL_POLICY, wider, [made])["spec"]["newer"] == {"a": 1}, "and it is kept"
 
 
 def test_it_waits_for_a_target_that_was_taken_away_and_finds_it_again() -> None:

@@ -189,6 +189,23 @@ async def test_a_second_adoption_is_laid_over_the_first() -> None:
 
 
 @on_fake_time
+async def test_adoption_goes_into_the_exception_that_is_there_whatever_its_name() -> None:
+    async with centre() as place:
+        await begin(place)
+        there = exception(order=3, defaultEgress="deny")
+        named = msgspec.structs.replace(there.metadata, name="z")
+        await place.store.save(msgspec.structs.replace(there, metadata=named))
+        await tell(place, override({"order": 5}))
+        await place.store.save(review("adopt"))
+        await asyncio.sleep(5)
+        made = await place.store.every(SubcloudException)
+        assert [(e.metadata.name, e.spec.patch) for e in made] == [
+            ("z", {"order": 5, "defaultEgress": "deny"})
+        ]
+        assert await orders(place) == {"harbor": 5, "ridge": 1}
+
+
+@on_fake_time
 async def test_a_review_of_an_older_word_does_nothing_and_says_so() -> None:
     async with centre() as place:
         await begin(place)

@@ -1,8 +1,8 @@
 """A site that leaves its central cloud: what came from there becomes its own.
 
 `spec.standsAlone` of the Cloud says that it leaves. Once the link is given up (program's part), each copy
-from above becomes a resource of the site as it is in force, with its overrides laid over it. Copies have names
-with a dot that nobody may give, so it gets one of the site's own (`baseline.central` becomes
+from above becomes a resource of the site as it is in force, with its overrides laid over it. Copies have
+names with a dot that nobody may give, so it gets one of the site's own (`baseline.central` becomes
 `baseline-central`); if the site is ever joined again, copies come anew beside it, and nobody's word is
 overwritten.
 
@@ -17,15 +17,14 @@ import msgspec
 
 from roost.engine.admission import Refused, Request, Rule
 from roost.engine.faults import write_log
-from roost.engine.overrides import in_force, management
+from roost.engine.overrides import management, stored_in_force
 from roost.link.intake import refused_property
 from roost.model.cloud import Cloud
-from roost.model.codec import encode
-from roost.model.kind import Flow
-from roost.model.meta import Owner, Resource
+from roost.model.kind import Flow, KindInfo
+from roost.model.meta import GROUP, Owner
 from roost.model.override import LOCAL_OVERRIDE
 from roost.model.registry import KINDS
-from roost.store.transaction import UP, Transaction
+from roost.store.transaction import HERE, UP, Transaction
 
 LONGEST_NAME = 63
 
@@ -68,7 +67,7 @@ def take_over(tx: Transaction, cloud: str) -> int:
         if info.flow not in (Flow.BOTH, Flow.DOWN):
             continue
         if info.flow is Flow.BOTH and info.spec_owner is Owner.OPERATOR:
-            taken += _own(tx, info.type, info.kind, cloud)
+            taken += _own(tx, info, cloud)
         for stored in tx.select(info.kind, cloud, origin=UP):
             tx.drop(stored.kind, stored.namespace, stored.name)
     tx.drop_cursor(UP)
@@ -83,26 +82,24 @@ def take_over(tx: Transaction, cloud: str) -> int:
     return len(taken)
 
 
-def _own(tx: Transaction, kind: type[Resource], name: str, cloud: str) -> list[str]:
+def _own(tx: Transaction, info: KindInfo, cloud: str) -> list[str]:
     """Copies of a kind as the cloud's own resources, as they are in force; their new names."""
-    copies = {s.name for s in tx.select(name, cloud, origin=UP)}
     made = []
-    for resource in in_force(tx, kind, cloud) if copies else ():
-        meta = resource.metadata
-        if meta.name not in copies:
+    for stored, raw in stored_in_force(tx, info, cloud):
+        if stored.origin != UP:
             continue
-        raw = encode(resource)
-        fresh = _free(tx, name, cloud, meta.name)
-        labels = {k: v for k, v in meta.labels.items() if not k.startswith("roost.edge/")}
-        raw["metadata"] = {"name": fresh, "namespace": cloud, **({"labels": labels} if labels else {})}
-        raw.pop("status", None)
-        tx.drop(name, cloud, meta.name)
-        for override in tx.select(LOCAL_OVERRIDE.kind, cloud, origin=""):
+        fresh = _free(tx, info.kind, cloud, stored.name)
+        labels = raw["metadata"].get("labels", {}).items()
+        kept = {k: v for k, v in labels if not k.startswith(f"{GROUP}/")}
+        own = {k: v for k, v in raw.items() if k != "status"}
+        own["metadata"] = {"name": fresh, "namespace": cloud, **({"labels": kept} if kept else {})}
+        tx.drop(info.kind, cloud, stored.name)
+        for override in tx.select(LOCAL_OVERRIDE.kind, cloud, origin=HERE):
             target = override.raw["spec"]["target"]
-            if (target["kind"], target["name"]) == (name, meta.name):
+            if (target["kind"], target["name"]) == (info.kind, stored.name):
                 tx.remove(override.kind, cloud, override.name)
-        tx.create(raw)
-        made.append(f"{name}/{fresh}")
+        tx.create(own)
+        made.append(f"{info.kind}/{fresh}")
     return made
 
 

@@ -40,7 +40,7 @@ from roost.model.override import (
     SubcloudException,
 )
 from roost.model.registry import BY_KIND, BY_TYPE
-from roost.store.transaction import UP, Transaction
+from roost.store.transaction import UP, Stored, Transaction
 
 R = TypeVar("R", bound=Resource)
 
@@ -97,13 +97,16 @@ def patch_of(resource: LocalOverride | SubcloudException) -> Raw:
 
 def in_force(tx: Transaction, kind: type[R], namespace: str) -> list[R]:
     """All resources of a kind as they are in force in this cloud: copies from above with their overrides."""
-    info = BY_TYPE[kind]
+    return [codec.decode(kind, raw) for _, raw in stored_in_force(tx, BY_TYPE[kind], namespace)]
+
+
+def stored_in_force(tx: Transaction, info: KindInfo, namespace: str) -> list[tuple[Stored, Raw]]:
+    """The same as the store has them, each beside what is in force; fields of newer versions are kept."""
     overrides = _by_target(tx, info.kind, namespace)
     found = []
     for stored in tx.select(info.kind, namespace):
         laid = overrides.get(stored.name, []) if stored.origin == UP else []
-        raw = effective(info, stored.raw, laid) if laid else stored.raw
-        found.append(codec.decode(kind, raw))
+        found.append((stored, effective(info, stored.raw, laid) if laid else stored.raw))
     return found
 
 
@@ -208,14 +211,22 @@ def _said(review: OverrideReview | None) -> str:
 def _compare(
     override: LocalOverride, target: Raw, made_against: Raw
 ) -> tuple[OverrideBase, list[Difference]]:
-    """The base of an override, and where the two sides differ in what it speaks of. Raises Unfit."""
+    """The base of an override, and where the two sides differ in what it speaks of. Raises Unfit.
+
+    What only a newer version knows is no difference: else nothing it adopts would ever be the same here.
+    """
     info = BY_KIND[override.spec.target.kind]
     patch = patch_of(override)
-    local = laid_over(info, target, patch)
-    central, made = normal(info, target), normal(info, made_against)
+    sides = (normal(info, target), laid_over(info, target, patch), normal(info, made_against))
+    central, local, made = (_known(info, side) for side in sides)
     pointers = list(patches.leaves(patch))
     base = _base(override, override.status.base, made, pointers)
     return base, _differences(pointers, base, central["spec"], local["spec"])
+
+
+def _known(info: KindInfo, raw: Raw) -> Raw:
+    """What this version knows of a resource."""
+    return codec.encode(codec.decode(info.type, raw))
 
 
 def _base(override: LocalOverride, base: OverrideBase | None, made: Raw, pointers: list[str]) -> OverrideBase:

@@ -18,8 +18,9 @@ import msgspec
 from roost.engine.controller import Key, StoreController
 from roost.engine.faults import write_log
 from roost.engine.overrides import OVERRIDABLE, Unfit, laid_over, patch_of, speaks_of
-from roost.fleet.sharing import shared_original
+from roost.fleet.sharing import exceptions_in, shared_original
 from roost.model import patches
+from roost.model.cloud import Subcloud
 from roost.model.codec import Raw
 from roost.model.meta import Metadata
 from roost.model.override import (
@@ -109,6 +110,9 @@ class ReviewController(StoreController):
             tx.save(exception)
             self._tell(tx, review, f"What {namespace} has overridden by {spec.override} is adopted for it.")
         message = "The exception is made; the override ends when the site has it."
+        subcloud = tx.seek(Subcloud, "", namespace)
+        if subcloud is not None and subcloud.spec.management_state != "managed":
+            message = f"The exception is made; {namespace} gets it when it is managed again."
         return OverrideReviewStatus(state="pending", message=message)
 
     def _tell(self, tx: Transaction, review: OverrideReview, text: str) -> None:
@@ -127,8 +131,10 @@ def adopted(tx: Transaction, cloud: str, subcloud: str, override: LocalOverride)
     if original is None:
         return None
     original_name = str(original["metadata"]["name"])
+    there = exceptions_in(tx, subcloud).get((subcloud, original_name), [])
+    # The last one has the last word.
+    before = there[-1] if there else None
     name = override_name(kind, original_name)
-    before = tx.seek(SubcloudException, subcloud, name)
     patch = patch_of(override)
     whole: Raw = patches.composed(patch_of(before), patch) if before else patch
     laid_over(OVERRIDABLE[kind], original, whole)
