@@ -11,11 +11,14 @@ those of the machine's monotonic clock, which both share.
 from __future__ import annotations
 
 import json
+import logging
 import resource
 import sys
 import threading
 import time
 from typing import Any
+
+import structlog
 
 from roost.cloud.heartbeat_observer import Observer
 from roost.engine.heartbeat import Registration, new_secret
@@ -87,4 +90,6 @@ def send() -> None:
 
 
 if __name__ == "__main__":
+    # Standard output is for the answers.
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
     observe() if sys.argv[1] == "observer" else send()

@@ -34,7 +34,7 @@ class Thresholds(msgspec.Struct, frozen=True):
 
     minor: int = 4
     degraded: int = 6
-    failed: int = 10
+    failed: int = 9
 
 
 class NetworkHeartbeat(msgspec.Struct, frozen=True):

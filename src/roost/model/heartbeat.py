@@ -52,7 +52,7 @@ class Heartbeat(Part, frozen=True, kw_only=True):
     failed_after: Annotated[
         int,
         doc("Missed beats in a row that are critical, and on all networks a failed host.", ge=4, le=100),
-    ] = 10
+    ] = 9
     avoidance: Annotated[FailureAvoidance, doc("When no host is failed.")] = FailureAvoidance()
 
 
