@@ -43,6 +43,11 @@ def machine_up() -> float:
     return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
+def long_up() -> float:
+    """What a machine says whose start is of no account, as one that is simulated."""
+    return float("inf")
+
+
 class Sight(msgspec.Struct, frozen=True):
     """What is seen of one host now. `due`: seconds until that may be otherwise by the passing of time."""
 
@@ -64,7 +69,7 @@ class Watch:
         *,
         configure: Callable[[Heartbeat], None] = lambda _: None,
         monotonic: Callable[[], float] = loop_time,
-        uptime: Callable[[], float] = machine_up,
+        uptime: Callable[[], float] = long_up,
     ) -> None:
         self._cloud, self._presence, self._heartbeats = cloud, presence, heartbeats
         self._configure, self._monotonic, self._uptime = configure, monotonic, uptime

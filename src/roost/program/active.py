@@ -21,7 +21,7 @@ from roost.cloud.configuration import PlatformPorts
 from roost.cloud.controllers import controllers as cloud_controllers
 from roost.cloud.heartbeat_observer import Observer
 from roost.cloud.outlets.outlets import Outlets
-from roost.cloud.watching import Watch
+from roost.cloud.watching import Watch, machine_up
 from roost.engine.admission import Rule
 from roost.engine.attention import Attention
 from roost.engine.controller import Runner
@@ -185,6 +185,7 @@ class Active:
                 self._observer,
                 configure=self._observer.configure,
                 monotonic=self._attention,
+                uptime=machine_up,
             ),
         )
         made |= fleet_controllers(self._name, self._subclouds, self._drop_subcloud)
