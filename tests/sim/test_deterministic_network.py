@@ -178,6 +178,20 @@ def test_dialling_is_refused_where_nobody_listens_and_ignored_where_nothing_is()
     wired(work)
 
 
+def test_a_probe_shows_that_the_way_is_open_and_disturbs_nobody() -> None:
+    async def work(wire: Wire) -> None:
+        lower, upper = await wire.connected()
+        await wire.link.probe()
+        await lower.send(b"x")
+        assert await upper.receive() == b"x"
+        assert wire.accepted.empty()
+        wire.link.cut("down")
+        with pytest.raises(ConnectionLost, match="did not answer"):
+            await wire.link.probe()
+
+    wired(work)
+
+
 def test_when_the_last_answer_is_lost_the_upper_end_has_a_connection_that_nobody_knows_of() -> None:
     async def work(wire: Wire) -> None:
         accepted: list[Connection] = []

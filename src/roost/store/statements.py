@@ -34,6 +34,8 @@ _KEY = (
 )
 
 FIND = select(resources).where(_KEY)
+COUNT = select(func.count()).select_from(resources).where(resources.c.kind == bindparam("k"))
+COUNT_IN = COUNT.where(resources.c.namespace == bindparam("ns"))
 INSERT = insert(resources)
 UPDATE = (
     update(resources)

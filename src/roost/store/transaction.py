@@ -23,7 +23,7 @@ from functools import cached_property
 from typing import Any, Literal, TypeVar
 
 import msgspec
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection
 
 from roost.model import chance, time
 from roost.model.audit import Record
@@ -34,7 +34,6 @@ from roost.store import encoding, statements
 from roost.store.errors import AlreadyExists, Conflict, NotFound
 from roost.store.pending import Key, Pending
 from roost.store.remembered import Remembered
-from roost.store.schema import resources
 from roost.store.session import Row, Session, failures
 
 HERE = ""
@@ -239,10 +238,10 @@ class Transaction(Remembered):
 
     def count(self, kind: str, namespace: str | None = None) -> int:
         """How many resources of a kind there are."""
-        query = select(func.count()).select_from(resources).where(resources.c.kind == kind)
-        if namespace is not None:
-            query = query.where(resources.c.namespace == namespace)
-        return self.connection.execute(query).scalar_one()
+        self.settle()
+        if namespace is None:
+            return int(self._session.one(statements.COUNT, {"k": kind})[0])
+        return int(self._session.one(statements.COUNT_IN, {"k": kind, "ns": namespace})[0])
 
     def load(self, kind: type[R], namespace: str, name: str) -> R:
         """The resource as its struct; raises NotFound."""

@@ -175,7 +175,7 @@ class End:
         self.into: Stream
         self.other: End
         self.over = ""
-        self.closed = self.left = False
+        self.closed = self.left = self.probed = False
         self.established: asyncio.Future[None] | None = None
         """Of a lower end that is dialling."""
         self._ended = self._said_end = self._said_hello = False
@@ -345,13 +345,22 @@ class Link:
 
     # -- dialling
 
+    async def probe(self) -> None:
+        """Dial, and be answered; nobody at the upper end hears of it. Raises ConnectionLost."""
+        connection = await self._handshake(probing=True)
+        await connection.close()
+
     async def dial(self) -> Connection:
         """A connection from the lower node to the upper; raises ConnectionLost."""
+        return await self._handshake(probing=False)
+
+    async def _handshake(self, *, probing: bool) -> Connection:
         self._ends = [e for e in self._ends if not (e.left and e.other.left)]
         self._dialled += 1
         address = f"{self.lower.name}#{self._dialled}"
         lower = End(self, self.lower, Peer(node=None, address=self.upper.name), self.lower.process)
         upper = End(self, self.upper, Peer(node=self.node, address=address), None)
+        upper.probed = probing
         lower.out = upper.into = Stream(self, "up")
         lower.into = upper.out = Stream(self, "down")
         lower.other = lower.out.receiver = upper
@@ -386,7 +395,10 @@ class Link:
             return
         upper.process = process
         upper.out.send(_Mark.ACCEPTED)
-        process.call(accept, self.node, upper)
+        if upper.probed:
+            upper.closed = upper.left = True
+        else:
+            process.call(accept, self.node, upper)
 
     @property
     def _listens(self) -> bool:
@@ -476,7 +488,7 @@ class NetworkDialer:
 
     async def probe(self) -> None:
         """Whether it can be dialled anew; raises ConnectionLost."""
-        await (await self._link.dial()).close()
+        await self._link.probe()
 
     def expires(self) -> datetime | None:
         return None
