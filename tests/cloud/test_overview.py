@@ -36,14 +36,15 @@ async def test_hosts_and_alarms_are_counted() -> None:
         await s.unlocked("b")
         await s.declare("c")
         await asyncio.sleep(1)
-        assert await counts(s) == (HostCounts(total=3, available=2, locked=1), AlarmCounts(warning=1))
+        alarms = AlarmCounts(warning=1, blocking_updates=1)
+        assert await counts(s) == (HostCounts(total=3, available=2, locked=1), alarms)
         assert (await s.store.load(Cloud, "", CLOUD)).status.version == "1"
         await s.tell("a", readings=[Reading(monitor="memory", level="critical")])
         s.down("b")
         await asyncio.sleep(60)
         assert await counts(s) == (
             HostCounts(total=3, degraded=1, locked=1, failed=1),
-            AlarmCounts(critical=3, warning=1),
+            AlarmCounts(critical=3, warning=1, blocking_updates=3),
         )
         s.up("b")
         await s.tell("a", readings=[])

@@ -132,7 +132,7 @@ async def test_an_alarm_carries_what_the_dictionary_says_and_keeps_what_people_s
             await w.store.transact(lambda tx: settle(tx, CLOUD, SCOPE, []))
         assert await w.store.every(Alarm) == [], "no finalizer keeps an alarm"
         events = [e.status.event for e in await w.store.every(LogEntry)]
-        assert events == ["alarm-set", "alarm-set", "alarm-clear"]
+        assert events == ["alarm-set", "alarm-acknowledged", "alarm-set", "alarm-clear"]
 
 
 @on_fake_time

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import cast
 
-from roost.cloud import leaving, overriding
+from roost.cloud import leaving, overriding, suppressing
 from roost.engine.admission import Refused, Request, Rule
 from roost.model.cloud import CLOUD, Cloud
 from roost.model.host import HOST, Host
@@ -19,6 +19,7 @@ def rules(cloud: str, this_host: str) -> dict[str, list[Rule]]:
         OPERATION.kind: [_operations(cloud)],
         CLOUD.kind: [_clouds(cloud), leaving.rule(cloud)],
         **overriding.rules(cloud),
+        **suppressing.rules(),
     }
 
 

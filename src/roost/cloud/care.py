@@ -24,7 +24,7 @@ from roost.cloud.examination import (
     wanted_request,
 )
 from roost.cloud.recovery import Facts, Trouble, fell_silent, outlook, recover
-from roost.model.alarms import ALARMS, Fault, degrades
+from roost.model.alarms import ALARMS, Fault
 from roost.model.configuration import HostConfiguration
 from roost.model.fault import Alarm
 from roost.model.health import CheckRequest, DegradedReason, Examination, RecoveryStatus
@@ -87,17 +87,19 @@ SILENT_NETWORK = ("200.005", "200.009")
 
 
 def reasons(contact: Contact, alarms: Iterable[Alarm], scope: str) -> tuple[DegradedReason, ...]:
-    """Everything that degrades a host that serves; what can't be observed now is not held against it."""
+    """Everything that degrades a host that serves; what can't be observed now is not held against it, nor
+    what operators have suppressed."""
     found = []
-    if contact == "late":
-        silent = f"{scope}.200.005"
+    alarms = list(alarms)
+    silent = f"{scope}.200.005"
+    if contact == "late" and not any(a.metadata.name == silent and a.status.suppressed for a in alarms):
         found.append(DegradedReason(reason="HeartbeatMissing", alarm=silent, message="Its link is silent."))
     for alarm in alarms:
         told = alarm.status
         if told.alarm_id in SILENT_NETWORK and contact == "present":
-            degrading = True
+            degrading = not told.suppressed
         else:
-            degrading = degrades(told.alarm_id, told.severity)
+            degrading = told.degrades_host
         if degrading and not told.stale_since:
             found.append(
                 DegradedReason(

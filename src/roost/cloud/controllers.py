@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
+from roost.cloud.alarms import AlarmController
 from roost.cloud.configuration import ConfigurationController, PlatformPorts
 from roost.cloud.departure import HostDepartureController
 from roost.cloud.hosts import HostController
@@ -44,6 +45,7 @@ def controllers(
         OverrideController(cloud),
         OperationController(procedures(presence), holder),
         OverviewController(cloud, version),
+        AlarmController(cloud),
         HostDepartureController(cloud, disconnect),
         EventController(),
         GarbageController(cloud, rules),

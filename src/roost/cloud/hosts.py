@@ -54,7 +54,7 @@ class HostController(StoreController):
         elif change.kind == OPERATION.kind:
             spec = msgspec.json.decode(change.data).get("spec", {})
             yield (self._cloud, str(spec.get("host", "")))
-        elif change.kind == ALARM.kind and change.type == "DELETED" and change.name.startswith("host."):
+        elif change.kind == ALARM.kind and change.name.startswith("host.") and counts_otherwise(change):
             yield (self._cloud, change.name.split(".")[1])
         elif change.kind == PLATFORM_NETWORK.kind:
             yield (self._cloud, EVERY)
@@ -165,6 +165,14 @@ def _configuration(tx: Transaction, key: Key) -> HostConfiguration | None:
     if since and time.parse(since) > tx.now:
         return write_changed_at(tx, configuration)
     return configuration
+
+
+def counts_otherwise(change: Change) -> bool:
+    """Whether an alarm is gone, or degrades its host no more or anew: operators have a say in that."""
+    if change.type != "MODIFIED":
+        return change.type == "DELETED"
+    words = ('"degradesHost":true', '"suppressed":true')
+    return any((word in change.data) != (word in change.previous) for word in words)
 
 
 def soonest(*delays: float | None) -> float | None:

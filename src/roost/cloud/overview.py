@@ -12,11 +12,12 @@ from roost.engine.faults import SHED, shed
 from roost.engine.overrides import in_force, management
 from roost.engine.pacing import Pace
 from roost.model import time
-from roost.model.cloud import CLOUD, AlarmCounts, Cloud, HostCounts
+from roost.model.cloud import CLOUD, Cloud, HostCounts
 from roost.model.configuration import HOST_CONFIGURATION, HostConfiguration
 from roost.model.fault import ALARM, LOG_ENTRY, Alarm
 from roost.model.firewall import FIREWALL_POLICY, FirewallPolicy, FirewallPolicyStatus
 from roost.model.host import HOST, Host
+from roost.model.marking import counted
 from roost.model.meta import Condition, set_condition
 from roost.model.network import PLATFORM_NETWORK, PlatformNetwork
 from roost.model.override import LOCAL_OVERRIDE, MANAGEMENT
@@ -65,7 +66,7 @@ class OverviewController(StoreController):
         """Count hosts and alarms; how many there are."""
         cloud = tx.load(Cloud, "", self._cloud)
         hosts = [h.status for h in tx.every(Host, self._cloud)]
-        severities = [a.status.severity for a in tx.every(Alarm, self._cloud)]
+        alarms = [a.status for a in tx.every(Alarm, self._cloud)]
         status = msgspec.structs.replace(
             cloud.status,
             version=self._version,
@@ -79,16 +80,11 @@ class OverviewController(StoreController):
                 locked=sum(h.administrative == "locked" for h in hosts),
                 failed=sum(h.administrative == "unlocked" and h.operational == "disabled" for h in hosts),
             ),
-            alarms=AlarmCounts(
-                critical=severities.count("critical"),
-                major=severities.count("major"),
-                minor=severities.count("minor"),
-                warning=severities.count("warning"),
-            ),
+            alarms=counted(alarms),
         )
         if status != cloud.status:
             tx.report(msgspec.structs.replace(cloud, status=status))
-        return len(hosts) + len(severities)
+        return len(hosts) + len(alarms)
 
     def _policies(self, tx: Transaction) -> int:
         """Tell where networks and policies stand; how many things that took."""

@@ -6,7 +6,8 @@ difference, each with its log entry, in the same transaction. A restart, a lost 
 changes nothing in the end. What could not be observed is neither raised nor cleared: its alarms stay
 and are marked stale.
 
-A scope's alarms are named `SCOPE.…`, so they are found without looking at others.
+A scope's alarms are named `SCOPE.…`, so they are found without looking at others. What operators say of
+alarms (suppressions, policies, acknowledgements) is laid over each in the same transaction (`marking`).
 
 The log is bounded. What is shed past the bound is counted by severity and told by an entry of its own, which
 takes the place of the one before, and in the status of the Cloud: so whoever reads the log, here or above,
@@ -21,12 +22,14 @@ from collections.abc import Callable, Iterable
 import msgspec
 
 from roost.model import time
-from roost.model.alarms import ALARMS, Fault, alarm_name, degrades
+from roost.model.alarms import ALARMS, Fault, alarm_name
 from roost.model.cloud import LogShed
 from roost.model.event import subject
 from roost.model.fault import ALARM, LOG_ENTRY, Alarm, AlarmStatus, LogEntry, LogEntryStatus, LogSeverity
 from roost.model.host import HOST
+from roost.model.marking import Rules, marked
 from roost.model.meta import Metadata
+from roost.model.suppression import AlarmPolicy, AlarmSuppression
 from roost.store.transaction import HERE, Transaction
 
 KEPT = 5_000
@@ -49,27 +52,42 @@ def settle(
 ) -> list[Alarm]:
     """Make the alarms of a scope equal `wanted`; those for which `unknown` holds stay, marked stale."""
     should = {alarm_name(scope, f): f for f in wanted}
+    there = _alarms(tx, namespace, scope)
+    rules = rules_of(tx, namespace) if should or there else Rules()
     kept: list[Alarm] = []
-    for alarm in _alarms(tx, namespace, scope):
+    for alarm in there:
         name = alarm.metadata.name
         if name in should:
             continue
         if unknown(alarm.status):
-            kept.append(_mark_stale(tx, alarm))
+            kept.append(_write(tx, alarm, _stale(tx, alarm.status), rules))
             continue
         # Dropped, not removed: no finalizer keeps an alarm whose cause is gone.
         tx.drop(ALARM.kind, namespace, name)
         _tell(tx, alarm, "alarm-clear", f"cleared: {alarm.status.reason}", "info")
     for name, fault in should.items():
-        kept.append(_raise(tx, namespace, name, fault))
+        kept.append(_raise(tx, namespace, name, fault, rules))
     return kept
+
+
+def rules_of(tx: Transaction, namespace: str) -> Rules:
+    """What operators have decided of a cloud's alarms, there and at the central cloud."""
+    return Rules(
+        suppressions=tuple(tx.every(AlarmSuppression, namespace)),
+        policies=tuple(tx.every(AlarmPolicy, namespace)),
+    )
+
+
+def remark(tx: Transaction, alarm: Alarm, rules: Rules) -> Alarm:
+    """Lay anew over an alarm what operators say; nothing is written when that changes nothing."""
+    return _write(tx, alarm, alarm.status, rules)
 
 
 def _alarms(tx: Transaction, namespace: str, scope: str) -> list[Alarm]:
     return [s.typed(Alarm) for s in tx.select(ALARM.kind, namespace, origin=HERE, prefix=f"{scope}.")]
 
 
-def _raise(tx: Transaction, namespace: str, name: str, fault: Fault) -> Alarm:
+def _raise(tx: Transaction, namespace: str, name: str, fault: Fault, rules: Rules) -> Alarm:
     definition = ALARMS[fault.alarm_id]
     current = tx.seek(Alarm, namespace, name)
     status = AlarmStatus(
@@ -82,24 +100,38 @@ def _raise(tx: Transaction, namespace: str, name: str, fault: Fault) -> Alarm:
         cause=definition.cause,
         service_affecting=definition.service_affecting,
         suppressible=definition.suppressible,
-        degrades_host=degrades(fault.alarm_id, fault.severity),
         raised_at=current.status.raised_at if current else time.stamp(tx.now),
+        acknowledgement=current.status.acknowledgement if current else None,
     )
-    if current and current.status == status:
-        return current
-    alarm = current or Alarm(metadata=Metadata(name=name, namespace=namespace))
-    told = msgspec.structs.replace(alarm, status=status)
-    saved = tx.report(told) if current else tx.save(told)
+    if current is not None:
+        saved = _write(tx, current, status, rules)
+    else:
+        alarm = Alarm(metadata=Metadata(name=name, namespace=namespace))
+        status = marked(status, alarm.spec, 0, rules, tx.now)
+        saved = tx.save(msgspec.structs.replace(alarm, status=status))
     if current is None or current.status.severity != fault.severity:
         _tell(tx, saved, "alarm-set", fault.reason, fault.severity)
     return saved
 
 
-def _mark_stale(tx: Transaction, alarm: Alarm) -> Alarm:
-    if alarm.status.stale_since:
+def _stale(tx: Transaction, status: AlarmStatus) -> AlarmStatus:
+    if status.stale_since:
+        return status
+    return msgspec.structs.replace(status, stale_since=time.stamp(tx.now))
+
+
+def _write(tx: Transaction, alarm: Alarm, status: AlarmStatus, rules: Rules) -> Alarm:
+    """Write an alarm's status with all that follows from what operators say, and log who took it in hand."""
+    before = alarm.status
+    status = marked(status, alarm.spec, alarm.metadata.generation, rules, tx.now)
+    if status == before:
         return alarm
-    status = msgspec.structs.replace(alarm.status, stale_since=time.stamp(tx.now))
-    return tx.report(msgspec.structs.replace(alarm, status=status))
+    saved = tx.report(msgspec.structs.replace(alarm, status=status))
+    said = status.acknowledgement
+    if said is not None and said != before.acknowledgement:
+        comment = f": {said.comment}" if said.comment else ""
+        _tell(tx, saved, "alarm-acknowledged", f"{said.by} has it in hand{comment}", "info")
+    return saved
 
 
 def _tell(tx: Transaction, alarm: Alarm, event: str, text: str, severity: LogSeverity) -> None:

@@ -42,12 +42,23 @@ class HostCounts(Part, frozen=True, kw_only=True):
 
 
 class AlarmCounts(Part, frozen=True, kw_only=True):
-    """Alarms by severity."""
+    """Alarms by severity. Suppressed ones are counted apart and nowhere else."""
 
     critical: Annotated[int, doc("Critical alarms.")] = 0
     major: Annotated[int, doc("Major alarms.")] = 0
     minor: Annotated[int, doc("Minor alarms.")] = 0
     warning: Annotated[int, doc("Warnings.")] = 0
+    suppressed: Annotated[int, doc("Alarms that are suppressed.")] = 0
+    acknowledged: Annotated[int, doc("Of those that count, how many somebody has in hand.")] = 0
+    blocking_updates: Annotated[int, doc("Of those that count, how many software updates wait for.")] = 0
+
+
+class FleetCounts(Part, frozen=True, kw_only=True):
+    """The subclouds of a central cloud, added up; of one that is offline, what was last known."""
+
+    subclouds: Annotated[int, doc("Subclouds.")] = 0
+    clouds_with_critical: Annotated[int, doc("Subclouds with a critical alarm of their own.")] = 0
+    alarms: Annotated[AlarmCounts, doc("Their alarms.")] = AlarmCounts()
 
 
 class LogShed(Part, frozen=True, kw_only=True):
@@ -72,6 +83,9 @@ class CloudStatus(Part, frozen=True, kw_only=True, omit_defaults=False):
     upper_connected: Annotated[bool, doc("Whether the link to the central cloud is up.")] = False
     hosts: Annotated[HostCounts, doc("Hosts by state.")] = HostCounts()
     alarms: Annotated[AlarmCounts, doc("Alarms by severity.")] = AlarmCounts()
+    fleet: Annotated[
+        FleetCounts | None, doc("Its subclouds added up; absent: it has none.", owner=Owner.FLEET)
+    ] = None
     log_shed: Annotated[LogShed | None, doc("What is missing in its log; absent when nothing is.")] = None
     management_state: Annotated[
         Literal["", "managed", "unmanaged"], doc("What the central cloud last said of it.")
@@ -143,6 +157,7 @@ class SubcloudStatus(Part, frozen=True, kw_only=True, omit_defaults=False):
     sync: Annotated[SyncState, doc("Whether shared intent is in force there.")] = "unknown"
     out_of_sync: Annotated[list[str], doc("What is not in force, by kind and name.", max_length=100)] = []
     version: Annotated[str, doc("Version of Roost that runs there.")] = ""
+    alarms: Annotated[AlarmCounts, doc("Its own alarms, as it last told.")] = AlarmCounts()
     certificate_expires_at: Annotated[str, doc("End of its link's certificate.", format="date-time")] = ""
     conditions: Annotated[
         list[Condition],

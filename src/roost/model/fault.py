@@ -19,7 +19,30 @@ class AlarmSpec(Part, frozen=True, kw_only=True, omit_defaults=False):
     """What operators say of it."""
 
     acknowledged_by: Annotated[str, doc("Who has taken it in hand.", max_length=255)] = ""
+    acknowledged_severity: Annotated[
+        Severity | Literal[""],
+        doc("Severity that was seen and acknowledged; empty: the one it had when the cloud heard of it."),
+    ] = ""
     comment: Annotated[str, doc("For people.", max_length=1024)] = ""
+
+
+class Acknowledgement(Part, frozen=True, kw_only=True, omit_defaults=False):
+    """That somebody has the alarm in hand: from the spec, with when and at which severity."""
+
+    by: Annotated[str, doc("Who.", max_length=255)] = ""
+    at: Annotated[str, doc("When the cloud heard of it.", format="date-time")] = ""
+    comment: Annotated[str, doc("For people.", max_length=1024)] = ""
+    severity: Annotated[Severity, doc("It holds while the alarm is no worse than this.")] = "warning"
+    generation: Annotated[int, doc("Generation of spec this follows from.")] = 0
+
+
+class Suppressed(Part, frozen=True, kw_only=True, omit_defaults=False):
+    """Which AlarmSuppression keeps the alarm from counting."""
+
+    name: Annotated[str, doc("Its name.")] = ""
+    by: Annotated[str, doc("Who has declared it.", max_length=255)] = ""
+    reason: Annotated[str, doc("Why.", max_length=1024)] = ""
+    until: Annotated[str, doc("When the alarm counts again by itself.", format="date-time")] = ""
 
 
 class AlarmStatus(Part, frozen=True, kw_only=True, omit_defaults=False):
@@ -35,6 +58,16 @@ class AlarmStatus(Part, frozen=True, kw_only=True, omit_defaults=False):
     service_affecting: Annotated[bool, doc("Whether service suffers.")] = False
     suppressible: Annotated[bool, doc("Whether it may be suppressed.")] = False
     degrades_host: Annotated[bool, doc("Whether it makes its host degraded.")] = False
+    blocks_updates: Annotated[bool, doc("Whether no software update begins while it is there.")] = False
+    suppressed: Annotated[
+        bool, doc("Whether it is kept from counting: it degrades nothing, blocks nothing, is sent nowhere.")
+    ] = False
+    suppression: Annotated[Suppressed | None, doc("What suppresses it; absent: nothing.")] = None
+    acknowledged: Annotated[bool, doc("Whether somebody has it in hand as it is now.")] = False
+    acknowledgement: Annotated[
+        Acknowledgement | None,
+        doc("Who said so, and of which severity; it holds no more once the alarm is worse."),
+    ] = None
     raised_at: Annotated[str, doc("When it was raised.", format="date-time")] = ""
     stale_since: Annotated[
         str, doc("Set while its state can't be observed: it may have ended meanwhile.", format="date-time")
@@ -50,7 +83,7 @@ class Alarm(Resource, frozen=True, kw_only=True):
 
 ALARM = KindInfo(
     kind="Alarm",
-    operating=("acknowledgedBy", "comment"),
+    operating=("acknowledgedBy", "acknowledgedSeverity", "comment"),
     plural="alarms",
     singular="alarm",
     short_names=("al",),
@@ -59,13 +92,23 @@ ALARM = KindInfo(
     description="Something is wrong now; raised and cleared by comparing what should be with what is.",
     flow=Flow.UP,
     name_pattern=DNS_NAME,
-    selectable=("status.alarmId", "status.severity", "status.entity"),
+    selectable=(
+        "status.alarmId",
+        "status.severity",
+        "status.entity",
+        "status.suppressed",
+        "status.acknowledged",
+        "status.blocksUpdates",
+        "status.degradesHost",
+    ),
     columns=(
         Column("Id", "status.alarmId", "As in the dictionary of alarms."),
         Column("Severity", "status.severity", "How bad."),
         Column("Entity", "status.entity", "Entity instance."),
         Column("Reason", "status.reason", "What is wrong."),
         Column("Repair", "status.repair", "Proposed repair action.", "string", 1),
+        Column("Blocks updates", "status.blocksUpdates", "Whether updates wait for it.", "boolean", 1),
+        Column("Suppressed until", "status.suppression.until", "When it counts again.", "string", 1),
         Column("Acknowledged", "spec.acknowledgedBy", "Who has taken it in hand.", "string", 1),
         Column("Age", "status.raisedAt", "Time since it was raised.", "date"),
     ),
@@ -105,7 +148,7 @@ LOG_ENTRY = KindInfo(
     flow=Flow.UP,
     spec_owner=Owner.CLOUD,
     name_pattern=DNS_NAME,
-    selectable=("status.severity", "status.event", "status.entity", "status.source"),
+    selectable=("status.severity", "status.event", "status.alarmId", "status.entity", "status.source"),
     columns=(
         Column("Time", "status.time", "When."),
         Column("Severity", "status.severity", "How bad."),

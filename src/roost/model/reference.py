@@ -127,8 +127,8 @@ def alarms_page() -> str:
         "# Alarms",
         "An alarm is there while its cause is there: nothing raises or clears it by hand. A host whose "
         'alarms reach the severity under "degrades" is degraded, and no software update begins while one '
-        'reaches that under "blocks updates"; an [AlarmPolicy](alarmpolicy.md) sets both otherwise. Those that '
-        "are suppressible can be kept from counting by an [AlarmSuppression](alarmsuppression.md). "
+        'reaches that under "blocks updates"; an [AlarmPolicy](alarmpolicy.md) sets both otherwise. Those '
+        "that are suppressible can be kept from counting by an [AlarmSuppression](alarmsuppression.md). "
         "`roost alarm explain ID` shows the same at a terminal; [alarms](../alarms.md) tells how to work "
         "with them.",
     ]

@@ -23,6 +23,7 @@ from roost.model.outlet import ALARM_OUTLET
 from roost.model.override import LOCAL_OVERRIDE, MANAGEMENT, OVERRIDE_REVIEW, SUBCLOUD_EXCEPTION
 from roost.model.rbac import CLUSTER_ROLE, CLUSTER_ROLE_BINDING, ROLE, ROLE_BINDING
 from roost.model.secret import CONFIG_MAP, SECRET
+from roost.model.suppression import ALARM_POLICY, ALARM_SUPPRESSION
 
 KINDS: tuple[KindInfo, ...] = (
     CLOUD,
@@ -33,6 +34,8 @@ KINDS: tuple[KindInfo, ...] = (
     FIREWALL_POLICY,
     ALARM,
     LOG_ENTRY,
+    ALARM_SUPPRESSION,
+    ALARM_POLICY,
     ALARM_OUTLET,
     OPERATION,
     LOCAL_OVERRIDE,

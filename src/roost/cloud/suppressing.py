@@ -1,0 +1,68 @@
+"""What suppressions of alarms may say: rules for people, with reason and remedy."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import cast
+
+from roost.engine.admission import Refused, Request, Rule
+from roost.engine.overrides import signed
+from roost.model import time
+from roost.model.alarms import ALARMS
+from roost.model.suppression import ALARM_SUPPRESSION, AlarmSuppression
+from roost.store.transaction import Transaction
+
+MOST = 200
+"""Suppressions of one cloud: each alarm is compared with all."""
+LONGEST = timedelta(days=366)
+
+
+def rules() -> dict[str, list[Rule]]:
+    """Rules by kind."""
+
+    def suppressions(tx: Transaction, request: Request) -> None:
+        if request.operation == "delete":
+            return
+        new = cast(AlarmSuppression, request.new)
+        old = cast(AlarmSuppression | None, request.old)
+        if old is not None and old.spec == new.spec:
+            return
+        signed(request.user, new.spec.by, old.spec.by if old else "")
+        if old is None and tx.count(ALARM_SUPPRESSION.kind, new.metadata.namespace) >= MOST:
+            raise Refused(f"there are {MOST} suppressions already", "delete those that have ended")
+        _ids(new)
+        if old is None or old.spec.until != new.spec.until:
+            _end(tx, new)
+
+    return {ALARM_SUPPRESSION.kind: [suppressions]}
+
+
+def _ids(new: AlarmSuppression) -> None:
+    for alarm_id in new.spec.alarm_ids:
+        known = ALARMS.get(alarm_id)
+        if known is None:
+            raise Refused(
+                f"no alarm has the id {alarm_id}", "see: roost alarm list --ids", field="spec.alarmIds"
+            )
+        if not known.suppressible:
+            raise Refused(
+                f"{alarm_id} ({known.title}) can't be suppressed: {known.effect}",
+                f"mend its cause, or acknowledge it: roost alarm acknowledge {alarm_id}",
+                field="spec.alarmIds",
+            )
+
+
+def _end(tx: Transaction, new: AlarmSuppression) -> None:
+    until = time.parse(new.spec.until)
+    if until <= tx.now:
+        raise Refused(
+            f"{new.spec.until} is past; here it is {time.seconds(tx.now)}",
+            "choose a later time",
+            field="spec.until",
+        )
+    if until > tx.now + LONGEST:
+        raise Refused(
+            f"{new.spec.until} is more than {LONGEST.days} days ahead",
+            "choose an earlier time; it can be put off later",
+            field="spec.until",
+        )
