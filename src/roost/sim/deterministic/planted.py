@@ -27,7 +27,6 @@ from roost.link import flow, intake
 from roost.link.feed import Feed
 from roost.link.intake import Intake
 from roost.link.messages import Acknowledge
-from roost.link.outgoing import Outgoing
 from roost.link.session import Session
 from roost.link.upper import UpperLink
 from roost.model.alarms import Fault
@@ -112,59 +111,9 @@ def _cursor_in_memory() -> Iterator[None]:
         yield
 
 
-@_bug("cursor-before-content", "the cursor moves with the first batch of a snapshot instead of with its end")
-def _cursor_before_content() -> Iterator[None]:
-    real = Outgoing._transmit
-
-    async def transmit(self: Any, chunk: Any, upto: int, part: Any) -> None:
-        if part == "begin":
-            await real(self, [], self._store.revision, "end")
-            part = "none" if chunk else part
-            await real(self, chunk, self._store.revision, "none")
-            return
-        await real(self, chunk, upto, "none" if part == "end" else part)
-
-    with _patched(Outgoing, _transmit=transmit):
-        yield
-
-
-@_bug("cursor-of-any-store", "a cursor is continued though the peer's store is another one by now")
-def _cursor_of_any_store() -> Iterator[None]:
-    real_run, real_check = Outgoing.run, Intake._check
-
-    async def run(self: Any, taken_store_id: str, taken_revision: int) -> None:
-        await real_run(self, self._store.identity if taken_store_id else "", taken_revision)
-
-    def check(self: Any, batch: Any, store_id: str) -> None:
-        if batch.snapshot == "none" and self._at[0]:
-            former, self._at = self._at, (store_id, min(self._at[1], batch.upto))
-            try:
-                real_check(self, batch, store_id)
-            finally:
-                self._at = former
-            return
-        real_check(self, batch, store_id)
-
-    with _patched(Outgoing, run=run), _patched(Intake, _check=check):
-        yield
-
-
 @_bug("snapshot-forgets-deletions", "a snapshot of the link adds and changes, and takes nothing away")
 def _snapshot_forgets_deletions() -> Iterator[None]:
     with _patched(intake, copies=lambda tx, origin: set()):
-        yield
-
-
-@_bug("snapshot-races", "after a snapshot the stream goes on from now, not from when the snapshot began")
-def _snapshot_races() -> Iterator[None]:
-    real = Outgoing._snapshot
-
-    async def snapshot(self: Any) -> int:
-        await real(self)
-        revision: int = self._store.revision
-        return revision
-
-    with _patched(Outgoing, _snapshot=snapshot):
         yield
 
 

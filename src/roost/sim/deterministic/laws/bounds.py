@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 
 LIMITS: dict[str, int] = {
     "keys that wait": 300,
-    "delays that wait": 250,
+    "delays that nobody waits for": 70,
     "changes queued for a session": 1000,
     "sessions of a feed": 6,
     "sessions of a lower end": 2,

@@ -21,7 +21,7 @@ def sizes_of(node: Node) -> dict[str, int]:
     for runner in getattr(cloud, "_runners", {}).values():
         queue = runner._queue
         found.append(("keys that wait", len(queue)))
-        found.append(("delays that wait", len(queue._later)))
+        found.append(("delays that nobody waits for", len(queue._later) - 2 * len(queue._due)))
     upper = getattr(cloud, "upper", None)
     if upper is not None:
         found += _feed(upper._feed)
