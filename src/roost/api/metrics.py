@@ -13,7 +13,7 @@ import time
 from bisect import bisect_left
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import msgspec
 from starlette.requests import Request
@@ -44,7 +44,7 @@ Series = dict[tuple[str, str, str], int]
 class _AlarmState(msgspec.Struct, frozen=True, rename="camel"):
     alarm_id: str = ""
     severity: str = ""
-    suppressed: Any = False
+    suppressed: bool = False
 
 
 class _AlarmLine(msgspec.Struct, frozen=True):

@@ -170,7 +170,7 @@ class Scope:
     def shows(self, alarm: Alarm) -> bool:
         """Whether the receiver should know of an alarm."""
         status = alarm.status
-        if "alarms" not in self._sends or getattr(status, "suppressed", False):
+        if "alarms" not in self._sends or status.suppressed:
             return False
         return self._selects(alarm.metadata.namespace, status.severity, status.alarm_id, status.entity)
 
