@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from roost.engine.controller import Controller
 from roost.engine.presence import Presences
+from roost.fleet.counts import FleetCountsController
 from roost.fleet.departure import SubcloudDepartureController
 from roost.fleet.management import ManagementController
 from roost.fleet.reviews import ReviewController
@@ -17,6 +18,7 @@ def controllers(cloud: str, presence: Presences, disconnect: Callable[[str], Non
     """Controllers by name. `disconnect` ends the link of a subcloud that is gone."""
     made: tuple[Controller, ...] = (
         SubcloudController(cloud, presence),
+        FleetCountsController(cloud),
         SharingController(cloud),
         ManagementController(cloud),
         ReviewController(cloud),

@@ -19,7 +19,7 @@ from roost.engine.presence import Presence, Presences
 from roost.fleet.sharing import SHARED_BY, in_force
 from roost.model import time
 from roost.model.alarms import Fault
-from roost.model.cloud import CLOUD, SUBCLOUD, Subcloud, SubcloudStatus, SyncState
+from roost.model.cloud import CLOUD, SUBCLOUD, Cloud, Subcloud, SubcloudStatus, SyncState
 from roost.model.fault import ALARM
 from roost.model.firewall import FIREWALL_POLICY, FirewallPolicy
 from roost.model.meta import Condition, set_condition
@@ -79,7 +79,8 @@ class SubcloudController(StoreController):
         overrides = tx.every(LocalOverride, name)
         version = presence.version or subcloud.status.version
         status = observe(subcloud, presence, copies, time.stamp(tx.now), enrolled, overrides)
-        status = msgspec.structs.replace(status, version=version)
+        alarms = mirrored.typed(Cloud).status.alarms if mirrored else subcloud.status.alarms
+        status = msgspec.structs.replace(status, version=version, alarms=alarms)
         offline = status.availability == "offline"
         faults = [_lost(name)] if offline else []
         faults += override_faults(subcloud, overrides)
