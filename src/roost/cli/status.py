@@ -133,6 +133,9 @@ def _own_way(cloud: answers.Cloud) -> list[Text]:
     if cloud.status.local_overrides:
         count = cloud.status.local_overrides
         lines.append(Text(f"Overrides: {count:>4}   see: roost override list", "yellow"))
+    for condition in cloud.status.conditions:
+        if condition.type == "FailureAvoidance" and condition.status == "True":
+            lines.append(Text(f"Silent:    {condition.message}", "yellow"))
     if cloud.status.log_shed.total:
         gone = cloud.status.log_shed
         lines.append(Text(f"Log:       {gone.total} entries were shed since {gone.since}", "yellow"))
