@@ -94,6 +94,16 @@ def test_what_is_set_is_shown_first_and_a_further_patch_is_laid_over_it(
     assert roost("override", "show", NAME).code == 4
 
 
+def test_all_of_it_is_put_out_of_force(server: ApiServer, roost: Roost) -> None:
+    done = roost("override", "set", COPY, "--withdraw", "--reason", "nobody gets in")
+    assert done.code == 0 and "put out of force" in done.out, done
+    assert roost("override", "set", COPY, "--patch", "{order: 9}").code == 0
+    spec = json.loads(roost("override", "show", COPY, "-o", "json").out)["spec"]
+    assert spec["withdrawn"] is True and spec["patch"] == {"order": 9}
+    silent = roost("override", "set", COPY)
+    assert silent.code == 2 and "--withdraw" in silent.err
+
+
 @pytest.mark.parametrize(
     ("words", "code", "said"),
     [

@@ -120,6 +120,20 @@ async def test_what_is_overridden_is_compiled_and_the_copy_stays() -> None:
 
 
 @on_fake_time
+async def test_what_is_withdrawn_is_compiled_no_more_and_says_so() -> None:
+    async with site() as place:
+        await begin(place)
+        await place.store.save(override({}, withdrawn=True))
+        await asyncio.sleep(5)
+        assert await compiled(place) == []
+        status = (await place.store.load(FirewallPolicy, CLOUD, "base.central")).status
+        assert condition_is(status.conditions, "Ready", "False") and status.applied == 0
+        await place.store.transact(lambda tx: tx.remove(LOCAL_OVERRIDE.kind, CLOUD, "o"))
+        await asyncio.sleep(5)
+        assert await compiled(place) == [["22"]]
+
+
+@on_fake_time
 async def test_a_review_that_arrives_ends_it_and_one_of_an_older_word_does_not() -> None:
     async with site() as place:
         await begin(place)

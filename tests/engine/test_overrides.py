@@ -151,6 +151,17 @@ def test_it_ends_when_the_intent_from_above_says_the_same() -> None:
     assert isinstance(verdict, Ended) and verdict.event == "override-adopted"
 
 
+def test_what_is_withdrawn_is_one_difference_and_any_change_above_a_conflict() -> None:
+    plain = override({})
+    out = msgspec.structs.replace(plain, spec=msgspec.structs.replace(plain.spec, withdrawn=True))
+    made = looked(out, copy(1))
+    assert [(d.path, d.local, d.conflict) for d in made.status.differences] == [("", '"withdrawn"', False)]
+    changed = looked(made, copy(2, order=3))
+    assert changed.status.conflicts == 1 and "all of it" in changed.status.conditions[1].message
+    assert isinstance(judge(changed, None, None, NOW), Ended), "the centre has come to the same"
+    assert isinstance(judge(changed, copy(2, order=3), review("revert"), NOW), Ended)
+
+
 def test_what_only_a_newer_version_knows_is_no_difference() -> None:
     made = looked(override({"rules": [SSH]}), copy(1))
     adopted = copy(2, rules=[{**SSH, "newer": "field"}])

@@ -206,6 +206,29 @@ async def test_adoption_goes_into_the_exception_that_is_there_whatever_its_name(
 
 
 @on_fake_time
+async def test_adopting_that_a_policy_is_withdrawn_takes_it_away_from_that_site_alone() -> None:
+    async with centre() as place:
+        await begin(place)
+        plain = override({})
+        out = msgspec.structs.replace(plain, spec=msgspec.structs.replace(plain.spec, withdrawn=True))
+        await tell(place, out)
+        await place.store.save(review("adopt"))
+        await asyncio.sleep(5)
+        assert await orders(place) == {"ridge": 1}
+        made = (await place.store.every(SubcloudException))[0]
+        assert made.spec.withdrawn and made.status.in_force
+        await tell(place, None)
+        await share(place, order=2)
+        await asyncio.sleep(5)
+        assert await orders(place) == {"ridge": 2}
+        await place.store.transact(
+            lambda tx: tx.remove(SUBCLOUD_EXCEPTION.kind, "harbor", made.metadata.name)
+        )
+        await asyncio.sleep(5)
+        assert await orders(place) == {"harbor": 2, "ridge": 2}
+
+
+@on_fake_time
 async def test_a_review_of_an_older_word_does_nothing_and_says_so() -> None:
     async with centre() as place:
         await begin(place)

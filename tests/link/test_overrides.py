@@ -56,7 +56,7 @@ steps = st.one_of(
     st.tuples(
         st.sampled_from(["adopt", "revert", "give up", "hold", "release", "cut", "unmanage", "manage"])
     ),
-    st.tuples(st.sampled_from(["restart above", "restart below", "take away"])),
+    st.tuples(st.sampled_from(["restart above", "restart below", "take away", "withdraw"])),
 )
 histories = st.lists(st.tuples(steps, st.sampled_from([0.0, 0.05, 2.0])), min_size=2, max_size=14)
 
@@ -127,12 +127,13 @@ class Fleet:
 
         await self.above.transact(work)
 
-    async def override(self, patch: Raw) -> None:
+    async def override(self, patch: Raw, *, withdrawn: bool = False) -> None:
         def work(tx: Transaction) -> None:
             current = tx.seek(LocalOverride, "harbor", NAME)
             target = OverrideTarget(kind="FirewallPolicy", name=COPY)
             whole = patches.composed(current.spec.patch, patch) if current else patch
-            spec = LocalOverrideSpec(target=target, patch=whole, reason="because")
+            out = withdrawn or (current is not None and current.spec.withdrawn)
+            spec = LocalOverrideSpec(target=target, patch=whole, withdrawn=out, reason="because")
             metadata = current.metadata if current else Metadata(name=NAME, namespace="harbor")
             new = LocalOverride(metadata=metadata, spec=spec)
             _admit(tx, overriding.rules("harbor"), new, current)
@@ -174,6 +175,8 @@ class Fleet:
                 await self.share(given[0])
             case "below":
                 await self.override(given[0])
+            case "withdraw":
+                await self.override({}, withdrawn=True)
             case "take away":
                 await self.above.transact(_without_policy)
             case "give up":
@@ -245,12 +248,16 @@ async def _is_in_force_and_shown(fleet: Fleet, override: LocalOverride, copy: Ra
         assert not status.in_force
     else:
         laid = await fleet.below.read(lambda tx: in_force(tx, FirewallPolicy, "harbor"))
-        spec = msgspec.to_builtins(laid[0])["spec"]
-        for field in FIELDS:
+        assert bool(laid) is not override.spec.withdrawn
+        spec = msgspec.to_builtins(laid[0])["spec"] if laid else {}
+        for field in spec and FIELDS:
             assert spec[field] == spoken.get(f"/{field}", copy["spec"][field]), field
         differing = {p for p, v in spoken.items() if patches.at(copy["spec"], p) != v}
+        differing |= {""} if override.spec.withdrawn else set()
         assert differing and {d.path for d in status.differences} == differing
-        assert status.conflicts == sum(d.central != d.before for d in status.differences)
+        conflicts = sum(d.central != d.before for d in status.differences if d.path)
+        whole = [d.conflict for d in status.differences if not d.path]
+        assert status.conflicts == conflicts + sum(whole)
     subcloud = await fleet.above.load(Subcloud, "", "harbor")
     managed = subcloud.spec.management_state == "managed"
     alarms = [a.status.alarm_id for a in await fleet.above.every(Alarm, "central")]

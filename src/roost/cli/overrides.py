@@ -36,7 +36,10 @@ def set_override(
     target: Target,
     /,
     *,
-    patch: Annotated[str, Parameter(help="Merge patch of its spec, as JSON or YAML; @FILE reads a file.")],
+    patch: Annotated[
+        str, Parameter(help="Merge patch of its spec, as JSON or YAML; @FILE reads a file.")
+    ] = "",
+    withdraw: Annotated[bool, Parameter(help="Put all of it out of force.")] = False,
     reason: Annotated[str, Parameter(help="Why; needed while the site is managed.")] = "",
     dry_run: Annotated[bool, Parameter(help="Show what would be in force, and change nothing.")] = False,
     show: Show = SHOW,
@@ -50,20 +53,26 @@ def set_override(
     For example:
         roost override set FirewallPolicy/baseline.central --patch '{order: 10}' --reason "printer moved"
         roost override set fwp/baseline.central --patch @open-443.yaml --reason "ticket 81" --dry-run
+        roost override set fwp/lockdown.central --withdraw --reason "nobody gets in"
     """
-    wanted = read_patch(patch)
+    if not patch and not withdraw:
+        raise Misused("nothing is said of what should be otherwise", "give --patch, or --withdraw")
+    wanted = read_patch(patch) if patch else {}
     with opened(connect) as session:
         kind, name = _target(session.client, target)
         raw = session.client.get(kind, session.namespace, name, dict)
         before = _override_of(session.client, session.namespace, kind.kind, name)
         whole = patches.composed(_patch(before), wanted) if before else wanted
-        made = _written(session, before, kind.kind, raw, whole, reason, dry_run=dry_run)
+        out = withdraw or bool((before or {}).get("spec", {}).get("withdrawn"))
+        wish = {"reason": reason} | ({"withdrawn": True} if out else {})
+        made = _written(session, before, kind.kind, raw, whole, wish, dry_run=dry_run)
         if show.output != "table":
             output.print_data(made, show.output if show.output in ("json", "yaml") else "json")
             return OK
         _show_effect(kind.kind, raw, whole)
         verb = "would be" if dry_run else "is"
-        output.say(f"{kind.kind} {name} {verb} overridden by {made['metadata']['name']}.")
+        how = "put out of force" if out else "overridden"
+        output.say(f"{kind.kind} {name} {verb} {how} by {made['metadata']['name']}.")
     return OK
 
 
@@ -166,7 +175,7 @@ def override_lines(found: LocalOverride) -> list[Text]:
     ]
     lines = output.fields(pairs)
     for difference in status.differences:
-        heading = Text(f"{difference.path}", "bold")
+        heading = Text(difference.path or "all of it", "bold")
         heading.append("  changed on both sides" if difference.conflict else "", "yellow")
         lines.append(heading)
         sides = [("central", difference.central), ("local", difference.local)]
@@ -216,7 +225,7 @@ def _written(
     kind: str,
     target: Raw,
     patch: Raw,
-    reason: str,
+    wish: Raw,
     *,
     dry_run: bool,
 ) -> Raw:
@@ -231,7 +240,8 @@ def _written(
         "generation": meta.get("generation", 0),
     }
     former = (before or {}).get("spec", {}).get("reason", "")
-    spec = {"target": seen, "patch": values, "removes": removes, "reason": reason or former, "by": by}
+    spec = {**wish, "target": seen, "patch": values, "removes": removes, "by": by}
+    spec["reason"] = wish["reason"] or former
     if before is None:
         name = {"name": override_name(kind, meta["name"])}
         body = {"apiVersion": API, "kind": LOCAL_OVERRIDE.kind, "metadata": name, "spec": spec}

@@ -70,6 +70,10 @@ def take_over(tx: Transaction, cloud: str) -> int:
             taken += _own(tx, info, cloud)
         for stored in tx.select(info.kind, cloud, origin=UP):
             tx.drop(stored.kind, stored.namespace, stored.name)
+    for stored in tx.select(LOCAL_OVERRIDE.kind, cloud, origin=HERE):
+        # What was withdrawn is not in force, and so is not kept.
+        if stored.raw["spec"].get("withdrawn"):
+            tx.remove(stored.kind, cloud, stored.name)
     tx.drop_cursor(UP)
     tx.drop_property(refused_property(UP))
     current = tx.load(Cloud, "", cloud)

@@ -22,14 +22,14 @@ def rules(cloud: str) -> dict[str, list[Rule]]:
         new = cast(LocalOverride, request.new)
         old = cast(LocalOverride | None, request.old)
         signed(request.user, new.spec.by, old.spec.by if old else "")
-        if old is None or old.spec.target != new.spec.target or old.spec.patch != new.spec.patch:
+        if old is None or old.spec.target != new.spec.target or _said(old) != _said(new):
             _told(tx, cloud, new)
         if old is not None and _named(old) != _named(new):
             remedy = "remove this override and make another"
             raise Refused("what is overridden can't change", remedy, field="spec.target")
         if old is None:
             _alone(tx, cloud, new)
-        if old is None or (old.spec.patch, old.spec.removes) != (new.spec.patch, new.spec.removes):
+        if old is None or _said(old) != _said(new):
             _fits(_target(tx, cloud, new), new)
         elif old.spec.target != new.spec.target:
             _target(tx, cloud, new)
@@ -39,6 +39,11 @@ def rules(cloud: str) -> dict[str, list[Rule]]:
 
 def _named(override: LocalOverride) -> tuple[str, str]:
     return override.spec.target.kind, override.spec.target.name
+
+
+def _said(override: LocalOverride) -> tuple[object, ...]:
+    """All that an override wants."""
+    return override.spec.patch, override.spec.removes, override.spec.withdrawn
 
 
 def _told(tx: Transaction, cloud: str, new: LocalOverride) -> None:
@@ -99,7 +104,7 @@ def _fits(target: Stored, new: LocalOverride) -> None:
             first.remedy or f"see kubectl explain {info.plural}.spec",
             field=first.field.replace("spec", "spec.patch", 1),
         ) from error
-    if laid["spec"] == central["spec"]:
+    if laid["spec"] == central["spec"] and not new.spec.withdrawn:
         raise Refused(
             f"{target.kind} {target.name} says so already", "there is nothing to override", field="spec.patch"
         )

@@ -104,7 +104,27 @@ class OverviewController(StoreController):
             status = policy_status(policy, hosts, networks, ports, configurations, time.stamp(tx.now))
             if status != policy.status:
                 tx.report(msgspec.structs.replace(policy, status=status))
+        self._withdrawn(tx, {p.metadata.name for p in policies})
         return len(hosts) + len(networks) + len(configurations) + len(policies)
+
+    def _withdrawn(self, tx: Transaction, in_force: set[str]) -> None:
+        """Say of policies that the site has put out of force that they are."""
+        for policy in tx.every(FirewallPolicy, self._cloud):
+            if policy.metadata.name in in_force:
+                continue
+            generation = policy.metadata.generation
+            message = "A LocalOverride has put it out of force here."
+            ready = Condition(
+                type="Ready",
+                status="False",
+                reason="Withdrawn",
+                message=message,
+                observed_generation=generation,
+            )
+            conditions = set_condition(policy.status.conditions, ready, time.stamp(tx.now))
+            status = FirewallPolicyStatus(observed_generation=generation, conditions=conditions)
+            if status != policy.status:
+                tx.report(msgspec.structs.replace(policy, status=status))
 
 
 def _is_own_word(change: Change) -> bool:

@@ -101,12 +101,16 @@ def in_force(tx: Transaction, kind: type[R], namespace: str) -> list[R]:
 
 
 def stored_in_force(tx: Transaction, info: KindInfo, namespace: str) -> list[tuple[Stored, Raw]]:
-    """The same as the store has them, each beside what is in force; fields of newer versions are kept."""
+    """The same as the store has them, each beside what is in force; fields of newer versions are kept.
+
+    What is withdrawn is left out.
+    """
     overrides = _by_target(tx, info.kind, namespace)
     found = []
     for stored in tx.select(info.kind, namespace):
         laid = overrides.get(stored.name, []) if stored.origin == UP else []
-        found.append((stored, effective(info, stored.raw, laid) if laid else stored.raw))
+        if not any(override.spec.withdrawn for override in laid):
+            found.append((stored, effective(info, stored.raw, laid) if laid else stored.raw))
     return found
 
 
@@ -174,6 +178,8 @@ def judge(
         override.status, observed_generation=override.metadata.generation, review=decision
     )
     if target is None:
+        if override.spec.withdrawn:
+            return Ended("override-adopted", f"{what} is out of force: the central cloud has taken it away.")
         return _waiting(override, status, now)
     try:
         compared = _compare(override, target, made_against or target)
@@ -221,7 +227,19 @@ def _compare(
     central, local, made = (_known(info, side) for side in sides)
     pointers = list(patches.leaves(patch))
     base = _base(override, override.status.base, made, pointers)
-    return base, _differences(pointers, base, central["spec"], local["spec"])
+    differences = _differences(pointers, base, central["spec"], local["spec"])
+    return base, [*_withdrawn(override, base, target["metadata"]), *differences]
+
+
+def _withdrawn(override: LocalOverride, base: OverrideBase, now: Raw) -> list[Difference]:
+    """That all of the target is out of force; whatever the central cloud changes of it then is a conflict."""
+    if not override.spec.withdrawn:
+        return []
+    changed = (now.get("uid", ""), now.get("generation", 0)) != (base.uid, base.generation)
+    state = '"in force"'
+    return [
+        Difference(path="", central=state, local='"withdrawn"', before=state, conflict=changed),
+    ]
 
 
 def _known(info: KindInfo, raw: Raw) -> Raw:
@@ -274,7 +292,9 @@ def _standing(
     generation = target["metadata"].get("generation", 0)
     holds = Condition(type="InForce", status="True", reason="LaidOver", message="It is laid over its target.")
     if conflicts:
-        named = ", ".join(conflicts[:5]) + (" and more" if len(conflicts) > 5 else "")
+        named = ", ".join(path or "all of it" for path in conflicts[:5]) + (
+            " and more" if len(conflicts) > 5 else ""
+        )
         message = (
             f"The central cloud has changed {named} since; the override holds there. "
             "The central cloud adopts or reverts it, or the site changes or removes it."

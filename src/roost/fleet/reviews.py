@@ -141,6 +141,9 @@ def adopted(tx: Transaction, cloud: str, subcloud: str, override: LocalOverride)
     values, removes = patches.split(whole)
     metadata = before.metadata if before else Metadata(name=name, namespace=subcloud)
     reason = override.spec.reason or (before.spec.reason if before else "")
-    spec = SubcloudExceptionSpec(kind=kind, name=original_name, patch=values, removes=removes, reason=reason)
+    withdrawn = override.spec.withdrawn or (before is not None and before.spec.withdrawn)
+    spec = SubcloudExceptionSpec(
+        kind=kind, name=original_name, patch=values, removes=removes, withdrawn=withdrawn, reason=reason
+    )
     made = SubcloudException(metadata=metadata, spec=spec)
     return msgspec.structs.replace(before, spec=spec) if before else made

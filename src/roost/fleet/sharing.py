@@ -175,8 +175,13 @@ class SharingController(StoreController):
         if selector is None or not selects(selector, subcloud):
             self._take_away(tx, policy.metadata.name, subcloud)
             return
-        wanted = copy_of(policy, self._cloud, subcloud.metadata.name)
         laid = exceptions.get((subcloud.metadata.name, policy.metadata.name), [])
+        if any(exception.spec.withdrawn for exception in laid):
+            self._take_away(tx, policy.metadata.name, subcloud)
+            for exception in laid:
+                _say_in_force(tx, exception)
+            return
+        wanted = copy_of(policy, self._cloud, subcloud.metadata.name)
         current = tx.find(FIREWALL_POLICY.kind, wanted.metadata.namespace, wanted.metadata.name)
         if current is None:
             new = encode(wanted)
@@ -194,6 +199,12 @@ class SharingController(StoreController):
         current = tx.find(FIREWALL_POLICY.kind, subcloud.metadata.name, name)
         if current is not None and current.origin == HERE:
             tx.remove(current.kind, current.namespace, current.name)
+
+
+def _say_in_force(tx: Transaction, exception: SubcloudException) -> None:
+    status = SubcloudExceptionStatus(observed_generation=exception.metadata.generation, in_force=True)
+    if status != exception.status:
+        tx.report(msgspec.structs.replace(exception, status=status))
 
 
 def _with_exceptions(

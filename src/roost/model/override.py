@@ -48,6 +48,7 @@ class LocalOverrideSpec(Part, frozen=True, kw_only=True, omit_defaults=False):
         list[_POINTER],
         doc("What to remove from its spec: JSON pointers, as /hosts/labels/zone.", max_length=MOST_REMOVED),
     ] = []
+    withdrawn: Annotated[bool, doc("True: all of it is out of force here.")] = False
     reason: Annotated[str, doc("Why; must be told while the site is managed.", max_length=1024)] = ""
     by: Annotated[str, doc("Who; nobody can name another than himself.", max_length=255)] = ""
 
@@ -64,7 +65,7 @@ class OverrideBase(Part, frozen=True, kw_only=True, omit_defaults=False):
 class Difference(Part, frozen=True, kw_only=True, omit_defaults=False):
     """One thing that the two sides want otherwise. Values are JSON; empty stands for absent."""
 
-    path: Annotated[str, doc("Where in spec, as a JSON pointer.")] = ""
+    path: Annotated[str, doc("Where in spec, as a JSON pointer; empty: all of it.")] = ""
     central: Annotated[str, doc("What the central cloud says now.", max_length=LONGEST_VALUE)] = ""
     local: Annotated[str, doc("What the site says.", max_length=LONGEST_VALUE)] = ""
     before: Annotated[
@@ -140,6 +141,7 @@ class SubcloudExceptionSpec(Part, frozen=True, kw_only=True, omit_defaults=False
         list[_POINTER],
         doc("What to remove from its spec: JSON pointers, as /hosts/labels/zone.", max_length=MOST_REMOVED),
     ] = []
+    withdrawn: Annotated[bool, doc("True: all of it is out of force for this subcloud.")] = False
     reason: Annotated[str, doc("Why.", max_length=1024)] = ""
 
 
@@ -189,12 +191,12 @@ def _pointers(removes: list[str]) -> list[Problem]:
 
 def _says_something(resource: LocalOverride | SubcloudException) -> list[Problem]:
     problems = _pointers(resource.spec.removes)
-    if not resource.spec.patch and not resource.spec.removes:
+    if not (resource.spec.patch or resource.spec.removes or resource.spec.withdrawn):
         problems.append(
             Problem(
                 "spec.patch",
                 "it changes nothing (null is not kept in it)",
-                "set a value, or name what to remove in spec.removes",
+                "set a value, name what to remove in spec.removes, or set spec.withdrawn",
             )
         )
     return problems
