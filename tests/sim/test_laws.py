@@ -451,3 +451,26 @@ def test_a_size_over_its_bound_is_said() -> None:
     assert bounds.over(SITE, {"history": 1}) == []
     assert len(bounds.over(SITE, {"history": 10**6})) == 1
     assert bounds.largest([("history", 1), ("history", 5), ("history", 3)]) == {"history": 5}
+
+
+def test_copies_are_those_of_what_is_shared_with_managed_subclouds() -> None:
+    def copy(name: str, port: str = "443") -> dict[str, Any]:
+        row = resource("FirewallPolicy", name, spec={"rules": [port]})
+        raw = msgspec.json.decode(row["data"])
+        raw["metadata"]["labels"] = {"roost.edge/shared-by": "central"}
+        return {**row, "data": msgspec.json.encode(raw).decode()}
+
+    managed = resource("Subcloud", SITE, namespace="", spec={"managementState": "managed"})
+    free = resource("Subcloud", SITE, namespace="", spec={"managementState": "unmanaged"})
+    policy = resource(
+        "FirewallPolicy", "web", namespace="central", spec={"rules": ["443"], "subclouds": {"names": []}}
+    )
+    other = resource(
+        "FirewallPolicy", "web", namespace="central", spec={"rules": ["443"], "subclouds": {"names": ["x"]}}
+    )
+    assert agreement.shared("central", book(managed, policy, copy("web.central"))) == []
+    assert len(agreement.shared("central", book(managed, policy))) == 1
+    assert len(agreement.shared("central", book(managed, policy, copy("web.central", "80")))) == 1
+    assert len(agreement.shared("central", book(managed, copy("web.central")))) == 1
+    assert len(agreement.shared("central", book(managed, other, copy("web.central")))) == 1
+    assert agreement.shared("central", book(free, copy("web.central"))) == []

@@ -118,6 +118,37 @@ def _said(node: str, row: Row) -> Raw:
     return {k: v for k, v in row.status.items() if owners.get(k) is not Owner.FLEET}
 
 
+def shared(centre: str, book: Book) -> list[str]:
+    """Where the copies of shared policies are not those that follow from the policies and the subclouds."""
+    policies = [p for p in book.of("FirewallPolicy", origin=HERE, namespace=centre) if "subclouds" in p.spec]
+    found = []
+    for subcloud in book.of("Subcloud"):
+        if subcloud.spec.get("managementState") != "managed":
+            continue
+        wanted = {f"{p.name}.{centre}": p for p in policies if _selects(p.spec["subclouds"], subcloud)}
+        there = {
+            r.name: r
+            for r in book.of("FirewallPolicy", origin=HERE, namespace=subcloud.name)
+            if r.raw["metadata"].get("labels", {}).get("roost.edge/shared-by") == centre
+        }
+        found += [
+            f"{subcloud.name}: {n} is shared and has no copy" for n in sorted(wanted.keys() - there.keys())
+        ]
+        found += [f"{subcloud.name}: {n} is a copy of nothing" for n in sorted(there.keys() - wanted.keys())]
+        for name in sorted(wanted.keys() & there.keys()):
+            if there[name].spec.get("rules") != wanted[name].spec.get("rules"):
+                found.append(f"{subcloud.name}: {name} is not what is shared")
+    return found
+
+
+def _selects(selector: Raw | None, subcloud: Row) -> bool:
+    if selector is None:
+        return False
+    labels = subcloud.raw["metadata"].get("labels") or {}
+    named = not selector.get("names") or subcloud.name in selector["names"]
+    return named and (selector.get("labels") or {}).items() <= labels.items()
+
+
 def claims(name: str, book: Book) -> list[str]:
     """What a store holds as its own that is no business of its own: pure, over one store."""
     found = []

@@ -199,7 +199,8 @@ class Agreement(_Law):
 
     def end(self, tree: Tree) -> list[str]:
         finished = _finished(tree)
-        centre, found = finished.books[CENTRE], list[str]()
+        centre = finished.books[CENTRE]
+        found = agreement.shared(CENTRE, centre)
         for site in finished.sites:
             here = finished.books[site]
             if site in finished.declared:
