@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import subprocess
@@ -14,9 +15,11 @@ import pytest
 from roost.cloud.hosts import HostController
 from roost.model.fault import Alarm
 from roost.sim.deterministic import run as running
+from roost.sim.deterministic.disk import Rows
 from roost.sim.deterministic.events import ACTIONS, Argument, Event, Plan, Violation
+from roost.sim.deterministic.network import End
 from roost.sim.deterministic.run import run
-from roost.sim.deterministic.tree import Tree
+from roost.sim.deterministic.tree import Node, Tree
 
 NODES = ("central", "site-0000", "site-0001", "site-0000/controller-0", "site-0001/controller-1")
 
@@ -152,6 +155,49 @@ def test_the_dead_write_nothing() -> None:
         assert outcome.violations == []
         deaths += law.deaths
     assert deaths > 10
+
+
+def die_at(step: int) -> None:
+    """Kill a site after so many steps of the whole tree's start: nothing comes of it afterwards."""
+    with running._world(Plan(seed=step, sites=1, hosts=1), running._settled(1, 1), 60.0) as tree:
+        node, count, rows = tree.nodes["site-0000"], tree.loop._count, list[Rows]()
+
+        def counted(number: int) -> None:
+            count(number)
+            if tree.loop.steps >= step and not rows:
+                node.crash()
+                rows.append(node.rows())
+
+        async def work() -> list[Violation]:
+            tree.start()
+            await asyncio.sleep(30)
+            return []
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(tree.loop, "_count", counted)
+            sent = frames_of(patch, node)
+            assert running._performed(tree, work()) == []
+        assert rows and node.rows() == rows[0]
+        assert all(sent), "only the living have sent"
+        assert tree.loop.problems == [] and tree.problems == []
+
+
+def test_a_cloud_may_die_between_any_two_turns_of_the_loop() -> None:
+    for step in range(15, 375, 15):
+        die_at(step)
+
+
+def frames_of(patch: pytest.MonkeyPatch, node: Node) -> list[bool]:
+    """Whether the process of a node lived, at each frame that an end of its own has sent."""
+    told, send = list[bool](), End.send
+
+    async def watched(end: End, frame: bytes) -> None:
+        if end.station is node.station and end.process is not None:
+            told.append(end.process.alive)
+        await send(end, frame)
+
+    patch.setattr(End, "send", watched)
+    return told
 
 
 class RaisesAlarm:

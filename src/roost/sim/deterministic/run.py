@@ -112,13 +112,17 @@ def _world(plan: Plan, settled: Mapping[str, bytes], deadline: float) -> Iterato
     source = Random(f"{plan.seed}/product")  # noqa: S311 - a simulation
     with _undisturbed(), tempfile.TemporaryDirectory(dir=_memory()) as directory, chance.seeded(source):
         tree = Tree(plan, SimulatedLoop(deadline=deadline), Path(directory), settled)
-        with _listening(tree.hear):
-            yield tree
-        with _listening(_deaf):
+        try:
+            with _listening(tree.hear):
+                sys.unraisablehook = lambda what: tree.problems.append(f"{what.err_msg}: {what.exc_value!r}")
+                yield tree
+        finally:
             # What dead processes left in the midst of something is unwound now, where nobody hears of it.
-            tree.dispose()
-            tree.loop.dispose()
-            gc.collect()
+            sys.unraisablehook = _nobody_hears
+            with _listening(_deaf):
+                tree.dispose()
+                tree.loop.dispose()
+                gc.collect()
 
 
 def _performed(tree: Tree, work: Coroutine[Any, Any, list[Violation]]) -> list[Violation]:
@@ -389,7 +393,6 @@ def _undisturbed() -> Iterator[None]:
     clocks = [(module, name) for module, name in _REAL_CLOCKS if module in sys.modules]
     former = [getattr(sys.modules[module], name) for module, name in clocks]
     gc.disable()
-    sys.unraisablehook = _nobody_hears
     for module, name in clocks:
         setattr(sys.modules[module], name, _stands_still)
     try:
