@@ -128,6 +128,7 @@ def test_no_dictionary_holds_structs(info: KindInfo) -> None:
 
 
 LEAST: dict[str, dict[str, Any]] = {
+    "AlarmOutlet": {"spec": {"type": "webhook", "endpoint": "https://noc.example/"}},
     "FirewallPolicy": {"spec": {"networks": ["oam"]}},
     "PlatformNetwork": {"spec": {"type": "oam", "subnets": ["192.0.2.0/24"]}},
     "LocalOverride": {"spec": {"target": {"kind": "FirewallPolicy", "name": "a.b"}, "patch": {"order": 1}}},
