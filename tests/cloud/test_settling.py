@@ -27,7 +27,7 @@ from roost.model.host import AdministrativeState, AgentState, Host, HostSpec, Ho
 from roost.model.meta import Metadata
 from tests.support.clock import START
 
-TRIES, RESTARTS = 2, 1
+TRIES, RESTARTS = 2, 2
 DAY = 86400.0
 AT_ONE_MOMENT = 6
 """Steps in which everything that follows from the facts of one moment has been said."""
@@ -51,7 +51,7 @@ class Life(RuleBasedStateMachine):
     ) -> None:
         self.now, self.boots, self.contact = START, 1, "present"
         self.ordered: list[str] = []
-        self.own_restarts = 0
+        self.passed: set[tuple[str, str]] = set()
         self.allowances = 1
         self.host = Host(
             metadata=Metadata(name="h", namespace="harbor", generation=1),
@@ -145,7 +145,6 @@ class Life(RuleBasedStateMachine):
 
     @rule()
     def start_anew(self) -> None:
-        self.own_restarts += 1
         self.boots += 1
         self.say(agent=AgentState(boot_id=f"boot-{self.boots}"))
 
@@ -172,6 +171,9 @@ class Life(RuleBasedStateMachine):
         self.say(administrative=state)
 
     def say(self, **status: object) -> None:
+        said = status.get("health")
+        if isinstance(said, CheckReport) and said.state == "passed":
+            self.passed.add((said.request, said.boot_id))
         changed = msgspec.structs.replace(self.host.status, **status)
         self.host = msgspec.structs.replace(self.host, status=changed)
         self.settle()
@@ -214,6 +216,9 @@ class Life(RuleBasedStateMachine):
         if status.operational == "enabled":
             assert status.administrative == "unlocked" and self.contact != "lost"
             assert status.examination.state not in (*TESTED, "failed")
+        if status.examination.state == "passed":
+            verdict = (status.examination.request, status.agent.boot_id)
+            assert verdict in self.passed, "an old verdict was taken for a new one"
         if status.availability == "intest":
             assert status.task
 
