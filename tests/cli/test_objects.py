@@ -17,14 +17,15 @@ from roost.cli.kinds import ALARM, HOST, LOG_ENTRY
 from roost.cli.kubeconfig import Target
 from roost.cli.listing import TableWatch
 from roost.cli.login import own_cloud
-from roost.cli.logs import beginning, wanted
+from roost.cli.logs import Search
 from roost.cli.problems import Misused
 from roost.cli.session import Connect, target_of
+from roost.cli.spans import before
 from roost.cli.status import Scene, by_state, picture, put
 from roost.cli.watching import Change, Snapshot, Watches, follow
 from roost.model.cloud import AlarmCounts, Cloud, CloudSpec, CloudStatus, HostCounts, Subcloud, SubcloudStatus
 from roost.model.configuration import AspectStatus, HostConfiguration, HostConfigurationStatus
-from roost.model.fault import Alarm, AlarmStatus, LogEntry, LogEntryStatus
+from roost.model.fault import Alarm, AlarmSpec, AlarmStatus, LogEntry, LogEntryStatus
 from roost.model.firewall import FirewallPolicy, FirewallPolicySpec, FirewallRule
 from roost.model.host import Disk, Host, HostStatus, Inventory, Port, Processors, Unknown
 from roost.model.meta import Metadata
@@ -110,7 +111,7 @@ def test_alarms_are_listed_shown_and_acknowledged(roost: Roost, server: ApiServe
     server.do(server.store.save(alarm("200.001.c", "warning", "controller-0 was locked.")))
     server.do(server.store.save(alarm("200.004.c", "critical", "controller-0 has failed.")))
     lines = roost("alarm", "list").out.splitlines()
-    assert lines[0].split() == ["SEVERITY", "ID", "ENTITY", "REASON", "AGE"]
+    assert lines[0].split() == ["SEVERITY", "ID", "ENTITY", "REASON", "UPDATES", "AGE"]
     assert [line.split()[1] for line in lines[1:]] == ["200.004", "200.001"]
     assert len(roost("alarm", "list", "--severity", "major", "--no-headers").out.splitlines()) == 1
     assert "Mend it." in roost("alarm", "show", "200.004").out
@@ -118,6 +119,10 @@ def test_alarms_are_listed_shown_and_acknowledged(roost: Roost, server: ApiServe
     assert done.out == "200.004 host=controller-0 is acknowledged by admin.\n"
     stored = server.do(server.store.read(lambda tx: tx.load(Alarm, "central", "200.004.c")))
     assert (stored.spec.acknowledged_by, stored.spec.comment) == ("admin", "on my way")
+    assert stored.spec.acknowledged_severity == "critical"
+    assert roost("alarm", "unacknowledge", "200.004").code == 0
+    stored = server.do(server.store.read(lambda tx: tx.load(Alarm, "central", "200.004.c")))
+    assert stored.spec == AlarmSpec()
     server.do(server.store.save(alarm("200.004.d", "critical", "another")))
     unclear = roost("alarm", "show", "200.004")
     assert unclear.code == 2
@@ -138,14 +143,52 @@ def test_the_log(roost: Roost, server: ApiServer) -> None:
     assert roost("log", "list", "--last", "-1").code == 2
 
 
+def test_the_log_is_searched_by_time_entity_alarm_and_words(roost: Roost, server: ApiServer) -> None:
+    for number, changes in enumerate(
+        [
+            {"entity": "host=worker-1", "alarm_id": "200.005", "text": "worker-1 is Silent"},
+            {"entity": "host=worker-1.port=eth0", "alarm_id": "100.106", "text": "eth0, down"},
+            {"entity": "host=worker-2", "alarm_id": "200.005", "text": "worker-2 is silent", "event": "e,=x"},
+        ],
+        1,
+    ):
+        one = entry(number, "major", "")
+        made = msgspec.structs.replace(one, status=msgspec.structs.replace(one.status, **changes))
+        server.do(server.store.save(made))
+
+    def numbers(*options: str) -> str:
+        found = json.loads(roost("log", "list", "-o", "json", *options).out)["items"]
+        lines = roost("log", "list", "--no-headers", *options).out.splitlines()
+        texts = [i["status"]["text"] for i in found]
+        assert [line.endswith(text) for line, text in zip(lines, texts, strict=True)] == [True] * len(texts)
+        return "".join(str(i["status"]["sequence"]) for i in found)
+
+    assert numbers() == "123"
+    assert numbers("--entity", "host=worker-1") == "1"
+    assert numbers("--entity", "host=worker-1*") == "12"
+    assert numbers("--alarm", "200.005") == "13"
+    assert numbers("--alarm", "100.*") == "2"
+    assert numbers("--event", "e,=x") == "3"
+    assert numbers("--text", "SILENT") == "13"
+    assert numbers("--since", "2026-11-23T03:02:00Z") == "23"
+    assert numbers("--until", "2026-11-23T03:02:00Z") == "1"
+    assert numbers("--severity", "critical") == ""
+    assert numbers("--severity", "major", "--field-selector", "status.entity=host=worker-2") == "3"
+    assert numbers("--last", "1") == "3"
+    assert roost("log", "list", "--until", "soon").code == 2
+
+
 def test_what_since_means() -> None:
-    assert beginning("90m", NOW) == NOW - timedelta(minutes=90)
-    assert beginning("", NOW) is None
-    with pytest.raises(Misused):
-        beginning("2026-11-23", NOW)
+    assert before("--since", "90m", NOW) == NOW - timedelta(minutes=90)
+    assert before("--since", "", NOW) is None
+    for bad in ("2026-11-23", "999999999d", "-3h"):
+        with pytest.raises(Misused):
+            before("--since", bad, NOW)
     early = answers.LogEntry(status=answers.LogStatus(time="2026-11-23T03:00:00Z", severity="info"))
-    assert wanted([early], NOW, "") == []
-    assert wanted([early], None, "major") == []
+    assert not Search(start=NOW).fits(early)
+    assert not Search(severity="major").fits(early)
+    assert Search(end=NOW).fits(early)
+    assert Search(start=NOW).fits(answers.LogEntry()), "one without a time is shown rather than lost"
 
 
 def test_status_on_one_screen(roost: Roost, server: ApiServer, controller: Host) -> None:

@@ -125,7 +125,7 @@ def test_alarms_stand_worst_first_then_newest() -> None:
         alarm("critical", "2026-11-23T02:00:00Z", stale_since="2026-11-23T03:00:00Z"),
     ]
     rows = alarm_grid(alarms).rows
-    assert [(r[0], r[4][11:13]) for r in rows] == [
+    assert [(r[0], r[5][11:13]) for r in rows] == [
         ("critical", "02"),
         ("critical", "01"),
         ("minor", "03"),

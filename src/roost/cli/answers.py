@@ -168,6 +168,20 @@ class AlarmSpec(Answer, frozen=True, kw_only=True):
     comment: str = ""
 
 
+class Acknowledgement(Answer, frozen=True, kw_only=True):
+    by: str = ""
+    at: str = ""
+    comment: str = ""
+    severity: str = ""
+
+
+class SuppressedBy(Answer, frozen=True, kw_only=True):
+    name: str = ""
+    by: str = ""
+    reason: str = ""
+    until: str = ""
+
+
 class AlarmStatus(Answer, frozen=True, kw_only=True):
     alarm_id: str = ""
     entity: str = ""
@@ -179,6 +193,11 @@ class AlarmStatus(Answer, frozen=True, kw_only=True):
     service_affecting: bool = False
     suppressible: bool = False
     degrades_host: bool = False
+    blocks_updates: bool = False
+    suppressed: bool = False
+    suppression: SuppressedBy | None = None
+    acknowledged: bool = False
+    acknowledgement: Acknowledgement | None = None
     raised_at: str = ""
     stale_since: str = ""
 
@@ -188,6 +207,27 @@ class Alarm(Item, frozen=True, kw_only=True):
 
     spec: AlarmSpec = AlarmSpec()
     status: AlarmStatus = AlarmStatus()
+
+
+class SuppressionSpec(Answer, frozen=True, kw_only=True):
+    alarm_ids: list[str] = []
+    entity: str = ""
+    reason: str = ""
+    until: str = ""
+    by: str = ""
+
+
+class SuppressionStatus(Answer, frozen=True, kw_only=True):
+    state: str = ""
+    alarms: int = 0
+    message: str = ""
+
+
+class AlarmSuppression(Item, frozen=True, kw_only=True):
+    """Some alarms do not count for a while."""
+
+    spec: SuppressionSpec = SuppressionSpec()
+    status: SuppressionStatus = SuppressionStatus()
 
 
 class LogStatus(Answer, frozen=True, kw_only=True):
@@ -236,6 +276,15 @@ class Severities(Answer, frozen=True, kw_only=True):
     major: int = 0
     minor: int = 0
     warning: int = 0
+    suppressed: int = 0
+    acknowledged: int = 0
+    blocking_updates: int = 0
+
+
+class Fleet(Answer, frozen=True, kw_only=True):
+    subclouds: int = 0
+    clouds_with_critical: int = 0
+    alarms: Severities = Severities()
 
 
 class HostCounts(Answer, frozen=True, kw_only=True):
@@ -266,6 +315,7 @@ class CloudStatus(Answer, frozen=True, kw_only=True):
     log_shed: LogShed = LogShed()
     hosts: HostCounts = HostCounts()
     alarms: Severities = Severities()
+    fleet: Fleet | None = None
     conditions: list[Condition] = []
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import ssl
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
@@ -106,6 +106,23 @@ class Client:
                     raise Failed(f"the list of {kind.plural} changed faster than it could be read") from error
         items = [self._decode(bytes(raw), type) for page in pages for raw in page.items]
         return items, pages[0].metadata.resource_version
+
+    def sift(
+        self,
+        kind: Kind,
+        namespace: str | None,
+        type: type[T],
+        query: Query,
+        keep: Callable[[Iterator[T]], list[T]],
+    ) -> list[T]:
+        """What `keep` keeps of a list that it is given page by page; from the start when the list expires."""
+        for _ in range(RETRIES):
+            pages = self._pages(kind, namespace, query)
+            try:
+                return keep(self._decode(bytes(raw), type) for page in pages for raw in page.items)
+            except Expired:
+                continue
+        raise Failed(f"the list of {kind.plural} changed faster than it could be read")
 
     def table(
         self, kind: Kind, namespace: str | None, query: Query | None = None, name: str = ""

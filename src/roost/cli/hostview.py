@@ -159,15 +159,18 @@ def alarm_grid(alarms: Sequence[answers.Alarm], *, wide: bool = False, clouds: b
     """Alarms, the worst first, within a severity the newest first."""
     newest = sorted(alarms, key=lambda a: a.status.raised_at, reverse=True)
     worst = sorted(newest, key=lambda a: rank(a.status.severity))
-    columns = [Column("Severity"), Column("Id"), Column("Entity"), Column("Reason"), Column("Age", "date")]
+    heads = ("Severity", "Id", "Entity", "Reason", "Updates")
+    columns = [*(Column(h) for h in heads), Column("Age", "date")]
     rows: list[list[object]] = []
     for alarm in worst:
         status = alarm.status
-        row = [status.severity, status.alarm_id, status.entity, _reason(status), status.raised_at]
-        more = [status.repair, alarm.spec.acknowledged_by, alarm.metadata.name] if wide else []
+        waits = "blocked" if status.blocks_updates else ""
+        row = [status.severity, status.alarm_id, status.entity, _reason(status), waits, status.raised_at]
+        until = status.suppression.until if status.suppression else ""
+        more = [status.repair, acknowledged(alarm), until, alarm.metadata.name] if wide else []
         rows.append([*([alarm.metadata.namespace] if clouds else []), *row, *more])
     if wide:
-        columns += [Column("Repair"), Column("Acknowledged"), Column("Name")]
+        columns += [Column(h) for h in ("Repair", "Acknowledged", "Suppressed until", "Name")]
     return Grid([Column("Cloud"), *columns] if clouds else columns, rows)
 
 
@@ -176,8 +179,19 @@ def rank(severity: str) -> int:
     return SEVERITIES.index(severity) if severity in SEVERITIES else len(SEVERITIES)
 
 
+def acknowledged(alarm: answers.Alarm) -> str:
+    """Who has an alarm in hand; with a word where it has become worse since."""
+    by, said = alarm.spec.acknowledged_by, alarm.status.acknowledgement
+    if by and said is not None and not alarm.status.acknowledged:
+        return f"{by}, when it was {said.severity}"
+    return by
+
+
 def _reason(status: answers.AlarmStatus) -> str:
-    return f"{status.reason} (not observable now)" if status.stale_since else status.reason
+    notes = [w for w, holds in (("not observable now", status.stale_since),) if holds]
+    if status.suppressed:
+        notes.append("suppressed")
+    return f"{status.reason} ({', '.join(notes)})" if notes else status.reason
 
 
 def _machine(inventory: Inventory) -> list[Text]:

@@ -1,13 +1,20 @@
-"""`roost log`: what has happened."""
+"""`roost log`: what has happened.
+
+What can be said in field selectors is asked of the cloud, which then sends nothing else; the rest (times,
+patterns, words) is looked for here, page by page, and no more is kept than is printed.
+"""
 
 from __future__ import annotations
 
-import re
+import heapq
 from collections import OrderedDict
-from collections.abc import Iterator
-from datetime import datetime, timedelta
-from typing import Annotated, Literal
+from collections.abc import Iterable, Iterator
+from datetime import datetime
+from fnmatch import fnmatchcase
+from functools import cached_property
+from typing import Annotated, Any, Literal
 
+import msgspec
 from cyclopts import App, Parameter
 from rich.text import Text
 
@@ -17,14 +24,65 @@ from roost.cli.kinds import LOG_ENTRY
 from roost.cli.listing import print_items
 from roost.cli.problems import OK, Misused
 from roost.cli.session import CONNECT, PICK, SHOW, Connect, Pick, Session, Show, opened
+from roost.cli.spans import before
 from roost.cli.watching import Snapshot, follow
 from roost.model import time
 
 log = App(name="log", help="What has happened: alarms set and cleared, states, operations.")
 
 REMEMBERED = 50_000
-_SPAN = re.compile(r"^(\d+)([smhd])$")
-_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
+_KNOWN = (*SEVERITIES, "info")
+
+
+class Search(msgspec.Struct, frozen=True, dict=True):
+    """What entries are looked for; what is empty holds for all."""
+
+    start: datetime | None = None
+    end: datetime | None = None
+    severity: str = ""
+    entity: str = ""
+    alarm: str = ""
+    event: str = ""
+    text: str = ""
+
+    def query(self, asked: dict[str, str]) -> dict[str, str]:
+        """What the cloud is asked, besides what the options ask it already."""
+        fields = [asked["fieldSelector"]] if asked.get("fieldSelector") else []
+        if self.severity:
+            milder = _KNOWN[_KNOWN.index(self.severity) + 1 :]
+            fields += [f"status.severity!={word}" for word in milder]
+        exact = {"alarmId": self.alarm, "event": self.event, "entity": self.entity}
+        fields += [f"status.{name}={_escaped(v)}" for name, v in exact.items() if v and not _is_pattern(v)]
+        return {**asked, "fieldSelector": ",".join(fields)} if fields else asked
+
+    def fits(self, entry: answers.LogEntry) -> bool:
+        """Whether an entry is looked for. One whose time can't be read is never out of time."""
+        status = entry.status
+        known = bool(self.severity) and status.severity in _KNOWN
+        if known and _KNOWN.index(status.severity) > _KNOWN.index(self.severity):
+            return False
+        for pattern, value in (
+            (self.alarm, status.alarm_id),
+            (self.event, status.event),
+            (self.entity, status.entity),
+        ):
+            if pattern and not fnmatchcase(value, pattern):
+                return False
+        if self._word and self._word not in status.text.casefold():
+            return False
+        moment = _moment(entry)
+        if moment is None:
+            return True
+        return (self.start is None or moment >= self.start) and (self.end is None or moment < self.end)
+
+    @cached_property
+    def _word(self) -> str:
+        return self.text.casefold()
+
+    def newest(self, entries: Iterable[answers.LogEntry], last: int) -> list[answers.LogEntry]:
+        """Those looked for, the oldest first: the last so many, or all for 0."""
+        found = (e for e in entries if self.fits(e))
+        return sorted(heapq.nlargest(last, found, key=_order) if last else found, key=_order)
 
 
 @log.command(name="list")
@@ -36,6 +94,13 @@ def list_log(
         Parameter(help="This severity and worse."),
     ] = None,
     since: Annotated[str, Parameter(help="A span, as 2h, or a time, as 2026-11-23T04:00:00Z.")] = "",
+    until: Annotated[str, Parameter(help="Before this: a span before now, or a time.")] = "",
+    entity: Annotated[
+        str, Parameter(help="This entity instance, as host=worker-1, or a pattern, as 'host=worker-*'.")
+    ] = "",
+    alarm: Annotated[str, Parameter(help="This alarm, as 200.005, or a pattern, as '200.*'.")] = "",
+    event: Annotated[str, Parameter(help="This event, as alarm-set, or a pattern.")] = "",
+    text: Annotated[str, Parameter(help="Entries whose text has these words, in any case.")] = "",
     last: Annotated[int, Parameter(help="At most so many of the newest; 0 for all.")] = 200,
     pick: Pick = PICK,
     show: Show = SHOW,
@@ -46,22 +111,34 @@ def list_log(
     For example:
         roost log list --since 1h
         roost log list --severity major -A
+        roost log list --entity 'host=worker-1*' --alarm 200.005 --since 7d
+        roost log list --text "lost its link" --since 2h --until 1h
         roost log list --follow
     """
     if last < 0:
         raise Misused(f"--last {last} is no number of entries", "write a number above 0, or 0 for all")
-    start = beginning(since, output.now())
+    now = output.now()
+    search = Search(
+        start=before("--since", since, now),
+        end=before("--until", until, now),
+        severity=severity or "",
+        entity=entity,
+        alarm=alarm,
+        event=event,
+        text=text,
+    )
     with opened(connect) as session:
         if follow or pick.watch:
-            _follow(session, pick, start, severity or "", last)
+            _follow(session, pick, search, last)
             return OK
+        scope, query = session.scope(pick), search.query(pick.query())
         if show.output in ("json", "yaml", "name"):
-            items, revision = session.client.list_items(LOG_ENTRY, session.scope(pick), dict, pick.query())
-            print_items(LOG_ENTRY, items, revision, show)
+            items, revision = session.client.list_items(LOG_ENTRY, scope, dict, query)
+            print_items(LOG_ENTRY, _chosen(items, search, last), revision, show)
             return OK
-        found, _ = session.client.list_items(LOG_ENTRY, session.scope(pick), answers.LogEntry, pick.query())
-        entries = wanted(found, start, severity or "")
-        entries = entries[-last:] if last else entries
+        entries = session.client.sift(
+            LOG_ENTRY, scope, answers.LogEntry, query, lambda found: search.newest(found, last)
+        )
         grid = tables.Grid(
             [tables.Column(h) for h in ("Time", "Severity", "Source", "Event", "Entity", "Text")],
             [
@@ -75,41 +152,27 @@ def list_log(
 
 def beginning(since: str, now: datetime) -> datetime | None:
     """The time that `--since` means; None when it is empty. Raises Misused."""
-    if not since:
-        return None
-    span = _SPAN.match(since)
-    if span:
-        return now - timedelta(**{_UNITS[span[2]]: int(span[1])})
-    try:
-        return time.parse(since)
-    except ValueError as error:
-        raise Misused(
-            f"--since {since}: {error}", "write a span, as 90s, 30m, 2h, 7d, or a time with its zone"
-        ) from error
+    return before("--since", since, now)
 
 
-def wanted(entries: list[answers.LogEntry], start: datetime | None, severity: str) -> list[answers.LogEntry]:
-    """Entries not before `start` and not milder than `severity`, in order of time."""
-    known = (*SEVERITIES, "info")
-    kept = [e for e in entries if start is None or _moment(e, start) >= start]
-    if severity:
-        most = known.index(severity)
-        kept = [e for e in kept if e.status.severity in known[: most + 1]]
-    return sorted(kept, key=lambda e: (e.status.time, e.status.source, e.status.sequence))
+def _chosen(items: list[dict[str, Any]], search: Search, last: int) -> list[dict[str, Any]]:
+    """The same of whole objects."""
+    pairs = [(msgspec.convert(item, answers.LogEntry), item) for item in items]
+    found = sorted((p for p in pairs if search.fits(p[0])), key=lambda p: _order(p[0]))
+    return [item for _, item in (found[-last:] if last else found)]
 
 
-def _follow(session: Session, pick: Pick, start: datetime | None, severity: str, last: int) -> None:
+def _follow(session: Session, pick: Pick, search: Search, last: int) -> None:
     scope = session.scope(pick)
-    for entries in _news(session, scope, pick):
-        chosen = wanted(entries, start, severity)
-        for entry in chosen[-last:] if last else chosen:
+    for entries in _news(session, scope, search.query(pick.query())):
+        for entry in search.newest(entries, last):
             output.say(_line(entry))
 
 
-def _news(session: Session, scope: str | None, pick: Pick) -> Iterator[list[answers.LogEntry]]:
+def _news(session: Session, scope: str | None, query: dict[str, str]) -> Iterator[list[answers.LogEntry]]:
     """Entries not yet seen; a list that is made anew repeats nothing."""
     seen: OrderedDict[str, None] = OrderedDict()
-    for event in follow(session.client, LOG_ENTRY, scope, answers.LogEntry, pick.query()):
+    for event in follow(session.client, LOG_ENTRY, scope, answers.LogEntry, query):
         if isinstance(event, Snapshot):
             items = event.items
         else:
@@ -121,11 +184,23 @@ def _news(session: Session, scope: str | None, pick: Pick) -> Iterator[list[answ
         yield fresh
 
 
-def _moment(entry: answers.LogEntry, otherwise: datetime) -> datetime:
+def _order(entry: answers.LogEntry) -> tuple[str, str, int]:
+    return (entry.status.time, entry.status.source, entry.status.sequence)
+
+
+def _moment(entry: answers.LogEntry) -> datetime | None:
     try:
         return time.parse(entry.status.time)
     except ValueError:
-        return otherwise
+        return None
+
+
+def _is_pattern(text: str) -> bool:
+    return any(sign in text for sign in "*?[")
+
+
+def _escaped(value: str) -> str:
+    return "".join(f"\\{c}" if c in "\\,=" else c for c in value)
 
 
 def _clock(stamp: str) -> str:

@@ -45,7 +45,10 @@ class AlarmSuppressionStatus(Part, frozen=True, kw_only=True, omit_defaults=Fals
     """What it does where it is applied."""
 
     observed_generation: Annotated[int, doc("Generation of spec this speaks of.")] = 0
-    state: Annotated[Literal["pending", "active", "expired"], doc("Whether it is in force.")] = "pending"
+    state: Annotated[
+        Literal["", "active", "expired"],
+        doc("Whether it is in force; empty where it is only declared, for a cloud below."),
+    ] = ""
     alarms: Annotated[int, doc("Alarms that it suppresses now.")] = 0
     message: Annotated[str, doc("What of it is not done, and when it ends.", max_length=1024)] = ""
 
