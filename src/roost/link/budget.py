@@ -11,6 +11,9 @@ from __future__ import annotations
 
 import msgspec
 
+STRANGE = 3.0
+"""Seconds after which it is told of who is held back."""
+
 PATIENCE = 30.0
 
 

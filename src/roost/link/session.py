@@ -26,7 +26,7 @@ import structlog
 import roost
 from roost.engine.faults import write_log
 from roost.link import messages
-from roost.link.budget import ASKED, ENTRIES, ENTRY_BYTES, PATIENCE, UNBIDDEN, UNBIDDEN_BYTES, Budget
+from roost.link.budget import ASKED, ENTRIES, ENTRY_BYTES, PATIENCE, STRANGE, UNBIDDEN, UNBIDDEN_BYTES, Budget
 from roost.link.calls import Calls
 from roost.link.comparing import Comparison, Pace, Pacing
 from roost.link.conduct import What
@@ -363,7 +363,7 @@ class Session:
             if self.side == "upper" and self._unbidden.short_for(now) > PATIENCE:
                 raise Flooded(PATIENCE)
         if wait > 0:
-            if not asked and wait > 1:
+            if not asked and self._unbidden.short_for(now) > STRANGE:
                 self._complain("floods", "it sends more than a node has to say, and is read slowly for it")
             await asyncio.sleep(wait)
 

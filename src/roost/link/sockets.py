@@ -209,7 +209,7 @@ def _untrusted(error: ssl.SSLCertVerificationError) -> str:
             return "the upper cloud's certificate is not valid yet by this machine's clock; set the clock"
         case 10:
             return "the upper cloud's certificate has expired by this machine's clock; check the clock"
-        case 18 | 19 | 20 | 21:
+        case 7 | 18 | 19 | 20 | 21:
             return "what answers there has no certificate of the cloud this node was enrolled with"
     return f"its certificate is not trusted: {error.verify_message}"
 

@@ -55,6 +55,8 @@ STOP_WITHIN = 5.0
 CONNECTIONS = 25_000
 CERTIFICATE_CHECK = 3600.0
 DIALS_PAUSE = 60.0
+FLOOD_PAUSE = 60.0
+BROKEN_PAUSE = 10.0
 RENEWALS = 10
 RENEW_EVERY = 60.0
 REFUSED_KEPT = 10_000
@@ -138,12 +140,13 @@ class UpperLink:
         self._slots: dict[Node, _Slot] = {}
         self._presences = Presences(clock, self.settings.linger)
         self._pace = Pace()
-        self.conduct = Conduct(clock, lambda: asyncio.get_running_loop().time())
+        self.conduct = Conduct(clock, asyncio.get_running_loop().time)
         self.door = door.Door()
         self._dials = Allowance(self.settings.dials_burst, self.settings.dials_per_second, most=CONNECTIONS)
         self._renewals = Allowance(RENEWALS, 1 / RENEW_EVERY, most=CONNECTIONS)
         self._replacing: set[Node] = set()
         self._refused: OrderedDict[Node, str] = OrderedDict()
+        self._kept_out: OrderedDict[Node, float] = OrderedDict()
         self._open = 0
         self._stopping = False
 
@@ -294,7 +297,10 @@ class UpperLink:
                 HTTPStatus.FORBIDDEN, "a link needs the certificate of a node; enrol this one\n"
             )
         now = asyncio.get_running_loop().time()
+        kept_out = self._kept_out.get(peer.node, now) - now
         wait = self._dials.take(str(peer.node), now)
+        if wait <= 0 < kept_out:
+            return _later(websocket, kept_out)
         if wait > 0:
             self.door.mistrust(peer.address, now)
             self.conduct.complain(peer.node, "dials too often", f"from {peer.address}")
@@ -357,6 +363,7 @@ class UpperLink:
             reason = str(error)
             what: What = "takes nothing" if isinstance(error, TookNothing) else "breaks the protocol"
             self.conduct.complain(node, what, reason)
+            self._keep_out(node, BROKEN_PAUSE)
         except (LinkError, StoreError) as error:
             reason = str(error)
         except Exception:
@@ -369,6 +376,7 @@ class UpperLink:
         """In the log, once per change: who is refused dials again."""
         if isinstance(refusal, Flooded):
             self.conduct.complain(node, "floods", refusal.reason)
+            self._keep_out(node, FLOOD_PAUSE)
         elif refusal.code == "identity":
             self.conduct.complain(node, "claims what is not its own", refusal.reason)
         reason, before = str(refusal), self._refused.pop(node, "")
@@ -377,6 +385,13 @@ class UpperLink:
             self._refused.popitem(last=False)
         if reason != before:
             log.warning("link.not-admitted", node=str(node), reason=reason)
+
+    def _keep_out(self, node: Node, seconds: float) -> None:
+        """Let a node in no more for a while: its budget would begin anew with each connection."""
+        self._kept_out.pop(node, None)
+        self._kept_out[node] = asyncio.get_running_loop().time() + seconds
+        if len(self._kept_out) > REFUSED_KEPT:
+            self._kept_out.popitem(last=False)
 
     async def _gone(self, node: Node, slot: _Slot, session: Session, reason: str) -> None:
         returning = session.farewell is not None and session.farewell.returning
