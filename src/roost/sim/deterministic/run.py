@@ -42,6 +42,7 @@ from roost.sim.deterministic.network import Conditions, Skew, Way
 from roost.sim.deterministic.tree import Node, Tree
 from roost.sim.fleet import NotSettled
 from roost.sim.machine import Load
+from roost.store.errors import StoreError
 
 OPERATIONS: dict[str, Callable[[Tree, Event], Awaitable[None]]] = {}
 """What people do, by the `verb` of an event `operate`."""
@@ -374,8 +375,12 @@ async def _restore(node: Node) -> None:
     if node.running:
         node.tree.say(f"{node.name} was started meanwhile; nothing is restored")
         return
-    result = node.disk.restore(node.clock())
-    node.tree.say(f"restored {node.name} from revision {result.at}; it goes on from {result.base}")
+    try:
+        result = node.disk.restore(node.clock())
+        node.tree.say(f"restored {node.name} from revision {result.at}; it goes on from {result.base}")
+    except (StoreError, OSError) as error:
+        # The database is as it was, and the node goes on with it.
+        node.tree.say(f"{node.name} could not be restored: {type(error).__name__}")
     if ran:
         node.start()
 
