@@ -35,6 +35,8 @@ from roost.store.store import Store
 from roost.store.transaction import Change, Transaction
 
 MOST_CHANGES = 5000
+MOST_LOOKED_AT = 50_000
+"""Revisions that are looked through for them at a time."""
 READ_AT_ONCE = 500
 IDLE = 5.0
 """Seconds of quiet after which snapshot, resend and status are looked at."""
@@ -127,7 +129,7 @@ class Worker:
                 await self._send_changes(changes, upto)
             if self._pages.due(self._now, self._memory.owes):
                 await self._send_page()
-            if (self._noted != (self._position, self._memory) and changes) or self._progress.due(self._now):
+            if self._progress.due(self._now):
                 await self._note()
 
     # -- changes
@@ -146,7 +148,8 @@ class Worker:
             await asyncio.Event().wait()
         if wanted and self._pages.merged_within(FLOOD_PAUSE, self._now):
             await asyncio.sleep(FLOOD_PAUSE)
-        while upto < self._store.revision and len(wanted) < MOST_CHANGES:
+        end = min(self._store.revision, self._position + MOST_LOOKED_AT)
+        while upto < end and len(wanted) < MOST_CHANGES:
             more = await self._store.changes(upto, limit=READ_AT_ONCE)
             wanted += [change for change in more.changes if concerns(change)]
             upto = more.upto
@@ -171,6 +174,7 @@ class Worker:
             self._memory = msgspec.structs.replace(self._memory, owes="messages were told together")
         for portion in portions(merged, self._traits.most, upto):
             await self._deliver(portion.messages, max(self._position, portion.upto))
+        await self._note()
 
     def _marked(self, message: Message) -> Message:
         """Marked when an attempt to send it was under way before this worker began or lost its store."""
