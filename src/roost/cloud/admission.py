@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import cast
 
 from roost.cloud import leaving, overriding, suppressing
+from roost.cloud.power import admission as powering
 from roost.engine.admission import Refused, Request, Rule
 from roost.model.cloud import CLOUD, Cloud
 from roost.model.host import HOST, Host
@@ -15,7 +16,7 @@ from roost.store.transaction import Transaction
 def rules(cloud: str, this_host: str) -> dict[str, list[Rule]]:
     """Rules by kind. `this_host` runs this cloud's controllers; empty when none of its hosts does."""
     return {
-        HOST.kind: [_one_host_in_a_simplex(cloud), _life_of_hosts(cloud, this_host)],
+        HOST.kind: [_one_host_in_a_simplex(cloud), _life_of_hosts(cloud, this_host), powering.rule],
         OPERATION.kind: [_operations(cloud)],
         CLOUD.kind: [_clouds(cloud), leaving.rule(cloud)],
         **overriding.rules(cloud),
@@ -101,7 +102,11 @@ def _operations(cloud: str) -> Rule:
             _new_operation(tx, cast(Operation, request.new), cloud)
         elif request.operation == "update":
             old, new = cast(Operation, request.old), cast(Operation, request.new)
-            if (old.spec.action, old.spec.host) != (new.spec.action, new.spec.host):
+            if (old.spec.action, old.spec.host, old.spec.boot) != (
+                new.spec.action,
+                new.spec.host,
+                new.spec.boot,
+            ):
                 raise Refused(
                     "what an operation does can't change once it exists",
                     "abort it (spec.aborted: true) and create another",
@@ -138,8 +143,9 @@ def _new_operation(tx: Transaction, operation: Operation, cloud: str) -> None:
         raise Refused(f"there is no host {name}", "see: roost host list", field="spec.host")
     if host.status.administrative != "locked":
         raise Refused(
-            f"{name} is unlocked", f"lock it before a reboot: roost host lock {name}", field="spec.host"
+            f"{name} is unlocked", f"lock it before a {action}: roost host lock {name}", field="spec.host"
         )
+    powering.check(operation, host)
     busy = [
         o.metadata.name
         for o in tx.every(Operation, cloud)

@@ -60,6 +60,7 @@ def procedures(
     return {
         action: tuple(Step(s.name, s.seconds, _step(looks[action, s.name])) for s in planned)
         for action, planned in PLANNED.items()
+        if (action, planned[0].name) in looks
     }
 
 

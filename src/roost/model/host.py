@@ -22,6 +22,7 @@ from roost.model.health import (
 )
 from roost.model.kind import Column, Flow, KindInfo, Problem
 from roost.model.meta import Condition, Owner, Part, Resource, doc
+from roost.model.power import BoardController, PowerStatus, board_problems
 
 AdministrativeState = Literal["locked", "unlocked"]
 OperationalState = Literal["enabled", "disabled"]
@@ -54,6 +55,12 @@ class Thresholds(Part, frozen=True, kw_only=True, omit_defaults=False):
     hysteresis: Annotated[
         int, doc("How far below a level use must fall before it is left.", unit="percent", ge=0, le=50)
     ] = 3
+    raise_after: Annotated[
+        int, doc("Samples in a row, 5 seconds apart, at a level before it is entered.", ge=1, le=60)
+    ] = 1
+    clear_after: Annotated[
+        int, doc("Samples in a row, 5 seconds apart, below a level before it is left.", ge=1, le=60)
+    ] = 1
 
 
 class HostSpec(Part, frozen=True, kw_only=True, omit_defaults=False):
@@ -78,6 +85,9 @@ class HostSpec(Part, frozen=True, kw_only=True, omit_defaults=False):
     ] = []
     thresholds: Annotated[Thresholds, doc("When monitors speak up.")] = Thresholds()
     location: Annotated[str, doc("Where the machine stands.", max_length=255)] = ""
+    board_controller: Annotated[
+        BoardController | None, doc("The machine's own controller (BMC), which turns it on and off.")
+    ] = None
     check_seconds: Annotated[
         int, doc("Time for each of its health checks.", unit="seconds", ge=1, le=600)
     ] = 60
@@ -351,6 +361,9 @@ class HostStatus(Part, frozen=True, kw_only=True, omit_defaults=False):
         list[DegradedReason], doc("Why it is degraded, each reason; empty when it is not.", max_length=256)
     ] = []
     recovery: Annotated[RecoveryStatus, doc("How it was recovered by itself.")] = RecoveryStatus()
+    power: Annotated[PowerStatus | None, doc("What its board controller says; absent when it has none.")] = (
+        None
+    )
 
 
 class Host(Resource, frozen=True, kw_only=True):
@@ -371,6 +384,8 @@ def _invariants(host: Host) -> list[Problem]:
         for n, p in enumerate(ports)
         if p in ports[:n]
     ]
+    if spec.board_controller is not None:
+        problems += board_problems(spec.board_controller, "spec.boardController")
     for name in ("processor", "memory", "filesystem"):
         levels = getattr(spec.thresholds, name)
         used = [v for v in (levels.minor, levels.major, levels.critical) if v]

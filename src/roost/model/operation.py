@@ -9,10 +9,11 @@ from typing import Annotated, Literal, NamedTuple
 
 from roost.model.kind import Column, Flow, KindInfo
 from roost.model.meta import DNS_NAME, Part, Resource, doc
+from roost.model.power import BootDevice
 
 LONGEST_MESSAGE = 2048
 
-OperationAction = Literal["lock", "force-lock", "unlock", "reboot", "swact"]
+OperationAction = Literal["lock", "force-lock", "unlock", "reboot", "swact", "power-on", "power-off", "reset"]
 StepState = Literal["pending", "running", "succeeded", "failed", "skipped", "aborted"]
 OperationState = Literal["pending", "running", "paused", "succeeded", "failed", "aborted"]
 
@@ -26,6 +27,8 @@ class PlannedStep(NamedTuple):
 
 
 _CHECK = PlannedStep("check", 300.0, "wait until the host answers and has told what it has")
+_BOOT = PlannedStep("boot", 120.0, "have it start from another device once, if wanted")
+_COMMAND = PlannedStep("command", 120.0, "tell its board controller, once")
 _LOCK = (
     PlannedStep("disable", 7260.0, "wait until the workloads have left, at most spec.drainSeconds"),
     PlannedStep("lock", 60.0, "take it out of service"),
@@ -44,6 +47,9 @@ PLANNED: dict[str, tuple[PlannedStep, ...]] = {
         PlannedStep("command", 60.0, "tell the host to restart"),
         PlannedStep("restart", 900.0, "wait until it went down and answers again"),
     ),
+    "power-on": (_BOOT, _COMMAND, PlannedStep("power", 600.0, "wait until it has power")),
+    "power-off": (_COMMAND, PlannedStep("power", 600.0, "wait until it has no power")),
+    "reset": (_BOOT, _COMMAND, PlannedStep("power", 600.0, "wait until it has power")),
 }
 """The steps of each action, in order: what carries them out goes by this, and so does a dry run."""
 
@@ -53,6 +59,9 @@ class OperationSpec(Part, frozen=True, kw_only=True, omit_defaults=False):
 
     action: Annotated[OperationAction, doc("What to do.")]
     host: Annotated[str, doc("The host it is done to.", min_length=1, max_length=63)]
+    boot: Annotated[
+        BootDevice, doc("For power-on and reset: start from this once; none: from what it is set to.")
+    ] = "none"
     paused: Annotated[bool, doc("Start no further step while true.")] = False
     aborted: Annotated[bool, doc("End after the step that runs.")] = False
 

@@ -21,6 +21,9 @@ from roost.cloud.configuration import PlatformPorts
 from roost.cloud.controllers import controllers as cloud_controllers
 from roost.cloud.heartbeat_observer import Observer
 from roost.cloud.outlets.outlets import Outlets
+from roost.cloud.power.boards import AT_ONCE as BOARDS_AT_ONCE
+from roost.cloud.power.boards import Boards
+from roost.cloud.power.control import PowerController
 from roost.cloud.watching import Watch, machine_up
 from roost.engine.admission import Rule
 from roost.engine.attention import Attention
@@ -88,6 +91,7 @@ class Active:
             link_heard=lambda name: self.upper.heard(host_node(self._name, name)),
         )
         self._background: set[asyncio.Task[None]] = set()
+        self._boards = Boards()
         self.upper = self._make_upper()
         self.uplink = self._make_uplink()
         self._runners = self._make_runners()
@@ -113,6 +117,7 @@ class Active:
                     self.uplink.listen(teller.changed)
                 group.create_task(keep_link(self._parts.store, self._name, self.uplink))
         finally:
+            self._boards.close()
             await asyncio.to_thread(self._observer.stop)
             if self.uplink is not None:
                 await self.uplink.stop()
@@ -171,6 +176,7 @@ class Active:
 
     def _make_runners(self) -> dict[str, Runner]:
         parts = self._parts
+        power = PowerController(self._name, self._boards, parts.vault)
         made = cloud_controllers(
             self._name,
             __version__,
@@ -187,6 +193,7 @@ class Active:
                 monotonic=self._attention,
                 uptime=machine_up,
             ),
+            power,
         )
         made |= fleet_controllers(self._name, self._subclouds, self._drop_subcloud)
         certificates = CertificateController(self._name, self._certificate_ends)
@@ -196,6 +203,8 @@ class Active:
         aggregation = AggregationController()
         made[aggregation.name] = aggregation
         runners = {name: Runner(parts.store, controller) for name, controller in made.items()}
+        # Each waits for a board controller's answer.
+        runners[power.name] = Runner(parts.store, power, workers=BOARDS_AT_ONCE)
         self.upper.conduct.listen(lambda node: runners[conduct.name].wake(conduct.key(node)))
         return runners
 
