@@ -154,15 +154,6 @@ def _fencing_ignored() -> Iterator[None]:
         yield
 
 
-@_bug("refused-forgotten", "what was refused is not asked for again when nothing stands in its way any more")
-def _refused_forgotten() -> Iterator[None]:
-    async def never(self: Session, keys: Any) -> None:
-        return None
-
-    with _patched(Session, _ask_again=never):
-        yield
-
-
 @_bug("sessions-pile-up", "a feed goes on queueing changes for sessions that have ended")
 def _sessions_pile_up() -> Iterator[None]:
     with _patched(Feed, unsubscribe=lambda self, subscription: None):
