@@ -12,8 +12,23 @@ from roost.cloud.configuration import PlatformPorts, compile_host, ports_by_netw
 from roost.model.cloud import Subcloud
 from roost.model.configuration import HostConfiguration, HostConfigurationSpec, NetworkFirewall
 from roost.model.firewall import FirewallPolicy, FirewallRule, HostSelector, SubcloudSelector
-from roost.model.host import Host, HostSpec, HostStatus, InterfaceAssignment, Inventory, Port, Thresholds
+from roost.model.host import (
+    Host,
+    HostSpec,
+    HostStatus,
+    InterfaceAssignment,
+    Inventory,
+    Port,
+    Threshold,
+    Thresholds,
+)
 from roost.model.meta import Metadata
+from roost.model.monitoring import (
+    LevelSettings,
+    MonitoringProfile,
+    MonitoringProfileSpec,
+    ThresholdSettings,
+)
 from tests.cloud.site import PORTS, network, policy, site
 from tests.support.clock import on_fake_time
 from tests.support.stores import CLOUD
@@ -253,3 +268,25 @@ async def test_a_cloud_with_subclouds_takes_links_from_anywhere() -> None:
         await s.store.transact(lambda tx: tx.remove("Subcloud", "", "ridge"))
         await asyncio.sleep(1)
         assert await peers(s) == OAM.spec.subnets
+
+
+@on_fake_time
+async def test_a_profile_reaches_the_hosts_it_selects_and_leaves_them_again() -> None:
+    async with site() as s:
+        s.work()
+        await s.declare("a")
+        await s.declare("b", thresholds=Thresholds(hysteresis=9))
+        levels = ThresholdSettings(memory=LevelSettings(major=60), hysteresis=5, raise_after=4)
+        spec = MonitoringProfileSpec(hosts=["a", "b"], thresholds=levels)
+        await s.store.save(MonitoringProfile(metadata=Metadata(name="tight", namespace=CLOUD), spec=spec))
+        await asyncio.sleep(1)
+        told = {c.metadata.name: c.spec for c in await s.store.every(HostConfiguration, CLOUD)}
+        assert told["a"].thresholds == Thresholds(
+            memory=Threshold(major=60, critical=90), hysteresis=5, raise_after=4
+        )
+        assert told["b"].thresholds.hysteresis == 9, "the host's own word counts"
+        assert told["a"].sources == {"monitoringprofile/tight": 1}
+        await s.store.transact(lambda tx: tx.remove("MonitoringProfile", CLOUD, "tight"))
+        await asyncio.sleep(1)
+        found = await s.store.load(HostConfiguration, CLOUD, "a")
+        assert (found.spec.thresholds, found.spec.sources) == (Thresholds(), {})

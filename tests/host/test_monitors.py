@@ -16,6 +16,7 @@ from roost.host.monitors import (
     decide_readings,
     level_of,
     remember,
+    settled_level,
 )
 from roost.host.sampling import PortState, Sample, Unread
 from roost.model.host import Level, Reading, Threshold, Thresholds
@@ -351,3 +352,71 @@ def test_readings_follow_from_inputs_alone_and_keep_their_bounds(
                 memory=FAILED, filesystems={}, ports={})), carrying=tuple(carrying)
         )  # fmt: skip
         assert all(a is b for a, b in zip(readings, again, strict=True))
+
+
+USES = st.lists(st.floats(0, 100), min_size=1, max_size=30)
+THRESHOLD = Threshold(minor=70, major=80, critical=90)
+
+
+@pytest.mark.parametrize(
+    ("uses", "raise_after", "clear_after", "held", "expected"),
+    [
+        ([95.0], 1, 1, "normal", "critical"),
+        ([95.0], 2, 1, "normal", "normal"),
+        ([95.0, 95.0], 2, 1, "normal", "critical"),
+        ([85.0, 95.0], 2, 1, "normal", "major"),
+        ([95.0, 10.0, 95.0], 2, 1, "normal", "normal"),
+        ([10.0], 1, 3, "critical", "critical"),
+        ([95.0, 10.0, 10.0], 1, 3, "critical", "critical"),
+        ([10.0, 10.0, 10.0], 1, 3, "critical", "normal"),
+        ([75.0, 10.0, 85.0], 1, 3, "critical", "major"),
+        ([88.0, 88.0], 1, 2, "critical", "critical"),
+    ],
+)
+def test_a_level_waits_for_so_many_samples_in_a_row(
+    uses: list[float], raise_after: int, clear_after: int, held: Level, expected: Level
+) -> None:
+    all_ = Thresholds(raise_after=raise_after, clear_after=clear_after)
+    assert settled_level(uses, THRESHOLD, held, all_) == expected
+
+
+@given(uses=USES, held=st.sampled_from(LEVELS))
+def test_with_one_sample_the_last_use_decides(uses: list[float], held: Level) -> None:
+    assert settled_level(uses, THRESHOLD, held, Thresholds()) == level_of(uses[-1], THRESHOLD, held, 3)
+
+
+@given(uses=USES, held=st.sampled_from(LEVELS), n=st.integers(1, 8))
+def test_a_peak_shorter_than_asked_for_never_raises_and_a_dip_never_clears(
+    uses: list[float], held: Level, n: int
+) -> None:
+    level = settled_level(uses, THRESHOLD, held, Thresholds(raise_after=n, clear_after=n))
+    tail = [level_of(u, THRESHOLD, "normal", 3) for u in uses[-n:]]
+    if RANK[level] > RANK[held]:
+        assert len(tail) == n and all(RANK[t] >= RANK[level] for t in tail)
+    if RANK[level] < RANK[held]:
+        assert len(tail) == n and all(RANK[t] <= RANK[level] for t in tail)
+
+
+def test_samples_that_could_not_be_read_are_not_counted_and_a_restart_counts_anew() -> None:
+    monitors = Monitors(Thresholds(memory=THRESHOLD, raise_after=3, clear_after=2))
+
+    def after(memory: float | Unread) -> str:
+        monitors.see(sample(memory=memory))
+        reading = monitors.get("memory")
+        assert reading is not None
+        return reading.level
+
+    assert [after(95.0), after(95.0), after(FAILED), after(95.0)] == [
+        "normal",
+        "normal",
+        "unknown",
+        "critical",
+    ]
+    assert [after(10.0), after(FAILED), after(95.0), after(10.0)] == [
+        "critical",
+        "unknown",
+        "critical",
+        "critical",
+    ]
+    monitors.history = History()
+    assert [after(10.0), after(10.0)] == ["critical", "normal"]

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 import msgspec
 from cyclopts import App, Parameter
 
-from roost.cli import answers, listing, output, progress
-from roost.cli.hostview import inventory_lines, rehearsal_lines, summary_lines
-from roost.cli.kinds import ALARM, HOST, OPERATION
-from roost.cli.problems import FAILED, INTERRUPTED, NOT_FOUND, OK, TIMED_OUT, NotFound, Problem, TimedOut
-from roost.cli.progress import Goal, Progress
+from roost.cli import answers, listing, output, powering
+from roost.cli.hostview import inventory_lines, rehearsal_lines, summary_lines, thresholds_of
+from roost.cli.hostwork import each, object_of
+from roost.cli.kinds import ALARM, HOST, HOST_CONFIGURATION, OPERATION
+from roost.cli.problems import OK, NotFound, Problem
+from roost.cli.progress import Goal
 from roost.cli.session import CONNECT, PICK, SHOW, Connect, Pick, Session, Show, opened
 from roost.cli.tokens import show_token
 
@@ -60,7 +61,8 @@ def show_host(
         own = [a for a in alarms if a.status.entity == entity or a.status.entity.startswith(f"{entity}.")]
         query = {"fieldSelector": f"spec.host={name}"}
         work, _ = session.client.list_items(OPERATION, session.namespace, answers.Operation, query)
-        output.print_lines(summary_lines(found, own, work, output.now()))
+        told = session.client.seek(HOST_CONFIGURATION, session.namespace, name) or {}
+        output.print_lines(summary_lines(found, own, work, output.now(), thresholds_of(told)))
     return OK
 
 
@@ -112,7 +114,7 @@ def add_host(
     if location:
         spec["location"] = location
     with opened(connect) as session:
-        body = _object("Host", {"name": name, "namespace": session.namespace}, spec)
+        body = object_of("Host", {"name": name, "namespace": session.namespace}, spec)
         session.client.create(HOST, session.namespace, body)
         if show.output == "table":
             output.say(f"Host {name} is added to cloud {session.namespace}, locked.")
@@ -227,11 +229,11 @@ def reboot_hosts(
 
         def ask(name: str) -> Goal:
             meta = {"generateName": f"reboot-{name}-", "namespace": session.namespace}
-            body = _object("Operation", meta, {"action": "reboot", "host": name})
+            body = object_of("Operation", meta, {"action": "reboot", "host": name})
             made = session.client.create(OPERATION, session.namespace, body)
             return Goal(host=name, actions=("reboot",), operation=made["metadata"]["name"])
 
-        return _each(session, names, ask, "reboot", wait=wait, timeout=timeout, show=show)
+        return each(session, names, ask, "reboot", wait=wait, timeout=timeout, show=show)
 
 
 @host.command(name="delete")
@@ -275,7 +277,7 @@ def _administer(
             return Goal(host=name, actions=wish.actions, administrative=wish.state, generation=generation)
 
         verb = wish.state.removesuffix("ed")
-        return _each(session, names, ask, verb, wait=wait, timeout=timeout, show=show)
+        return each(session, names, ask, verb, wait=wait, timeout=timeout, show=show)
 
 
 def _rehearse(names: Sequence[str], wish: Wish, action: str, connect: Connect) -> int:
@@ -295,81 +297,6 @@ def _rehearse(names: Sequence[str], wish: Wish, action: str, connect: Connect) -
         return worst
 
 
-def _each(
-    session: Session,
-    names: Sequence[str],
-    ask: Callable[[str], Goal],
-    verb: str,
-    *,
-    wait: bool,
-    timeout: float,
-    show: Show,
-) -> int:
-    """Ask it of every host, then follow those that were not refused; the worst exit code."""
-    before, _ = session.client.list_items(OPERATION, session.namespace, answers.Operation)
-    past = [o.metadata.uid for o in before if o.status.state in progress.ENDED]
-    goals: list[Goal] = []
-    worst = OK
-    for name in dict.fromkeys(names):
-        try:
-            goals.append(ask(name))
-        except Problem as problem:
-            output.show_problem(problem)
-            worst = max(worst, problem.code)
-    if not goals:
-        return worst
-    if not wait:
-        for goal in goals:
-            output.say(f"{verb} of {goal.host} is under way.")
-        return worst
-    return max(worst, _follow(session, Progress(goals, past), verb, timeout, show))
-
-
-def _follow(session: Session, course: Progress, verb: str, timeout: float, show: Show) -> int:
-    hosts = ", ".join(g.host for g in course.goals)
-    follow = f"follow it with `roost operation list -n {session.namespace} --watch`"
-    quiet = show.output not in ("table", "wide")
-    try:
-        progress.pursue(session, course, timeout, quiet=quiet)
-    except TimedOut:
-        for goal in course.goals:
-            standing = course.standing(goal)
-            if standing.outcome not in progress.OVER:
-                text = f"{verb} of {goal.host} is not over after {timeout:g} seconds: {standing.message}"
-                output.show_problem(TimedOut(text, f"it goes on; {follow}"))
-        return TIMED_OUT
-    except KeyboardInterrupt:
-        output.note(f"{verb} of {hosts} goes on in the cloud; {follow}.")
-        return INTERRUPTED
-    if quiet:
-        operations = [course.standing(g).operation for g in course.goals]
-        _print_operations([o for o in operations if o], show)
-    worst = OK
-    for goal in course.goals:
-        problem = progress.verdict(goal, course.standing(goal), session.namespace)
-        if problem is None:
-            if not quiet:
-                output.say(_done(goal))
-        else:
-            output.show_problem(problem)
-            worst = max(worst, NOT_FOUND if course.standing(goal).outcome == "gone" else FAILED)
-    return worst
-
-
-def _done(goal: Goal) -> str:
-    if goal.administrative:
-        return f"{goal.host} is {goal.administrative}."
-    return f"{goal.host}: {goal.actions[0] if goal.actions else 'the operation'} succeeded."
-
-
-def _print_operations(operations: list[answers.Operation], show: Show) -> None:
-    if show.output == "name":
-        for operation in operations:
-            output.say(f"operation/{operation.metadata.name}")
-    else:
-        output.print_data(operations, show.output)
-
-
 def _token(session: Session, name: str, show: Show) -> int:
     token = session.client.token(HOST, session.namespace, name, "enrolment", {})
     lines = [
@@ -381,5 +308,5 @@ def _token(session: Session, name: str, show: Show) -> int:
     return OK
 
 
-def _object(kind: str, meta: dict[str, Any], spec: dict[str, Any]) -> dict[str, Any]:
-    return {"apiVersion": "roost.edge/v1", "kind": kind, "metadata": meta, "spec": spec}
+host.command(powering.power_hosts, name="power")
+host.command(powering.set_board, name="board")

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
+from typing import Any
 
+import msgspec
 from rich.text import Text
 
 from roost.api.tables import human
 from roost.cli import answers, tables
 from roost.cli.output import fields
 from roost.cli.tables import Column, Grid, lay_out
-from roost.model.host import Inventory, SriovCapability
+from roost.model.host import Inventory, SriovCapability, Thresholds
 from roost.model.operation import PLANNED
 
 AFTER = {"unlock": "unlocked", "lock": "locked", "force-lock": "locked"}
@@ -24,8 +26,9 @@ def summary_lines(
     alarms: Sequence[answers.Alarm],
     operations: Sequence[answers.Operation],
     now: datetime,
+    thresholds: Thresholds | None = None,
 ) -> list[Text]:
-    """One screen about a host."""
+    """One screen about a host; `thresholds` are those in force there."""
     meta, spec, status = host.metadata, host.spec, host.status
     contact = "link up" if status.connected else "link down"
     if status.connection_changed_at:
@@ -60,12 +63,39 @@ def summary_lines(
     lines += _section("Alarms", alarm_grid(alarms), now)
     readings = [[r.monitor, r.instance, r.level, f"{r.value:.0f} %", r.message] for r in status.readings]
     lines += _section("Monitors", _grid(["Monitor", "Instance", "Level", "Use", "Message"], readings), now)
+    if thresholds is not None:
+        lines += _section("Thresholds in force", _thresholds(thresholds), now)
     if status.inventory is None:
         lines += [Text(), Text("The machine has not told its inventory yet.")]
     else:
         lines += [Text(), Text("Machine", "bold underline"), *_machine(status.inventory)]
         lines += [Text(f"`roost host inventory {meta.name}` shows everything.", "dim")]
     return lines
+
+
+def thresholds_of(configuration: dict[str, Any]) -> Thresholds | None:
+    """The thresholds that a HostConfiguration tells its host; None when there are none to be understood."""
+    try:
+        return msgspec.convert(configuration["spec"]["thresholds"], Thresholds)
+    except (KeyError, TypeError, msgspec.ValidationError):
+        return None
+
+
+def _thresholds(found: Thresholds) -> Grid:
+    def percent(value: int) -> str:
+        return f"{value} %" if value else "never"
+
+    rows = [
+        [word, percent(t.minor), percent(t.major), percent(t.critical)]
+        for word, t in (
+            ("processor", found.processor),
+            ("memory", found.memory),
+            ("filesystem", found.filesystem),
+        )
+    ]
+    after = f"raised after {found.raise_after}, cleared after {found.clear_after} samples"
+    rows.append(["all", f"left {found.hysteresis} % below", after, ""])
+    return _grid(["Monitor", "Minor", "Major", "Critical"], rows)
 
 
 def expectation(host: answers.DetailedHost, operations: Sequence[answers.Operation]) -> list[str]:

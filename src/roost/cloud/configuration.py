@@ -34,11 +34,15 @@ from roost.model.configuration import (
 from roost.model.firewall import FIREWALL_POLICY, FirewallPolicy, FirewallRule, HostSelector
 from roost.model.host import HOST, Host
 from roost.model.meta import Metadata
+from roost.model.monitoring import MONITORING_PROFILE, MonitoringProfile, selected
+from roost.model.monitoring import in_force as thresholds_in_force
 from roost.model.network import PLATFORM_NETWORK, PlatformNetwork
 from roost.model.override import LOCAL_OVERRIDE
 from roost.store.transaction import HERE, Change, Transaction
 
 EVERY = "*"
+_SHARED = (FIREWALL_POLICY.kind, PLATFORM_NETWORK.kind, LOCAL_OVERRIDE.kind, MONITORING_PROFILE.kind)
+"""What is written once and reaches many hosts."""
 
 
 class PlatformPorts(msgspec.Struct, frozen=True):
@@ -93,13 +97,15 @@ def compile_host(
     networks: list[PlatformNetwork],
     policies: list[FirewallPolicy],
     platform: PlatformPorts,
+    profiles: Iterable[MonitoringProfile] = (),
 ) -> HostConfigurationSpec:
     """The intent for one host."""
+    monitored = selected(profiles, host)
+    used: dict[str, int] = {f"monitoringprofile/{p.metadata.name}": p.metadata.generation for p in monitored}
     ours = [p for p in policies if p.spec.subclouds is None and selects(p.spec.hosts, host)]
     ours.sort(key=lambda p: (p.spec.order, p.metadata.name))
     ports = ports_by_network(host, networks)
     firewalls: list[NetworkFirewall] = []
-    used: dict[str, int] = {}
     for network in sorted(networks, key=lambda n: n.metadata.name):
         name = network.metadata.name
         applied = [p for p in ours if network.spec.type in p.spec.networks]
@@ -119,7 +125,7 @@ def compile_host(
         )
     return HostConfigurationSpec(
         firewall=FirewallConfiguration(networks=firewalls) if firewalls else None,
-        thresholds=host.spec.thresholds,
+        thresholds=thresholds_in_force(host.spec.thresholds, monitored),
         platform_ports=sorted({port for names in ports.values() for port in names}),
         sources=used,
     )
@@ -196,7 +202,7 @@ class ConfigurationController(StoreController):
             yield (self._cloud, EVERY)
         if change.namespace != self._cloud:
             return
-        if change.kind in (FIREWALL_POLICY.kind, PLATFORM_NETWORK.kind, LOCAL_OVERRIDE.kind):
+        if change.kind in _SHARED:
             if _intent(change.data) != _intent(change.previous) or change.type == "DELETED":
                 yield (self._cloud, EVERY)
         elif change.kind == HOST.kind or (
@@ -217,9 +223,10 @@ class ConfigurationController(StoreController):
         if self._meets_elsewhere(tx, networks):
             # The heartbeats of all hosts go by it.
             key = (self._cloud, EVERY)
+        profiles = tx.every(MonitoringProfile, self._cloud)
         hosts = [s for s in tx.select(HOST.kind, self._cloud) if key[1] in (EVERY, s.name)]
         for stored in hosts:
-            self._write(tx, stored.typed(Host), networks, policies, platform)
+            self._write(tx, stored.typed(Host), networks, policies, platform, profiles)
         there = {s.name for s in hosts}
         if key[1] == EVERY:
             self._pace.looked(EVERY, tx.now, len(hosts) + len(policies))
@@ -246,11 +253,13 @@ class ConfigurationController(StoreController):
         networks: list[PlatformNetwork],
         policies: list[FirewallPolicy],
         platform: PlatformPorts,
+        profiles: list[MonitoringProfile],
     ) -> None:
         name = host.metadata.name
         current = tx.seek(HostConfiguration, self._cloud, name)
         beats = heartbeat_of(host, ports_by_network(host, networks), self._meeting)
-        spec = msgspec.structs.replace(compile_host(host, networks, policies, platform), heartbeat=beats)
+        spec = compile_host(host, networks, policies, platform, profiles)
+        spec = msgspec.structs.replace(spec, heartbeat=beats)
         if current is not None:
             was = current.spec
             spec = msgspec.structs.replace(

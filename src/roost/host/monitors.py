@@ -5,6 +5,8 @@ Per sample: `history = remember(history, readings, sample)`, then
 
 - A level is entered at or above its threshold and left only below threshold minus hysteresis, so use that
   hovers around a threshold makes no noise.
+- `raise_after` and `clear_after` have a level wait for so many samples in a row, counted rather than timed:
+  no clock matters. A sample that could not be read is none; a restart of the agent counts anew.
 - Processor use is the median of the last samples: a spike shorter than half of them raises nothing.
 - What could not be read is at level `unknown`, with `value` and `since` as they were: that neither clears
   nor raises. The level from before is in the history, and hysteresis goes on from it afterwards.
@@ -33,6 +35,8 @@ Key = tuple[Monitor, str]
 MAXIMUM_READINGS = 1024
 WINDOW = 5
 """Samples over which the processor's use is taken."""
+MOST_SAMPLES = 60
+"""Samples that a level can be made to wait for."""
 _WINDOW_BEFORE_JUDGING = 3
 _STEP = 5.0
 _MESSAGE_LENGTH = 512
@@ -48,6 +52,8 @@ class History(msgspec.Struct, frozen=True):
     """Last values of processor use, oldest first."""
     held: dict[Key, Level] = {}
     """Last level of each reading that was not `unknown`."""
+    recent: dict[Key, tuple[float, ...]] = {}
+    """Last uses of each thing that could be read, oldest first; of the processors, medians."""
 
 
 def remember(history: History, previous: Iterable[Reading], sample: Sample) -> History:
@@ -61,7 +67,22 @@ def remember(history: History, previous: Iterable[Reading], sample: Sample) -> H
         level = history.held.get(key) if reading.level == "unknown" else reading.level
         if level is not None:
             held[key] = level
-    return History(values, held)
+    recent = {key: history.recent.get(key, ()) for key in held}
+    for key, use in _uses(values, sample):
+        recent[key] = (*history.recent.get(key, ()), use)[-MOST_SAMPLES:]
+    return History(values, held, recent)
+
+
+def _uses(processor: tuple[float, ...], sample: Sample) -> Iterable[tuple[Key, float]]:
+    """Every use that this sample tells."""
+    if isinstance(sample.processor, float | int) and len(processor) >= _WINDOW_BEFORE_JUDGING:
+        yield ("processor", ""), median(processor)
+    if not isinstance(sample.memory, Unread):
+        yield ("memory", ""), sample.memory
+    if not isinstance(sample.filesystems, Unread):
+        for mount, use in sample.filesystems.items():
+            if not isinstance(use, Unread):
+                yield ("filesystem", mount), use
 
 
 def decide_readings(
@@ -79,7 +100,7 @@ def decide_readings(
     return _bounded(
         [
             *_processor(past, sample, thresholds),
-            _use(past, ("memory", ""), sample.memory, thresholds.memory, thresholds.hysteresis),
+            _use(past, ("memory", ""), sample.memory, thresholds.memory, thresholds),
             *_filesystems(past, sample, thresholds),
             *_ports(past, sample, frozenset(carrying)),
         ]
@@ -101,6 +122,26 @@ def level_of(value: float, threshold: Threshold, held: Level, hysteresis: int) -
         if limit and (entered or kept):
             return level
     return "normal"
+
+
+def settled_level(uses: Sequence[float], threshold: Threshold, held: Level, all_: Thresholds) -> Level:
+    """Level after these uses, oldest first, coming from level `held`.
+
+    A level is entered when each of the last `raise_after` uses would enter it or a graver one, and left when
+    each of the last `clear_after` would leave it. With one sample for both this is `level_of` of the last.
+    """
+    rising, falling = uses[-all_.raise_after :], uses[-all_.clear_after :]
+    entered = min((level_of(u, threshold, "normal", all_.hysteresis) for u in rising), key=_rank)
+    if len(rising) == all_.raise_after and _RANKS[entered] > _RANKS[held]:
+        return entered
+    if len(falling) < all_.clear_after:
+        return held
+    left = max((level_of(u, threshold, held, all_.hysteresis) for u in falling), key=_rank)
+    return left if _RANKS[left] < _RANKS[held] else held
+
+
+def _rank(level: Level) -> int:
+    return _RANKS[level]
 
 
 class _Past(msgspec.Struct, frozen=True):
@@ -144,7 +185,7 @@ def _processor(past: _Past, sample: Sample, thresholds: Thresholds) -> list[Read
         # Too early to judge: what was said before, if anything, stands.
         return [past.readings[key]] if key in past.readings else []
     use = median(past.history.processor)
-    return [_use(past, key, use, thresholds.processor, thresholds.hysteresis)]
+    return [_use(past, key, use, thresholds.processor, thresholds)]
 
 
 def _filesystems(past: _Past, sample: Sample, thresholds: Thresholds) -> list[Reading]:
@@ -152,7 +193,7 @@ def _filesystems(past: _Past, sample: Sample, thresholds: Thresholds) -> list[Re
     if isinstance(seen, Unread):
         return [past.unread(("filesystem", mount), seen) for mount in sorted(past.instances("filesystem"))]
     return [
-        _use(past, ("filesystem", mount), seen[mount], thresholds.filesystem, thresholds.hysteresis)
+        _use(past, ("filesystem", mount), seen[mount], thresholds.filesystem, thresholds)
         for mount in sorted(seen)
     ]
 
@@ -188,10 +229,11 @@ def _port_fault(state: PortState | None, *, carries: bool, had_link: bool) -> st
     return "the port carries a platform network and has no link" if carries else None
 
 
-def _use(past: _Past, key: Key, seen: float | Unread, threshold: Threshold, hysteresis: int) -> Reading:
+def _use(past: _Past, key: Key, seen: float | Unread, threshold: Threshold, all_: Thresholds) -> Reading:
     if isinstance(seen, Unread):
         return past.unread(key, seen)
-    level = level_of(seen, threshold, past.history.held.get(key, "normal"), hysteresis)
+    uses = (*past.history.recent.get(key, ())[:-1], seen)
+    level = settled_level(uses, threshold, past.history.held.get(key, "normal"), all_)
     # Rounded down, so that a use just below a threshold is never shown as if it had reached it.
     value = float(floor(seen))
     old = past.readings.get(key)

@@ -17,6 +17,7 @@ from roost.model.firewall_v2alpha1 import FIREWALL_POLICY_V2ALPHA1
 from roost.model.host import HOST
 from roost.model.kind import KindInfo
 from roost.model.meta import Resource
+from roost.model.monitoring import MONITORING_PROFILE
 from roost.model.network import PLATFORM_NETWORK
 from roost.model.operation import OPERATION
 from roost.model.outlet import ALARM_OUTLET
@@ -36,6 +37,7 @@ KINDS: tuple[KindInfo, ...] = (
     LOG_ENTRY,
     ALARM_SUPPRESSION,
     ALARM_POLICY,
+    MONITORING_PROFILE,
     ALARM_OUTLET,
     OPERATION,
     LOCAL_OVERRIDE,
