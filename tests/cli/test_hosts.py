@@ -18,8 +18,9 @@ from roost.cli import answers
 from roost.cli.progress import Goal, Lines, Progress, Standing, picture
 from roost.cli.watching import Change, Snapshot
 from roost.engine.admission import Refused, Request
+from roost.model.health import CheckReport, CheckResult, DegradedReason, RecoveryCount, RecoveryStatus
 from roost.model.host import Host, HostSpec, HostStatus
-from roost.model.meta import Metadata
+from roost.model.meta import Condition, Metadata
 from roost.model.operation import (
     Operation,
     OperationSpec,
@@ -346,3 +347,65 @@ def test_hosts_with_several_roles_are_listed(roost: Roost, server: ApiServer) ->
     assert roost("host", "list", "-o", "name").out == "host/c-0\n"
     assert "NAME" in roost("host", "list", "-A", "-o", "wide").out.splitlines()[0]
     assert roost("host", "show", "c-0").out.splitlines()[0].split() == ["Name:", "c-0"]
+
+
+def test_a_rehearsal_shows_the_steps_and_changes_nothing(
+    roost: Roost, server: ApiServer, controller: Host
+) -> None:
+    result = roost("host", "unlock", "controller-0", "--dry-run")
+    assert result.code == 0, result.err
+    heading, *steps = result.out.splitlines()
+    assert heading == "controller-0  unlock would have these steps, and may begin now"
+    assert [line.split()[1] for line in steps] == ["check", "configure", "test", "enable"]
+    assert "run its health checks" in steps[2] and "(at most 18m)" in steps[2]
+    host = server.do(server.store.read(lambda tx: tx.load(Host, "central", "controller-0")))
+    assert host.spec.administrative_state == "locked" and host.metadata.generation == 1
+    assert "is locked already" in roost("host", "lock", "controller-0", "--dry-run").out
+    assert roost("host", "unlock", "nobody", "--dry-run").code == 4
+
+
+def test_recover_begins_a_new_round(roost: Roost, server: ApiServer, controller: Host) -> None:
+    for number in (1, 2):
+        result = roost("host", "recover", "controller-0")
+        assert result.code == 0 and "begins anew" in result.out, result.err
+        host = server.do(server.store.read(lambda tx: tx.load(Host, "central", "controller-0")))
+        assert host.spec.recovery_round == number
+    assert roost("host", "recover", "nobody").code == 4
+
+
+def test_a_host_says_what_it_waits_for_and_what_its_checks_found(roost: Roost, server: ApiServer) -> None:
+    check = CheckResult(name="50-raid", state="failed", message="md0 is degraded", seconds=1.5)
+    count = RecoveryCount(cause="health", tries=3, limit=3, off=True, message="Automatic recovery is off.")
+    told = HostStatus(
+        administrative="unlocked",
+        availability="failed",
+        health=CheckReport(request="r", state="failed", checks=[check]),
+        degraded=[DegradedReason(reason="MemoryUse", alarm="host.c-1.100.103", message="memory is full")],
+        recovery=RecoveryStatus(counts=[count]),
+        conditions=[
+            Condition(
+                type="Healthy", status="False", reason="ChecksFailed", message="50-raid failed: mend it."
+            )
+        ],
+    )
+    spec = HostSpec(administrative_state="unlocked")
+    made = Host(metadata=Metadata(name="c-1", namespace="central"), spec=spec, status=told)
+    server.do(server.store.save(made))
+    test: tuple[str, StepState, str] = ("test", "running", "3 of 4")
+    steps = status("running", ("check", "succeeded", "Here."), test, ("enable", "pending", ""))
+    work = Operation(
+        metadata=Metadata(name="unlock-c-1-1-1", namespace="central"),
+        spec=OperationSpec(action="unlock", host="c-1"),
+        status=steps,
+    )
+    server.do(server.store.save(work))
+    shown = " ".join(roost("host", "show", "c-1").out.split())
+    for text in (
+        "Now: unlock, test: 3 of 4",
+        "Then: enable.",
+        "Health: 50-raid failed: mend it.",
+        "50-raid failed 1.5 s md0 is degraded",
+        "MemoryUse memory is full",
+        "health 3 of 3 0 off Automatic recovery is off.",
+    ):
+        assert text in shown, shown
