@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import subprocess
+from pathlib import Path
 
+import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from roost.api.access import USERS
 from roost.api.metrics import OTHERS, bounded
 from roost.engine.faults import settle
 from roost.model.alarms import Fault
@@ -17,6 +21,8 @@ from roost.model.outlet import AlarmOutlet, AlarmOutletSpec
 from roost.store.store import Store
 from tests.api.client import Client
 from tests.cloud.outlets import programs
+from tests.cloud.outlets.receivers import until
+from tests.support.api import ApiServer
 
 
 async def _filled(store: Store) -> None:
@@ -80,3 +86,38 @@ def test_labels_are_bounded_and_no_alarm_is_left_out(most: int) -> None:
     assert sum(found.values()) == sum(alarms.values())
     assert ("c49", "major", "100.101") in found
     assert any(cloud == OTHERS for cloud, _, _ in found) is (most < len(alarms))
+
+
+async def test_a_real_prometheus_scrapes_it_with_a_certificate(tmp_path: Path) -> None:
+    prometheus = programs.program("prometheus", "prometheus")
+    (tmp_path / "api").mkdir()
+    with ApiServer(tmp_path / "api") as server:
+        await asyncio.to_thread(lambda: server.do(_filled(server.store)))
+        pair, port = server.authority.client("scraper", USERS, "system:monitoring"), programs.free_port()
+        file = tmp_path / "prometheus.json"
+        tls = {"ca_file": server.authority.path, "cert_file": pair.certificate, "key_file": pair.key}
+        scrape = {
+            "job_name": "roost",
+            "scheme": "https",
+            "scrape_interval": "1s",
+            "tls_config": {name: str(path) for name, path in tls.items()},
+            "static_configs": [{"targets": [f"127.0.0.1:{server.port}"]}],
+        }
+        # JSON is YAML.
+        file.write_text(json.dumps({"scrape_configs": [scrape]}))
+        command = [
+            prometheus, f"--config.file={file}", f"--storage.tsdb.path={tmp_path / 'tsdb'}",
+            f"--web.listen-address=127.0.0.1:{port}",
+        ]  # fmt: skip
+
+        async def shown() -> dict[str, str]:
+            async with httpx.AsyncClient(trust_env=False) as asking:
+                query = {"query": "roost_alarms"}
+                answer = await asking.get(f"http://127.0.0.1:{port}/api/v1/query", params=query)
+            found = answer.json().get("data", {}).get("result", [])
+            return {**found[0]["metric"], "value": found[0]["value"][1]} if found else {}
+
+        async with programs.running(command, tmp_path / "log") as there:
+            await there.listens(port)
+            told = await until(shown)
+        assert (told["alarm_id"], told["severity"], told["value"]) == ("100.101", "major", "1")
