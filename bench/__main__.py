@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 
 from bench.figures import RUNS, Row, table
 
-MODULES = ("store", "api", "kubernetes", "memory", "fleet", "heartbeat", "demo")
+MODULES = ("store", "api", "kubernetes", "memory", "fleet", "hostile", "heartbeat", "demo")
 
 
 def main(arguments: list[str]) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import random
 import subprocess
 import sys
@@ -34,6 +35,9 @@ from tests.link.world import put, resource, run
 from tests.support.stores import CLOUD, World, raw, world
 
 WITHIN = 60.0
+MEMORY = 200
+"""MiB that one hostile node may cost: what docs/security.md states."""
+
 RIDGE = node.subcloud("ridge")
 
 
@@ -73,6 +77,12 @@ async def besieged(site: Site, attack: str) -> AsyncIterator[list[int]]:
         await asyncio.gather(running, return_exceptions=True)
 
 
+def resident() -> float:
+    """MiB of this process."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 1024**2
+
+
 async def alarm(store: Store) -> Alarm:
     """The alarm against ridge, once it is there."""
     deadline = asyncio.get_running_loop().time() + WITHIN
@@ -108,6 +118,7 @@ async def test_who_misuses_its_link_is_alarmed_and_the_others_go_on(
     site: Site, attack: str, what: str
 ) -> None:
     async with besieged(site, attack) as done:
+        before = resident()
         raised = await alarm(site.store)
         assert raised.metadata.name == "link.subcloud.ridge.280.201"
         assert raised.status.entity == "subcloud=ridge"
@@ -115,12 +126,13 @@ async def test_who_misuses_its_link_is_alarmed_and_the_others_go_on(
         await goes_on(site, site.lowers[0], "web")
         assert site.upper.conduct.nodes() == [RIDGE]
         assert not await site.store.find("LogEntry", "valley", "forged")
+        assert resident() - before < MEMORY
     assert done[0] >= 1
 
 
 async def test_who_takes_nothing_is_given_up_and_alarmed(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     """There is more for it than fits into every buffer on the way."""
-    patient = msgspec.structs.replace(test_tls.TIMING, send_within=1)
+    patient = msgspec.structs.replace(test_tls.TIMING, send_within=1, acknowledge_within=2)
     monkeypatch.setattr(test_tls, "TIMING", patient)
     noise = random.Random(1)
     await site.start()

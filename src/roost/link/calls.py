@@ -247,8 +247,10 @@ class Calls:
             error = "nothing answers calls here"
         elif len(self._answering) >= CONCURRENT:
             error = f"{CONCURRENT} calls are under way; try again in a second"
-        elif start.size > BODY_LIMIT or pending + start.size > BODIES_LIMIT:
-            error = "the request is too large"
+        elif start.size > BODY_LIMIT:
+            error = f"the request is too large: {start.size} bytes, the limit is {BODY_LIMIT}"
+        elif pending + start.size > BODIES_LIMIT:
+            error = "large requests are under way; try again in a second"
         elif _head(start) > HEADERS_LIMIT:
             error = "the request's headers are too large"
         if error:

@@ -22,7 +22,7 @@ from typing import Literal
 import structlog
 from sqlalchemy import select
 
-from roost.link.errors import SAID, BadMessage, ConnectionLost
+from roost.link.errors import SAID, BadMessage, TookNothing
 from roost.link.feed import Subscription
 from roost.link.flow import ENTRY_LIMIT, Direction, coalesced
 from roost.link.messages import Acknowledge, Entries, Entry, Key, Message
@@ -220,9 +220,8 @@ class Outgoing:
                 async with asyncio.timeout(self._acknowledge_within):
                     await self._room.wait()
             except TimeoutError:
-                raise ConnectionLost(
-                    f"no acknowledgement came within {self._acknowledge_within:g} s"
-                ) from None
+                # It was heard meanwhile, or the session would have ended before.
+                raise TookNothing(f"no acknowledgement came within {self._acknowledge_within:g} s") from None
 
 
 def _chunks(entries: list[Dated]) -> Iterator[list[Dated]]:

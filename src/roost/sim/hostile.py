@@ -3,8 +3,8 @@
 Real sockets, real TLS, real frames. Each attack goes on until it is cancelled and counts what it got done.
 It dials from an address of its own (all of 127.0.0.0/8 is this machine), so that it can be told from others.
 
-`python -m roost.sim.hostile DIRECTORY ATTACK` attacks with the identity in a directory until it is ended, and
-prints what it got done.
+`python -m roost.sim.hostile DIRECTORY ATTACK [SOURCE]` attacks with the identity in a directory until it is
+ended, and prints how often it dialled, was refused, and sent.
 """
 
 from __future__ import annotations
@@ -249,10 +249,10 @@ async def _read(websocket: ClientConnection) -> None:
 ATTACKS = ("heartbeats", "calls", "batches", "huge", "nonsense", "claims", "deaf", "dials", "half_open")
 
 
-async def _main(directory: str, attack: str) -> None:
+async def _main(directory: str, attack: str, source: str = SOURCE) -> None:
     # What the libraries say of a connection that breaks is what an attacker expects.
     logging.disable()
-    hostile = Hostile(Path(directory))
+    hostile = Hostile(Path(directory), source=source)
     work = getattr(hostile, attack)
     whole = attack in ("deaf", "dials", "half_open")
     task = asyncio.ensure_future(work() if whole else hostile.again_and_again(work))
@@ -263,6 +263,6 @@ async def _main(directory: str, attack: str) -> None:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 3 or sys.argv[2] not in ATTACKS:
-        sys.exit(f"usage: python -m roost.sim.hostile DIRECTORY {{{','.join(ATTACKS)}}}")
+    if len(sys.argv) not in (3, 4) or sys.argv[2] not in ATTACKS:
+        sys.exit(f"usage: python -m roost.sim.hostile DIRECTORY {{{','.join(ATTACKS)}}} [SOURCE]")
     asyncio.run(_main(*sys.argv[1:]))
