@@ -226,5 +226,7 @@ def test_its_thread_hears_and_ends(heard: Heard) -> None:
     until(lambda: heard.observer._sockets)
     heard.send(id_, 1)
     until(lambda: heard.observer("h").verdict == "alive")
+    heard.observer.withdraw("h")
+    until(lambda: not heard.observer._sockets)
     heard.observer.stop()
     assert "heartbeats" not in [t.name for t in threading.enumerate() if t is heard.observer._thread]

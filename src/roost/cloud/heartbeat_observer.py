@@ -185,9 +185,14 @@ class Observer:
         self._wake.set()
         if self._thread is not None:
             self._thread.join(5)
+        self._close()
+
+    def _close(self) -> None:
         for one in self._sockets.values():
             one.close()
         self._sockets.clear()
+        self._dropped.clear()
+        self._open_again_at = 0.0
 
     def _run(self) -> None:
         self.priority = raise_priority()
@@ -203,7 +208,8 @@ class Observer:
             if self._hosts:
                 self._wake.wait(self._wait())
             elif not self._stopping:
-                # With nobody to hear there is nothing to miss.
+                # With nobody to hear there is nothing to miss, and no port to leave open.
+                self._close()
                 self._wake.wait()
                 self._looked = self._looking_since = self._monotonic()
 
