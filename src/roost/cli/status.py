@@ -66,24 +66,38 @@ def picture(scene: Scene, now: datetime, width: int | None) -> list[Text]:
     lines = _header(scene)
     hosts = list(scene.hosts.values())
     lines.append(_counted("Hosts", len(hosts), by_state(hosts)))
-    severities = Counter(a.status.severity for a in scene.alarms.values())
-    lines.append(
-        _counted("Alarms", len(scene.alarms), [(s, severities[s]) for s in SEVERITIES if severities[s]])
-    )
+    active = [a for a in scene.alarms.values() if not a.status.suppressed]
+    lines.append(_counted("Alarms", len(active), alarm_words(list(scene.alarms.values()))))
     if scene.subclouds:
         lines.append(_counted("Subclouds", len(scene.subclouds), _subcloud_states(scene)))
+    cloud = scene.clouds.get(scene.name)
+    if cloud is not None and cloud.status.fleet is not None:
+        alarms = cloud.status.fleet.alarms
+        words = [(s, n) for s in (*SEVERITIES, "suppressed", "acknowledged") if (n := getattr(alarms, s))]
+        lines.append(_counted("Fleet", sum(getattr(alarms, s) for s in SEVERITIES), words))
     if hosts:
         lines += [Text(), *lay_out(_host_grid(hosts[:ROWS]), now, width=width)]
         lines += _more(len(hosts) - ROWS, "hosts", "roost host list")
     if scene.subclouds:
         lines += [Text(), *lay_out(_subcloud_grid(scene), now, width=width)]
         lines += _more(len(scene.subclouds) - ROWS, "subclouds", "roost subcloud list")
-    if scene.alarms:
-        grid = alarm_grid(list(scene.alarms.values()))
+    if active:
+        grid = alarm_grid(active)
         cut = Grid(grid.columns, grid.rows[:ALARMS])
         lines += [Text(), *lay_out(cut, now, width=width)]
-        lines += _more(len(scene.alarms) - ALARMS, "alarms", "roost alarm list")
+        lines += _more(len(active) - ALARMS, "alarms", "roost alarm list")
     return lines
+
+
+def alarm_words(alarms: Sequence[answers.Alarm]) -> list[tuple[str, int]]:
+    """How many alarms of each severity count, how many of these updates wait for; how many are suppressed."""
+    active = [a.status for a in alarms if not a.status.suppressed]
+    words = Counter(a.severity for a in active)
+    words["acknowledged"] = sum(a.acknowledged for a in active)
+    words["blocking updates"] = sum(a.blocks_updates for a in active)
+    words["suppressed"] = len(alarms) - len(active)
+    order = (*SEVERITIES, "acknowledged", "blocking updates", "suppressed")
+    return [(w, words[w]) for w in order if words[w]]
 
 
 def by_state(hosts: Sequence[answers.Host]) -> list[tuple[str, int]]:
@@ -104,7 +118,10 @@ def summary(scene: Scene) -> dict[str, object]:
         "cloud": scene.name,
         "version": cloud.status.version if cloud else "",
         "hosts": dict(by_state(list(scene.hosts.values()))),
-        "alarms": {s: sum(a.status.severity == s for a in scene.alarms.values()) for s in SEVERITIES},
+        "alarms": {
+            **dict.fromkeys(SEVERITIES, 0),
+            **dict(alarm_words(list(scene.alarms.values()))),
+        },
         "subclouds": dict(_subcloud_states(scene)),
     }
 
