@@ -9,6 +9,8 @@ import asyncio
 import sys
 from pathlib import Path
 
+import uvloop
+
 from roost.model.fault import LogEntry
 from tests.cloud.outlets.receivers import site
 
@@ -23,4 +25,4 @@ async def main(folder: Path, number: int) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main(Path(sys.argv[1]), int(sys.argv[2])))
+    uvloop.run(main(Path(sys.argv[1]), int(sys.argv[2])))

@@ -10,6 +10,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+import uvloop
 
 from roost.cloud.outlets import snmp
 from tests.cloud.outlets import mibs, programs
@@ -111,3 +112,7 @@ async def test_snmptrapd_is_told(tmp_path: Path, version: str, notification: str
             again = re.findall(r"roostAgain\.0 = INTEGER: true", out.read_text(errors="replace"))
             assert again, "the one in flight was sent again, and says so"
             assert "host=h1" in text and "roostAlarmClear" in text and "cleared(1)" in text
+
+
+def test_it_holds_on_the_loop_of_a_cloud(tmp_path: Path) -> None:
+    uvloop.run(test_snmptrapd_is_told(tmp_path, "3", "inform", "SHA-256"))

@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+import uvloop
+
 from roost.cloud.outlets.messages import AlarmFacts, Message
 from roost.cloud.outlets.syslog import encode, frame
 from tests.cloud.outlets import programs
@@ -114,6 +116,10 @@ async def test_rsyslogd_has_every_message_although_it_was_killed(tmp_path: Path)
         assert 'perceivedSeverity="major"' in told[0]["sd"]
         status = await here.status()
         assert status.retries > 0
+
+
+def test_it_holds_on_the_loop_of_a_cloud(tmp_path: Path) -> None:
+    uvloop.run(test_rsyslogd_has_every_message_although_it_was_killed(tmp_path))
 
 
 async def test_a_receiver_whose_certificate_does_not_verify_is_told_nothing(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import uvloop
 
 from roost.cloud.outlets import admission, outlets, worker
 from roost.cloud.outlets.trying import attempt
@@ -224,6 +225,10 @@ async def test_a_test_tells_each_step(tmp_path: Path) -> None:
         await there.stop()
         steps = await attempt(here.store, outlet, here.vault, clock)
         assert (steps[-1].name, steps[-1].ok) == ("connect", False)
+
+
+def test_it_holds_on_the_loop_of_a_cloud(tmp_path: Path) -> None:
+    uvloop.run(test_a_test_tells_each_step(tmp_path))
 
 
 async def test_what_nobody_foresaw_begins_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
