@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import ssl
+from datetime import UTC, datetime
 from pathlib import Path
 
+import uvloop
+
+from roost.cloud.outlets.trying import attempt
 from roost.model.meta import condition_is
 from roost.model.outlet import AlarmOutletStatus
 from tests.cloud.outlets.receivers import Site, receiver, site, until
+from tests.support.certificates import Authority
 
 
 def whats(messages: list[dict[str, object]]) -> list[object]:
@@ -70,3 +76,31 @@ async def _failing(here: Site) -> AlarmOutletStatus | None:
 async def _delivering(here: Site) -> AlarmOutletStatus | None:
     status = await here.status()
     return status if status.state == "delivering" else None
+
+
+async def test_tls_at_both_ends_and_each_step_of_a_test(tmp_path: Path) -> None:
+    (tmp_path / "other").mkdir()
+    authority, other = Authority(tmp_path), Authority(tmp_path / "other")
+    pair, client = authority.server(), authority.client("noc")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(pair.certificate, pair.key)
+    context.load_verify_locations(authority.path)
+    context.verify_mode = ssl.CERT_REQUIRED
+    async with receiver(context) as there, site(tmp_path) as here:
+        await here.secret(tls__crt=client.certificate.read_bytes(), tls__key=client.key.read_bytes())
+        told = {"secret": "noc", "caBundle": authority.path.read_text()}
+        outlet = await here.declare("webhook", f"https://localhost:{there.port}/", **told)
+        await until(lambda: "snapshot-end" in whats(there.messages))
+        clock = lambda: datetime.now(UTC)  # noqa: E731
+        steps = await attempt(here.store, outlet, here.vault, clock)
+        assert [(s.name, s.ok) for s in steps][2:] == [("connect", True), ("tls", True), ("answer", True)]
+        assert "TLSv1" in steps[3].message and there.messages[-1]["what"] == "test"
+        told["caBundle"] = other.path.read_text()
+        outlet = await here.declare("webhook", f"https://localhost:{there.port}/", **told)
+        steps = await attempt(here.store, outlet, here.vault, clock)
+        assert (steps[-1].name, steps[-1].ok) == ("tls", False)
+        assert "does not verify" in steps[-1].message and "spec.caBundle" in steps[-1].remedy
+
+
+def test_it_holds_on_the_loop_of_a_cloud(tmp_path: Path) -> None:
+    uvloop.run(test_tls_at_both_ends_and_each_step_of_a_test(tmp_path))
