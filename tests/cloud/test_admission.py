@@ -70,7 +70,17 @@ def verdict(
     return run(main())
 
 
+def serving(name: str, *personalities: str) -> Host:
+    spec = HostSpec(administrative_state="unlocked", personalities=list(personalities))  # type: ignore[arg-type]
+    status = HostStatus(administrative="unlocked", operational="enabled", availability="available")
+    return Host(metadata=Metadata(name=name, namespace=CLOUD), spec=spec, status=status)
+
+
 UNLOCKED = {"administrative_state": "unlocked"}
+A, B, W = serving("a", "controller"), serving("b", "controller"), serving("w", "worker")
+LOCKED_A = msgspec.structs.replace(A, spec=HostSpec(personalities=["controller"]))
+FORCED_A = msgspec.structs.replace(A, spec=HostSpec(personalities=["controller"], force_lock=True))
+LOCKED_W = msgspec.structs.replace(W, spec=HostSpec(personalities=["worker"]))
 STANDARD = cloud("standard")
 
 TABLE: list[tuple[str, Resource | None, Resource | None, list[Resource], str, str]] = [
@@ -92,6 +102,13 @@ TABLE: list[tuple[str, Resource | None, Resource | None, list[Resource], str, st
     ("update", host("this", **UNLOCKED), host("this", force_lock=True), [STANDARD], "", ""),
     ("update", host("this", **UNLOCKED), host("this"), [cloud("simplex")], "", ""),
     ("update", host(**UNLOCKED), host(), [STANDARD], "", ""),
+    # The last controller that serves.
+    ("update", A, LOCKED_A, [STANDARD, A, B, W], "", ""),
+    ("update", A, LOCKED_A, [STANDARD, A, W], "last controller in service", "--force a"),
+    ("update", A, LOCKED_A, [STANDARD, A, host("b", "unlocked", **UNLOCKED)], "last controller", "--force a"),
+    ("update", A, FORCED_A, [STANDARD, A, W], "", ""),
+    ("update", A, LOCKED_A, [cloud("simplex"), A], "", ""),
+    ("update", W, LOCKED_W, [STANDARD, A, W], "", ""),
     ("update", host(), host(personalities=["storage"]), [STANDARD], "", ""),
     (
         "update",
