@@ -16,11 +16,13 @@ from roost.cloud.outlets.trying import attempt
 from roost.engine.admission import Refused, Request
 from roost.engine.faults import settle
 from roost.model.alarms import Fault
+from roost.model.cloud import Subcloud
 from roost.model.fault import LogEntry
 from roost.model.meta import Metadata, condition_is
 from roost.model.outlet import ALARM_OUTLET, AlarmOutlet, AlarmOutletSpec, AlarmOutletStatus
 from roost.store.store import Store
 from tests.cloud.outlets.receivers import CLOUD, Receiver, Site, receiver, site, until
+from tests.support.stores import raw
 
 QUICK: dict[str, Any] = {"limits": {"longestPauseSeconds": 1, "timeoutSeconds": 2}}
 
@@ -154,6 +156,27 @@ async def test_a_flood_of_one_cause_is_told_together_and_a_snapshot_follows(tmp_
         assert len(set(names(there, "present"))) == 2000
         status = await here.status()
         assert status.merged == sum(s["count"] for s in summaries)
+
+
+async def test_a_centre_tells_of_the_subclouds_that_are_selected(tmp_path: Path) -> None:
+    async with receiver() as there, site(tmp_path) as here:
+        for name, region in (("north", "n"), ("south", "s")):
+            await here.store.save(Subcloud(metadata=Metadata(name=name, labels={"region": region})))
+
+        async def mirrored(cloud: str, name: str) -> None:
+            status = {"alarmId": "100.101", "severity": "major", "entity": f"host={name}", "reason": "x"}
+            alarm = raw("Alarm", name, cloud, metadata={"uid": f"{cloud}-{name}"}, spec={}, status=status)
+            await here.store.transact(lambda tx: tx.copy(alarm, f"down:subcloud/{cloud}"))
+
+        await mirrored("north", "a1")
+        await mirrored("south", "a2")
+        await here.faults("own", "100.101")
+        await ready(there, here, filter={"subcloudSelector": "region=n"})
+        await mirrored("south", "a3")
+        await mirrored("north", "a4")
+        await until(lambda: names(there) == ["a4"])
+        assert names(there, "present") == ["a1"]
+        assert {m["cloud"] for m in there.messages if "alarm" in m} == {"north"}
 
 
 async def test_suspended_it_sends_nothing_and_goes_on_where_it_was(tmp_path: Path) -> None:
