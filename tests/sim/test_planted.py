@@ -17,6 +17,7 @@ FOUND_BY: dict[str, tuple[int, str]] = {
     "fencing-ignored": (162, "all agree"),
     "feed-from-now": (100, "every operation ends"),
     "log-number-twice": (485, "log entries come once and in order"),
+    "lost-wake-up": (169, "all agree"),
     "readings-forgotten": (152, "alarms follow from state"),
     "restart-on-reconnect": (228, "nothing restarts unasked"),
     "sessions-pile-up": (162, "everything is bounded"),

@@ -120,7 +120,7 @@ def _tell(outcome: Outcome) -> None:
     say()
     for told in outcome.trace:
         at, _, what = told.partition(" ")
-        say(f"{float(at):9.3f}  {what}")
+        say(f"{float(at):9.3f}  {what}" if what else f"{'':9}  {told}")
     say()
     for violation in outcome.violations:
         line = Text(f"{violation.at:9.3f}  ")
