@@ -158,9 +158,11 @@ def lock_hosts(
         roost host lock worker-0 worker-1 --no-wait
         roost host lock controller-1 --force
     """
-    wish = Wish("locked", ("lock", "force-lock"), force)
+    action = "force-lock" if force else "lock"
+    # That alone: a lock that waits when it is forced ends, and another operation does what was asked.
+    wish = Wish("locked", (action,), force)
     if dry_run:
-        return _rehearse(names, wish, "force-lock" if force else "lock", connect)
+        return _rehearse(names, wish, action, connect)
     return _administer(names, wish, wait=wait, timeout=timeout, show=show, connect=connect)
 
 
