@@ -14,8 +14,8 @@ MOST = 10_000
 class Allowance:
     """`burst` at once and `rate` a second after that, for each key. `now` is in seconds."""
 
-    def __init__(self, burst: float, rate: float) -> None:
-        self._burst, self._rate = burst, rate
+    def __init__(self, burst: float, rate: float, *, most: int | None = None) -> None:
+        self._burst, self._rate, self._most = burst, rate, most
         self._left: OrderedDict[str, tuple[float, float]] = OrderedDict()
 
     def take(self, key: str, now: float) -> float:
@@ -24,6 +24,6 @@ class Allowance:
         left = min(self._burst, left + max(0.0, now - at) * self._rate)
         taken = left >= 1
         self._left[key] = (left - 1 if taken else left, now)
-        if len(self._left) > MOST:
+        if len(self._left) > (self._most or MOST):
             self._left.popitem(last=False)
         return 0.0 if taken else (1 - left) / self._rate
