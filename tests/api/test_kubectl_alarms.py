@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from roost.cloud.suppressing import rules
+from roost.model.cloud import Subcloud
 from roost.model.fault import Alarm, AlarmStatus
 from roost.model.meta import Metadata
 from roost.model.suppression import AlarmSuppression
@@ -31,7 +32,7 @@ SOON = (datetime.now(UTC) + timedelta(hours=1)).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[ApiServer]:
-    with ApiServer(tmp_path, rules=rules()) as running:
+    with ApiServer(tmp_path, rules=rules("central")) as running:
         yield running
 
 
@@ -52,6 +53,9 @@ def test_suppressions_are_applied_listed_refused_and_deleted(server: ApiServer) 
         assert refused.returncode != 0 and told in refused.stderr
     assert [s.metadata.name for s in server.do(server.store.every(AlarmSuppression))] == ["works"]
     # The central cloud writes for a subcloud in its namespace.
+    nobody = server.kubectl("apply", "-n", "harbor", "-f", "-", stdin=right)
+    assert nobody.returncode != 0 and "neither this cloud nor a subcloud of it" in nobody.stderr
+    server.do(server.store.save(Subcloud(metadata=Metadata(name="harbor"))))
     assert server.kubectl("apply", "-n", "harbor", "-f", "-", stdin=right).returncode == 0
     assert server.kubectl("delete", "asup", "works").returncode == 0
 

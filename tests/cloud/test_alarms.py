@@ -315,7 +315,7 @@ async def test_what_may_not_be_suppressed_is_refused_with_reason_and_remedy(
     async with world() as w:
         new = suppression("a", time.stamp(w.clock() + timedelta(hours=hours)), *ids)
         request = Request(operation="create", info=ALARM_SUPPRESSION, user=user, new=new)
-        (rule,) = admission()[ALARM_SUPPRESSION.kind]
+        _, rule = admission(CLOUD)[ALARM_SUPPRESSION.kind]
         with pytest.raises(Refused, match=told) as refused:
             await w.store.transact(lambda tx: rule(tx, request))
         assert refused.value.remedy and refused.value.field

@@ -20,7 +20,7 @@ def rules(cloud: str, this_host: str) -> dict[str, list[Rule]]:
         OPERATION.kind: [_operations(cloud)],
         CLOUD.kind: [_clouds(cloud), leaving.rule(cloud)],
         **overriding.rules(cloud),
-        **suppressing.rules(),
+        **suppressing.rules(cloud),
     }
 
 

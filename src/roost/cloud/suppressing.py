@@ -1,4 +1,4 @@
-"""What suppressions of alarms may say: rules for people, with reason and remedy."""
+"""What suppressions of alarms may say, and for which clouds; rules for people, with reason and remedy."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ from roost.engine.admission import Refused, Request, Rule
 from roost.engine.overrides import signed
 from roost.model import time
 from roost.model.alarms import ALARMS
-from roost.model.suppression import ALARM_SUPPRESSION, AlarmSuppression
+from roost.model.cloud import SUBCLOUD
+from roost.model.monitoring import MONITORING_PROFILE
+from roost.model.suppression import ALARM_POLICY, ALARM_SUPPRESSION, AlarmSuppression
 from roost.store.transaction import Transaction
 
 MOST = 200
@@ -17,8 +19,20 @@ MOST = 200
 LONGEST = timedelta(days=366)
 
 
-def rules() -> dict[str, list[Rule]]:
+def rules(cloud: str) -> dict[str, list[Rule]]:
     """Rules by kind."""
+
+    def place(tx: Transaction, request: Request) -> None:
+        """They are for this cloud, or for one below it: elsewhere nobody would ever read them."""
+        if request.operation != "create" or request.new is None:
+            return
+        namespace = request.new.metadata.namespace
+        if namespace != cloud and tx.find(SUBCLOUD.kind, "", namespace) is None:
+            raise Refused(
+                f"{namespace} is neither this cloud nor a subcloud of it",
+                f"leave the namespace out for {cloud}, or see: roost subcloud list",
+                field="metadata.namespace",
+            )
 
     def suppressions(tx: Transaction, request: Request) -> None:
         if request.operation == "delete":
@@ -34,7 +48,11 @@ def rules() -> dict[str, list[Rule]]:
         if old is None or old.spec.until != new.spec.until:
             _end(tx, new)
 
-    return {ALARM_SUPPRESSION.kind: [suppressions]}
+    return {
+        ALARM_SUPPRESSION.kind: [place, suppressions],
+        ALARM_POLICY.kind: [place],
+        MONITORING_PROFILE.kind: [place],
+    }
 
 
 def _ids(new: AlarmSuppression) -> None:
