@@ -1,8 +1,8 @@
 """A clock that runs only while its process looks.
 
 A process that was stopped, starved, or on a machine that was suspended has seen nothing meanwhile. Judging
-others by that time would fail them for its own absence. So time is taken from looks at a clock, and of a pause
-between two looks at most `MOST` seconds count.
+others by that time would fail them for its own absence. So time is taken from looks at a clock, and of a
+pause between two looks at most `MOST` seconds count.
 """
 
 from __future__ import annotations
