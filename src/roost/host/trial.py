@@ -351,8 +351,8 @@ def _in_force(baseline: Version) -> str:
 def _taken_back(refusal: Refusal, baseline: Version) -> str:
     return (
         f"Generation {refusal.generation} was taken back: {refusal.reason}. {_in_force(baseline)} It is "
-        f"tried again by itself, as try {refusal.tries + 1} of {len(RETRY_PAUSES) + 1}, for the link may have "
-        "died by chance; check that it lets the host reach its cloud."
+        f"tried again by itself, as try {refusal.tries + 1} of {len(RETRY_PAUSES) + 1}, for the link may "
+        "have died by chance; check that it lets the host reach its cloud."
     )
 
 
