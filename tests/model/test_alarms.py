@@ -25,6 +25,7 @@ FIELD = """\
 200.001|host=<hostname>|warning|operational-violation|out-of-service|True|False|none|warning
 200.004|host=<hostname>|critical|operational-violation|application-subsystem-failure|True|True|none|warning
 200.005|host=<hostname>|critical, major|communication|unknown|True|True|none|warning
+200.010|host=<hostname>|warning|operational-violation|communication-subsystem-failure|False|True|none|none
 200.011|host=<hostname>|critical|operational-violation|configuration-or-customization-error|True|True|none|warning
 200.201|host=<hostname>.check=<check>|major|operational-violation|application-subsystem-failure|True|True|major|major
 200.009|host=<hostname>|critical, major|communication|unknown|True|True|none|warning

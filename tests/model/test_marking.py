@@ -122,11 +122,11 @@ def test_an_acknowledgement_without_a_severity_speaks_of_what_was_there_and_is_t
 @given(
     alarm_id=st.sampled_from(sorted(ALARMS)),
     severity=SEVERITIES,
-    hours=st.lists(st.floats(-3, 3), max_size=3),
-    offset=st.floats(-4, 4),
+    hours=st.lists(st.integers(-3, 3), max_size=3),
+    offset=st.integers(-4, 4),
 )
 def test_marking_twice_is_marking_once_and_forgets_what_was_marked_before(
-    alarm_id: str, severity: Severity, hours: list[float], offset: float
+    alarm_id: str, severity: Severity, hours: list[int], offset: int
 ) -> None:
     given_rules = tuple(suppression(f"s{n}", alarm_id, hours=h) for n, h in enumerate(hours))
     rules, now = Rules(suppressions=given_rules), NOW + timedelta(hours=offset)
