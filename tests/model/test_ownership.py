@@ -53,6 +53,8 @@ def test_the_host_owns_what_it_observes_and_nothing_else() -> None:
         "inventoryObservedAt",
         "readings",
         "agent",
+        "health",
+        "drain",
     }
     assert set(status_owners(BY_KIND["HostConfiguration"]).values()) == {Owner.HOST}
     assert BY_KIND["HostConfiguration"].spec_owner is Owner.CLOUD
