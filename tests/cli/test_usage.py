@@ -113,7 +113,7 @@ def test_denied_is_five(roost: Roost, server: ApiServer) -> None:
     server.do(server.store.save(Host(metadata=Metadata(name="controller-0", namespace="central"))))
     lock = roost("host", "lock", "controller-0", "--kubeconfig", str(server.reader))
     assert lock.code == 5
-    assert "for administrativeState and forceLock the verb operate is enough" in lock.err
+    assert "for administrativeState, forceLock and recoveryRound the verb operate is enough" in lock.err
 
 
 def test_not_found_is_four(roost: Roost, server: ApiServer) -> None:

@@ -74,7 +74,11 @@ def _or_operate(reason: str) -> str:
     """That the verb `operate` is enough, for kinds that have fields for operating them."""
     found = _WRITES.search(reason)
     operating = next((i.operating for i in KINDS if found and i.plural == found[1]), ())
-    return f"; for {' and '.join(operating)} the verb operate is enough" if operating else ""
+    if not operating:
+        return ""
+    *first, last = operating
+    fields = f"{', '.join(first)} and {last}" if first else last
+    return f"; for {fields} the verb operate is enough"
 
 
 def retry_after(code: int, body: bytes, header: str) -> float | None:
