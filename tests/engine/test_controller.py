@@ -170,7 +170,7 @@ async def test_more_keys_than_the_queue_takes_are_all_looked_at() -> None:
 
             await store.transact(lose)
             runner.wake(*(("harbor", name) for name in names))
-            await asyncio.sleep(20)
+            await asyncio.sleep(controller_module.LOOK_SECONDS + 15)
             assert [await copied(store, name) for name in names] == ["a"] * 30
             await ended(task)
 

@@ -27,7 +27,7 @@ Key = tuple[str, str]
 """Namespace and name."""
 
 FEED_RETRY = 5.0
-LOOK_SECONDS = 5.0
+LOOK_SECONDS = 30.0
 """How long keys that were woken and found the queue full may wait until everything is looked at."""
 
 ROOM_SECONDS = 0.05

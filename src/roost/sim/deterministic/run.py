@@ -45,6 +45,10 @@ from roost.sim.fleet import NotSettled
 OBSERVED_EVERY = 5.0
 QUIET = 10.0
 SETTLED_WITHIN = 600.0
+UNDER_WAY = 30.0
+"""How long the healing waits for events that are still at it: healing in the midst of a restore breaks it."""
+SAMPLED = 25.0
+"""After a change of a machine: alarms go by the median of samples, which nothing is written for."""
 LOOK_SECONDS = 1.0
 DEADLINE = 60.0
 """Seconds of the wall clock that a run may take."""
@@ -99,7 +103,11 @@ def _settled(sites: int, hosts: int) -> Mapping[str, bytes]:
             raise NotSettled("a tree to which nothing has happened", SETTLED_WITHIN, broken[0].message)
         for node in tree.nodes.values():
             node.dispose()
-        return {name: node.disk.path.read_bytes() for name, node in tree.nodes.items()}
+        found = {name: node.disk.path.read_bytes() for name, node in tree.nodes.items()}
+    # All that was imported stays for good: no later run looks through it again for what it has left.
+    gc.collect()
+    gc.freeze()
+    return found
 
 
 @contextlib.contextmanager
@@ -135,6 +143,7 @@ class _Run:
     def __init__(self, tree: Tree, laws: Sequence[Law]) -> None:
         self._tree, self._laws = tree, laws
         self._going: dict[asyncio.Task[None], None] = {}
+        self._machines_at = 0.0
 
     async def perform(self) -> list[Violation]:
         """All of it; what was broken."""
@@ -145,6 +154,7 @@ class _Run:
         for law in self._laws:
             law.begin(tree)
         await self._events()
+        await self._under_way()
         tree.say("heal")
         tree.heal()
         self._observe()
@@ -181,12 +191,20 @@ class _Run:
         for event in sorted(tree.plan.events, key=lambda event: event.at):
             due = await self._until(event.at, due)
             tree.say(str(event))
+            if event.action == "machine":
+                self._machines_at = tree.now
             task = asyncio.ensure_future(self._one(event))
             self._going[task] = None
             task.add_done_callback(lambda done: self._going.pop(done, None))
             await asyncio.sleep(0)
             self._observe()
         await self._until(tree.plan.seconds, due)
+
+    async def _under_way(self) -> None:
+        """Let events come to their end, as far as they do."""
+        began = self._tree.now
+        while self._going and self._tree.now - began < UNDER_WAY:
+            await asyncio.sleep(LOOK_SECONDS)
 
     async def _one(self, event: Event) -> None:
         try:
@@ -219,7 +237,7 @@ class _Run:
             revisions, missing = tree.revisions(), tree.unsettled()
             if missing or revisions != before or self._going:
                 before, since, steps = revisions, tree.now, tree.loop.steps
-            elif tree.now - since >= quiet:
+            elif tree.now - since >= quiet and tree.now - self._machines_at >= SAMPLED:
                 rate = (tree.loop.steps - steps) / (tree.now - since)
                 return f"nothing is written, but {rate:.0f} steps a second are made" if rate > BUSY else ""
             if tree.now - observed >= OBSERVED_EVERY:
