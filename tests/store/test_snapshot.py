@@ -190,6 +190,21 @@ async def test_what_is_there_is_replaced_only_when_asked(store_url: str, tmp_pat
     assert not [name for name in names(tmp_path) if "restoring" in name]
 
 
+async def test_two_restores_of_one_second_keep_what_each_replaced(store_url: str, tmp_path: Path) -> None:
+    async with opened(store_url) as store:
+        await live(store, 3)
+    take(store_url, tmp_path / "a.roost")
+    kept = []
+    for name in ("first", "second"):
+        async with opened(store_url) as store:
+            await store.transact(lambda tx, name=name: tx.create(raw("Host", name)))  # type: ignore[misc]
+        kept.append(put(store_url, tmp_path / "a.roost").kept)
+    if store_url.startswith("sqlite"):
+        for name, path in zip(("first", "second"), kept, strict=True):
+            async with opened(database.sqlite_url(Path(path))) as store:
+                assert name in await hosts(store)
+
+
 async def test_a_failed_restore_leaves_the_database_as_it_was(store_url: str, tmp_path: Path) -> None:
     async with opened(store_url) as store:
         await live(store, 4)

@@ -163,13 +163,27 @@ def _into_file(
             kept = Path()
         else:
             _fold(target)
-            os.link(target, kept)
+            kept = _linked(target, kept)
         fresh.replace(target)
         snapshot.sync_directory(target.parent)
     finally:
         for part in ("", "-wal", "-shm", "-journal"):
             fresh.with_name(fresh.name + part).unlink(missing_ok=True)
     return msgspec.structs.replace(done, kept=str(kept) if kept.name else "")
+
+
+def _linked(target: Path, wanted: Path) -> Path:
+    """Give the former database a name that none has yet: another restore may have been in this second, or the
+    clock was set back to it."""
+    name, number = wanted, 1
+    while True:
+        try:
+            os.link(target, name)
+        except FileExistsError:
+            number += 1
+            name = wanted.with_name(f"{wanted.name}-{number}")
+        else:
+            return name
 
 
 def _fold(target: Path) -> None:
