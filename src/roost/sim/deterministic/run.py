@@ -202,9 +202,8 @@ class _Run:
 
     async def _under_way(self) -> None:
         """Let events come to their end, as far as they do."""
-        began = self._tree.now
-        while self._going and self._tree.now - began < UNDER_WAY:
-            await asyncio.sleep(LOOK_SECONDS)
+        if self._going:
+            await asyncio.wait(list(self._going), timeout=UNDER_WAY)
 
     async def _one(self, event: Event) -> None:
         try:
