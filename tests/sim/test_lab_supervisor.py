@@ -8,6 +8,7 @@ import signal
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Literal
 
 import pytest
 import pytest_asyncio
@@ -172,9 +173,17 @@ async def test_paused_and_resumed(supervisor: Supervisor) -> None:
     def letter() -> str:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
 
-    assert letter() == "T"
+    async def until(wanted: Literal["stopped", "going"]) -> None:
+        # A signal takes effect when the process next runs.
+        for _ in range(500):
+            if (letter() == "T") == (wanted == "stopped"):
+                return
+            await asyncio.sleep(0.01)
+        raise AssertionError(f"the process is in state {letter()}, not {wanted}")
+
+    await until("stopped")
     supervisor.resume("sleeper")
-    assert letter() != "T"
+    await until("going")
     assert supervisor.process("sleeper").state == "ready"
     assert supervisor.process("sleeper").pid == pid
 
@@ -227,3 +236,15 @@ def test_a_log_is_bounded(tmp_path: Path) -> None:
     assert (tmp_path / "some.log").stat().st_size <= 1000
     assert (tmp_path / "some.log.1").stat().st_size <= 1000
     assert sorted(path.name for path in tmp_path.iterdir()) == ["some.log", "some.log.1"]
+
+
+async def test_a_halted_process_stays_dead_until_it_is_resumed(supervisor: Supervisor) -> None:
+    supervisor.add(python("victim", READY + WAIT))
+    await supervisor.ready("victim", within=LONG)
+    first = supervisor.halt("victim")
+    await supervisor.until(lambda: supervisor.process("victim").state == "halted", within=LONG)
+    assert await gone(first)
+    assert supervisor.process("victim").pid == 0
+    supervisor.resume("victim")
+    await supervisor.ready("victim", within=LONG)
+    assert supervisor.process("victim").pid not in (0, first)

@@ -158,6 +158,20 @@ def kill(process: Process, /, *, directory: Directory = _HERE) -> int:
 
 
 @demo.command
+def halt(process: Process, /, *, directory: Directory = _HERE) -> int:
+    """Kill a process (SIGKILL) and leave it dead, until `roost demo resume`.
+
+    For example:
+        roost demo halt centre
+        roost store restore monday.roost --replace --home .demo/centre
+        roost demo resume centre
+    """
+    from roost.sim.lab import control
+
+    return _do(directory, control.Halt(process=process))
+
+
+@demo.command
 def pause(process: Process, /, *, directory: Directory = _HERE) -> int:
     """Stop a process where it stands (SIGSTOP), until `roost demo resume`."""
     from roost.sim.lab import control
@@ -167,7 +181,7 @@ def pause(process: Process, /, *, directory: Directory = _HERE) -> int:
 
 @demo.command
 def resume(process: Process, /, *, directory: Directory = _HERE) -> int:
-    """Let a paused process go on."""
+    """Let a paused process go on, or start one that was halted or given up."""
     from roost.sim.lab import control
 
     return _do(directory, control.Resume(process=process))

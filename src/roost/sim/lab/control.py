@@ -59,6 +59,12 @@ class Kill(_Request, frozen=True, tag="kill"):
     process: str
 
 
+class Halt(_Request, frozen=True, tag="halt"):
+    """End a process by SIGKILL and leave it dead until it is resumed."""
+
+    process: str
+
+
 class Pause(_Request, frozen=True, tag="pause"):
     """Stop a process where it stands."""
 
@@ -66,7 +72,7 @@ class Pause(_Request, frozen=True, tag="pause"):
 
 
 class Resume(_Request, frozen=True, tag="resume"):
-    """Let it go on, or start it when it rests or was given up."""
+    """Let it go on, or start it when it rests, was halted or was given up."""
 
     process: str
 
@@ -141,7 +147,7 @@ class LabStatus(_Reply, frozen=True, tag="status"):
     processes: list[ProcessStatus]
 
 
-Request: TypeAlias = Status | Cut | Mend | Kill | Pause | Resume | Execute | Stop
+Request: TypeAlias = Status | Cut | Mend | Kill | Halt | Pause | Resume | Execute | Stop
 Reply: TypeAlias = Done | Refused | Finished | LabStatus
 Handler: TypeAlias = Callable[[Request], Awaitable[Reply]]
 

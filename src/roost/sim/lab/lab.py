@@ -31,6 +31,7 @@ from roost.sim.lab.control import (
     Done,
     Execute,
     Finished,
+    Halt,
     Kill,
     LabStatus,
     Mend,
@@ -271,6 +272,9 @@ class Lab:
             case Kill(process=name):
                 pid = self.supervisor.kill(name)
                 return Done(text=f"{name}, process {pid}, is killed and will be started again")
+            case Halt(process=name):
+                pid = self.supervisor.halt(name)
+                return Done(text=f"{name}, process {pid}, is killed and stays dead until it is resumed")
             case Pause(process=name):
                 self.supervisor.pause(name)
                 return Done(text=f"{name} stands still")

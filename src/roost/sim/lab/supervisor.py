@@ -2,7 +2,7 @@
 
 Each process is one task that goes round: wait for what it needs, start, wait until it is ready or
 has ended, wait for its end, decide (see `restarts`), pause. Nothing else changes its state but the
-verbs: kill, pause, resume, stop. Whoever waits for a state waits in `until`, woken at every change.
+verbs: kill, halt, pause, resume, stop. Whoever waits for a state waits in `until`, woken at every change.
 
 What was needed for the first start is not waited for again: processes that lose one another must
 find one another again by themselves, and here they are made to.
@@ -29,7 +29,7 @@ from roost.sim.lab.notices import NoticeSocket
 from roost.sim.lab.restarts import Again, End, History, after_end, describe
 from roost.sim.lab.spawn import Child, Place, spawn
 
-State = Literal["waiting", "starting", "ready", "resting", "paused", "failed", "stopped"]
+State = Literal["waiting", "starting", "ready", "resting", "paused", "failed", "halted", "stopped"]
 
 _SETTLING = 1.0
 _FILE_LOOK = 0.05
@@ -83,6 +83,7 @@ class _Supervised:
         self.since = time.time()
         self.child: Child | None = None
         self.was_ready = False
+        self.halted = False
         self.notified = asyncio.Event()
         self.wake = asyncio.Event()
         self.last_end = ""
@@ -223,6 +224,13 @@ class Supervisor:
             end = await self._live(item)
             if self._stopping:
                 break
+            if item.halted:
+                item.log.note(f"{item.last_end}; halted")
+                self._change(item, "halted")
+                item.wake.clear()
+                await item.wake.wait()
+                item.halted, item.history = False, History(item.history.restarts + 1, item.history.reboots)
+                continue
             decision = after_end(item.history, end, time.monotonic())
             item.history = decision.history
             item.wake.clear()
@@ -316,6 +324,13 @@ class Supervisor:
         child.signal_group(signal.SIGKILL)
         return child.pid
 
+    def halt(self, name: str) -> int:
+        """End a process as a crash would, and leave it dead until it is resumed. Returns its number."""
+        item, child = self._running(name)
+        item.halted = True
+        child.signal_group(signal.SIGKILL)
+        return child.pid
+
     def pause(self, name: str) -> None:
         """Stop a process where it stands, as a machine that hangs."""
         item, child = self._running(name)
@@ -323,7 +338,7 @@ class Supervisor:
         self._change(item, "paused")
 
     def resume(self, name: str) -> None:
-        """Let a paused process go on, or start one that rests or was given up."""
+        """Let a paused process go on, or start one that rests, was halted or was given up."""
         item = self._get(name)
         if item.state == "paused" and item.child is not None:
             item.child.signal_group(signal.SIGCONT)
