@@ -17,6 +17,7 @@ from roost.sim.lab.lab import Lab, open_listener
 from roost.sim.lab.namespaces import has_rights
 from roost.sim.lab.supervisor import Process
 from roost.sim.lab.topology import CENTRE, DEMO
+from roost.sim.lab.uplink import Impairment
 from tests.sim import lab_stand_in
 
 pytestmark = [
@@ -121,6 +122,116 @@ async def test_a_cut_link_is_silent_and_a_mended_one_whole(lab: Lab) -> None:
     assert await ask(lab, "ridge-controller-0", CENTRE_4) == "centre to 198.18.0.2"
     with pytest.raises(LabError, match="no site named nowhere; choose one of: harbor, ridge, valley"):
         await lab.cut("nowhere")
+
+
+SPEAK = """
+import socket, sys, time
+began = time.monotonic()
+with socket.create_connection((sys.argv[1], int(sys.argv[2])), timeout=60) as link:
+    opened = time.monotonic()
+    size = 0
+    while data := link.recv(65536):
+        size += len(data)
+    print(opened - began, time.monotonic() - opened, size)
+"""
+POUR = """
+import os, socket
+server = socket.create_server(("::", 8001), family=socket.AF_INET6, dualstack_ipv6=True)
+notice = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+notice.connect(os.environ["NOTIFY_SOCKET"])
+notice.send(b"READY=1")
+while True:
+    link, who = server.accept()
+    link.sendall(bytes(120_000))
+    link.close()
+"""
+
+
+ECHO = """
+import os, socket
+server = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+server.bind(("0.0.0.0", 8002))
+notice = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+notice.connect(os.environ["NOTIFY_SOCKET"])
+notice.send(b"READY=1")
+while True:
+    server.sendto(*server.recvfrom(100))
+"""
+COUNT = """
+import socket, sys, time
+link = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+link.connect((sys.argv[1], 8002))
+for n in range(200):
+    link.send(b"%d" % n)
+    time.sleep(0.005)
+link.settimeout(1)
+heard = set()
+try:
+    while len(heard) < 200:
+        heard.add(link.recv(100))
+except TimeoutError:
+    pass
+print(len(heard))
+"""
+
+
+async def echoed(lab: Lab) -> int:
+    """How many of 200 packets from harbor come back from the centre."""
+    done = await lab.run(
+        "harbor-controller-0", [sys.executable, "-I", "-S", "-c", COUNT, CENTRE_4], within=LONG
+    )
+    assert done.code == 0, done.output
+    return int(done.output)
+
+
+async def pour(lab: Lab, address: str) -> tuple[float, float]:
+    """Seconds that harbor takes to open a connection to the centre, and then to be told 120 kB."""
+    argv = [sys.executable, "-I", "-S", "-c", SPEAK, address, "8001"]
+    done = await lab.run("harbor-controller-0", argv, within=LONG * 2)
+    assert done.code == 0, done.output
+    opening, telling, size = done.output.split()
+    assert size == "120000"
+    return float(opening), float(telling)
+
+
+async def test_a_slow_link_delays_loses_and_narrows_and_a_mended_one_does_not(lab: Lab) -> None:
+    for name, program in (("pourer", POUR), ("echo", ECHO)):
+        lab.add(Process(name=name, argv=(sys.executable, "-I", "-S", "-c", program), host=CENTRE))
+    await lab.supervisor.ready(within=LONG)
+    for address in (CENTRE_4, CENTRE_6):
+        await lab.slow("harbor", Impairment(delay=150))
+        opening, _ = await pour(lab, address)
+        assert opening >= 0.3, "there and back"
+        assert await ask(lab, "harbor-controller-0", address) != "", "the router still hides its site"
+        await lab.slow("harbor", Impairment(rate=400_000))
+        opening, telling = await pour(lab, address)
+        assert telling >= 1.8, f"120 kB take 2.4 s at 400 kbit/s, less a burst: {telling}"
+        if opening < 0.3:
+            break  # the delay is gone: else the machine was busy, and the other family shows it
+    await lab.slow("harbor", Impairment(delay=20, loss=20, rate=10_000_000))
+    assert [site.slow for site in lab.status().sites] == [
+        Impairment(delay=20, loss=20, rate=10_000_000),
+        None,
+        None,
+    ]
+    # 36 of 100 are lost there or back: 128 of 200 return, give or take 7.
+    assert 60 <= await echoed(lab) <= 195
+    await lab.cut("harbor", "up")
+    assert await ask(lab, "harbor-controller-0", CENTRE_4, patience=1) == "no: timed out"
+    await lab.mend("harbor")
+    assert [site.slow for site in lab.status().sites] == [None, None, None]
+    assert await echoed(lab) >= 196
+    assert await ask(lab, "harbor-controller-0", CENTRE_4) == "centre to 198.18.0.1"
+    with pytest.raises(LabError, match="nothing that would slow the link"):
+        await lab.slow("harbor", Impairment())
+
+
+async def test_a_cut_with_resets_answers_at_once(lab: Lab) -> None:
+    await lab.cut("ridge", "both", "reset")
+    assert await ask(lab, "ridge-controller-0", CENTRE_4) == "no: [Errno 111] Connection refused"
+    assert await ask(lab, "ridge-controller-0", CENTRE_6) == "no: [Errno 111] Connection refused"
+    await lab.mend("ridge")
+    assert await ask(lab, "ridge-controller-0", CENTRE_4) == "centre to 198.18.0.2"
 
 
 async def test_a_host_sees_only_its_own_ports_and_name(lab: Lab) -> None:

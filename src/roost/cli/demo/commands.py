@@ -1,4 +1,4 @@
-"""`roost demo` and its verbs: run, status, cut, mend, kill, pause, resume, exec, stop."""
+"""`roost demo` and its verbs: run, status, cut, slow, mend, kill, pause, resume, exec, stop."""
 
 from __future__ import annotations
 
@@ -104,7 +104,9 @@ def status(*, directory: Directory = _HERE) -> int:
 
     found = _ask(control.status(directory))
     for site in found.sites:
-        print(f"{site.name:10} {site.mode:9} link {'cut (' + site.cut + ')' if site.cut else 'whole'}")
+        link = [f"cut ({site.cut})"] if site.cut else []
+        link += [f"suffers {site.slow}"] if site.slow else []
+        print(f"{site.name:10} {site.mode:9} link {', '.join(link) or 'whole'}")
     print()
     for process in found.processes:
         restarts = f"{process.restarts} restarts" if process.restarts else ""
@@ -120,6 +122,10 @@ def cut(
     direction: Annotated[
         Literal["both", "up", "down"], Parameter(help="Which way is lost; up: what the site sends.")
     ] = "both",
+    manner: Annotated[
+        Literal["silent", "reset"],
+        Parameter(help="Whether nothing answers, or each connection is reset, as by a firewall."),
+    ] = "silent",
     directory: Directory = _HERE,
 ) -> int:
     """Cut a site's link to the centre, silently, as a dead radio link would.
@@ -129,12 +135,37 @@ def cut(
     """
     from roost.sim.lab import control
 
-    return _do(directory, control.Cut(site=site, direction=direction))
+    return _do(directory, control.Cut(site=site, direction=direction, manner=manner))
+
+
+@demo.command
+def slow(
+    site: Site,
+    /,
+    *,
+    delay: Annotated[int, Parameter(help="Milliseconds each way.")] = 0,
+    loss: Annotated[float, Parameter(help="Percent of packets lost, each way.")] = 0.0,
+    rate: Annotated[str, Parameter(help="Bits a second each way, as 1mbit or 512kbit.")] = "",
+    directory: Directory = _HERE,
+) -> int:
+    """Make a site's link slow and lossy, as over a satellite; `roost demo mend` makes it good again.
+
+    For example:
+        roost demo slow ridge --delay 300 --loss 5 --rate 1mbit
+    """
+    from roost.sim.lab import control, uplink
+
+    try:
+        bits = uplink.rate(rate) if rate else 0
+        suffered = uplink.checked(uplink.Impairment(delay=delay, loss=loss, rate=bits))
+    except LabError as error:
+        raise problems.Failed(error.reason, error.remedy) from error
+    return _do(directory, control.Slow(site=site, impairment=suffered))
 
 
 @demo.command
 def mend(site: Site, /, *, directory: Directory = _HERE) -> int:
-    """Mend a site's link.
+    """Mend a site's link, cut or slow.
 
     For example:
         roost demo mend ridge

@@ -21,10 +21,11 @@ import msgspec
 from roost.sim.lab.errors import LabError
 from roost.sim.lab.ground import CONTROL
 from roost.sim.lab.namespaces import user_namespace
-from roost.sim.lab.network import Direction
+from roost.sim.lab.network import Direction, Manner
 from roost.sim.lab.spawn import launcher
 from roost.sim.lab.strays import MARK
 from roost.sim.lab.supervisor import ProcessStatus
+from roost.sim.lab.uplink import Impairment
 
 _MAXIMUM_REQUEST = 65_536
 _MAXIMUM_REPLY = 4_194_304
@@ -41,14 +42,22 @@ class Status(_Request, frozen=True, tag="status"):
 
 
 class Cut(_Request, frozen=True, tag="cut"):
-    """Drop what passes a site's wide-area link."""
+    """Stop what passes a site's wide-area link, without a word or with resets."""
 
     site: str
     direction: Direction = "both"
+    manner: Manner = "silent"
+
+
+class Slow(_Request, frozen=True, tag="slow"):
+    """Let a site's wide-area link be slow and lossy; replaces an earlier impairment."""
+
+    site: str
+    impairment: Impairment
 
 
 class Mend(_Request, frozen=True, tag="mend"):
-    """Let it pass again."""
+    """Let everything pass again, at full speed."""
 
     site: str
 
@@ -115,13 +124,14 @@ class Finished(_Reply, frozen=True, tag="finished"):
 
 
 class SiteStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """A site and its link; `cut` is empty while the link is whole."""
+    """A site and its link; `cut` and `slow` are empty while it is whole."""
 
     name: str
     mode: str
     router: str
     address: str
     cut: Direction | None = None
+    slow: Impairment | None = None
 
 
 class NodeStatus(msgspec.Struct, frozen=True, kw_only=True):
@@ -147,7 +157,7 @@ class LabStatus(_Reply, frozen=True, tag="status"):
     processes: list[ProcessStatus]
 
 
-Request: TypeAlias = Status | Cut | Mend | Kill | Halt | Pause | Resume | Execute | Stop
+Request: TypeAlias = Status | Cut | Slow | Mend | Kill | Halt | Pause | Resume | Execute | Stop
 Reply: TypeAlias = Done | Refused | Finished | LabStatus
 Handler: TypeAlias = Callable[[Request], Awaitable[Reply]]
 

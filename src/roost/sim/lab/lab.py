@@ -41,17 +41,20 @@ from roost.sim.lab.control import (
     Request,
     Resume,
     SiteStatus,
+    Slow,
     Status,
     Stop,
 )
 from roost.sim.lab.errors import LabError
 from roost.sim.lab.ground import Ground
 from roost.sim.lab.namespaces import SEARCH_PATH, Namespaces, user_namespace
-from roost.sim.lab.network import Direction, build, change_rules, fault_rules, mend_rules
+from roost.sim.lab.network import Direction, Manner, build, change_rules, fault_rules, mend_rules
+from roost.sim.lab.slowing import Slowing
 from roost.sim.lab.spawn import Place, spawn
 from roost.sim.lab.strays import MARK
 from roost.sim.lab.supervisor import Process, Supervisor
 from roost.sim.lab.topology import CENTRE, Plan, Port, SitePlan, Topology, plan
+from roost.sim.lab.uplink import Impairment
 
 _MAXIMUM_OUTPUT = 1_048_576
 _MAXIMUM_COMMANDS = 16
@@ -95,6 +98,7 @@ class Lab:
         self.supervisor: Supervisor
         self._report = report
         self._namespaces: Namespaces
+        self._slowing: Slowing
         self._cuts: dict[str, Direction] = {}
         self._changing_links = asyncio.Lock()
         self._commands = asyncio.Semaphore(_MAXIMUM_COMMANDS)
@@ -112,6 +116,7 @@ class Lab:
                 "raise the limit with `sudo sysctl -w user.max_net_namespaces=15000`",
             ) from error
         try:
+            self._slowing = Slowing(self._namespaces)
             await build(self.plan, self._namespaces)
             self.supervisor = Supervisor(self.directory, self._place, self._report, {MARK: self.ground.mark})
             await self._control.open()
@@ -130,6 +135,7 @@ class Lab:
         finally:
             # The ground first: it ends what was started in a host from another terminal.
             self.ground.release()
+            self._slowing.close()
             self._namespaces.close()
             for number in _STOP_SIGNALS:
                 asyncio.get_running_loop().remove_signal_handler(number)
@@ -186,18 +192,25 @@ class Lab:
         known = ", ".join(site.name for site in self.plan.sites)
         raise LabError(f"there is no site named {name}", f"choose one of: {known}")
 
-    async def cut(self, site: str, direction: Direction = "both") -> None:
-        """Drop without a word what passes a site's wide-area link; replaces an earlier cut."""
+    async def cut(self, site: str, direction: Direction = "both", manner: Manner = "silent") -> None:
+        """Stop what passes a site's link, without a word or with resets; replaces an earlier cut."""
         router = self._site(site).router
         async with self._changing_links:
-            await change_rules(self._namespaces, router, fault_rules(direction))
+            await change_rules(self._namespaces, router, fault_rules(direction, manner))
             self._cuts[site] = direction
 
-    async def mend(self, site: str) -> None:
-        """Let everything pass again; a link that is whole stays so."""
-        router = self._site(site).router
+    async def slow(self, site: str, impairment: Impairment) -> None:
+        """Let a site's wide-area link suffer this; replaces an earlier impairment."""
+        found = self._site(site)
         async with self._changing_links:
-            await change_rules(self._namespaces, router, mend_rules())
+            await self._slowing.apply(found, impairment)
+
+    async def mend(self, site: str) -> None:
+        """Let everything pass again, at full speed; a link that is whole stays so."""
+        found = self._site(site)
+        async with self._changing_links:
+            await self._slowing.remove(found)
+            await change_rules(self._namespaces, found.router, mend_rules())
             self._cuts.pop(site, None)
 
     # The end
@@ -232,6 +245,7 @@ class Lab:
                     router=site.router,
                     address=site.wan.ipv4,
                     cut=self._cuts.get(site.name),
+                    slow=self._slowing.of(site.name),
                 )
                 for site in self.plan.sites
             ],
@@ -263,9 +277,13 @@ class Lab:
         match request:
             case Status():
                 return self.status()
-            case Cut(site=site, direction=direction):
-                await self.cut(site, direction)
-                return Done(text=f"the link of {site} is cut ({direction})")
+            case Cut(site=site, direction=direction, manner=manner):
+                await self.cut(site, direction, manner)
+                told = f"{direction}, with resets" if manner == "reset" else direction
+                return Done(text=f"the link of {site} is cut ({told})")
+            case Slow(site=site, impairment=impairment):
+                await self.slow(site, impairment)
+                return Done(text=f"the link of {site} suffers {impairment}")
             case Mend(site=site):
                 await self.mend(site)
                 return Done(text=f"the link of {site} is whole")

@@ -6,7 +6,8 @@ routers, then the hosts, since the nearer end of a cable makes both ends and put
 its namespace. Namespaces without a name are given to `ip` as /proc/self/fd/NUMBER.
 
 A fault is a table of its own in the site's router that drops what passes the wide-area port:
-nothing answers, as on a real dead link, so nobody is told by an error that the link is gone.
+nothing answers, as on a real dead link, so nobody is told by an error that the link is gone. Or it answers
+what passes with a TCP reset, as a firewall does that has lost its connections.
 Making and ending a fault are single transactions and may be repeated.
 """
 
@@ -16,7 +17,7 @@ import asyncio
 import re
 import shutil
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Literal
 
@@ -27,6 +28,7 @@ from roost.sim.lab.namespaces import SEARCH_PATH, Namespaces, within
 from roost.sim.lab.topology import BACKBONE, CENTRE, HostPlan, Plan, Port, SitePlan
 
 Direction = Literal["both", "up", "down"]
+Manner = Literal["silent", "reset"]
 _COMMAND_SECONDS = 20.0
 _PEER = re.compile(r"netns @([a-z0-9-]+)")
 
@@ -49,7 +51,9 @@ table inet roost_router {
   chain forward {
     type filter hook forward priority filter; policy drop;
     ct state established,related accept
-    iifname "oam" oifname { "oam", "wan" } accept
+    iifname "oam" oifname { "oam", "wan", "slow-up" } accept
+    iifname "slow-up" oifname "wan" accept
+    iifname "slow-down" oifname "oam" accept
     iifname "mgmt" oifname "mgmt" accept
   }
   chain input {
@@ -62,10 +66,10 @@ table inet roost_router {
   }
 }
 """
-_FAULTS: dict[Direction, str] = {
-    "both": 'oifname "wan" drop; iifname "wan" drop',
-    "up": 'oifname "wan" drop',
-    "down": 'iifname "wan" drop',
+_FAULTS: dict[Direction, tuple[str, ...]] = {
+    "both": ('oifname "wan"', 'iifname "wan"'),
+    "up": ('oifname "wan"',),
+    "down": ('iifname "wan"',),
 }
 
 
@@ -147,11 +151,14 @@ def batches(plan: Plan) -> tuple[tuple[Batch, ...], ...]:
     return (_backbone(plan),), tuple(_router(site) for site in plan.sites), tuple(leaves)
 
 
-def fault_rules(direction: Direction) -> str:
-    """Rules that cut a site's link: `up` drops what the site sends, `down` what it is sent."""
+def fault_rules(direction: Direction, manner: Manner = "silent") -> str:
+    """Rules that cut a site's link: `up` stops what the site sends, `down` what it is sent."""
     table = "table inet roost_fault"
+    stops = [f"{way} drop" for way in _FAULTS[direction]]
+    if manner == "reset":
+        stops = [f"{way} meta l4proto tcp reject with tcp reset" for way in _FAULTS[direction]] + stops
     hook = "type filter hook forward priority filter - 10; policy accept;"
-    chain = f"  chain forward {{\n    {hook}\n    {_FAULTS[direction]}\n  }}\n"
+    chain = f"  chain forward {{\n    {hook}\n    {'; '.join(stops)}\n  }}\n"
     # Named before it is deleted: that makes the deletion good whether the table is there or not.
     return f"{table}\ndelete {table}\n{table} {{\n{chain}}}\n"
 
@@ -186,10 +193,6 @@ def _run(program: list[str], text: str, inherited: tuple[int, ...], where: str) 
         )
 
 
-def _has_ipv6() -> bool:
-    return Path("/proc/sys/net/ipv6").is_dir()
-
-
 def _apply_settings(settings: tuple[tuple[str, str], ...]) -> None:
     for name, value in settings:
         path = Path("/proc/sys") / name
@@ -212,7 +215,7 @@ def _work(batch: Batch, namespaces: Namespaces) -> Callable[[], None]:
         lines = [
             _PEER.sub(lambda match: f"netns /proc/self/fd/{peers[match[1]]}", text) for text in batch.lines
         ]
-        if not _has_ipv6():
+        if not has_ipv6():
             lines = [line for line in lines if "::" not in line]
         _run(["ip", "-batch", "-"], "\n".join(lines) + "\n", tuple(peers.values()), batch.namespace)
         if batch.rules:
@@ -233,4 +236,15 @@ async def build(plan: Plan, namespaces: Namespaces) -> None:
 
 async def change_rules(namespaces: Namespaces, namespace: str, rules: str) -> None:
     """Carry out one nftables transaction in a namespace."""
-    await within(namespaces[namespace], lambda: _run(["nft", "-f", "-"], rules, (), namespace))
+    await run_lines(namespaces, namespace, ["nft", "-f", "-"], [rules])
+
+
+async def run_lines(namespaces: Namespaces, namespace: str, program: list[str], lines: Iterable[str]) -> None:
+    """Give a program its lines, in a namespace; raises LabError."""
+    text = "".join(f"{line}\n" for line in lines)
+    await within(namespaces[namespace], lambda: _run(program, text, (), namespace))
+
+
+def has_ipv6() -> bool:
+    """Whether this kernel speaks IPv6."""
+    return Path("/proc/sys/net/ipv6").is_dir()
