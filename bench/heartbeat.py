@@ -7,6 +7,7 @@ Then nobody goes silent, and every verdict or state that is not good counts as f
 
     python -m bench heartbeat
     python -m bench.heartbeat 3600     hold still for an hour, instead of HOLD seconds
+    python -m bench.heartbeat 3600 still   only that; the loops then yield to the machine's other work
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from typing import Any
 
@@ -116,15 +118,16 @@ class Site:
 
 
 @contextmanager
-def busy() -> Iterator[None]:
+def busy(nice: int = 0) -> Iterator[None]:
     """Each processor has something else to do, all the time."""
-    loops = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(os.cpu_count() or 1)]
+    loop = ["nice", "-n", str(nice), sys.executable, "-c", "while True: pass"]
+    running = [subprocess.Popen(loop) for _ in range(os.cpu_count() or 1)]
     try:
         yield
     finally:
-        for loop in loops:
-            loop.kill()
-            loop.wait()
+        for one in running:
+            one.kill()
+            one.wait()
 
 
 def detections(period: int) -> tuple[list[float], int]:
@@ -154,9 +157,9 @@ def detections(period: int) -> tuple[list[float], int]:
     return found, wrong
 
 
-def still(seconds: float) -> Raw:
+def still(seconds: float, period: int = 100) -> Raw:
     """Nobody goes silent for so long: what was told all the same, and what it cost."""
-    site = Site(100)
+    site = Site(period)
     try:
         site.drain(5)
         before, senders_before = site.costs()
@@ -238,5 +241,22 @@ def measure(hold: float = HOLD) -> list[Row]:
     return rows
 
 
+def hold_still(seconds: float) -> None:
+    """Both periods side by side, each with its own hosts and observer; the load of each minute beside it."""
+    loads: list[float] = []
+    with busy(19), ThreadPoolExecutor() as pool:
+        calm = {period: pool.submit(still, seconds, period) for period in ROUNDS}
+        while not all(one.done() for one in calm.values()):
+            wait(calm.values(), timeout=60)
+            loads.append(os.getloadavg()[0])
+    for period, one in calm.items():
+        print(json.dumps({"period": period, **one.result()}))
+    print(json.dumps({"load": [min(loads), percentile(loads, 0.5), max(loads)]}))
+
+
 if __name__ == "__main__":
-    print(table(measure(float(sys.argv[1]) if len(sys.argv) > 1 else HOLD)))
+    asked = float(sys.argv[1]) if len(sys.argv) > 1 else HOLD
+    if sys.argv[2:] == ["still"]:
+        hold_still(asked)
+    else:
+        print(table(measure(asked)))

@@ -106,6 +106,14 @@ def test_a_restart_finds_the_same_operation() -> None:
     assert not first.metadata.owner_references, "what was done is told when the host is gone"
 
 
+def test_what_was_done_to_a_deleted_host_of_the_same_name_is_no_try_and_keeps_its_name() -> None:
+    former = operation("lock-h-3-1", "lock", "succeeded", ago=0.5)
+    former = msgspec.structs.replace(former, spec=msgspec.structs.replace(former.spec, host_uid="former"))
+    assert created(host("locked", "unlocked"), former) == "lock-h-3-2"
+    own = msgspec.structs.replace(former, spec=msgspec.structs.replace(former.spec, host_uid="u"))
+    assert created(host("locked", "unlocked"), own) == ""
+
+
 def test_the_pause_grows_to_a_bound() -> None:
     pauses = []
     for tries in range(1, 12):

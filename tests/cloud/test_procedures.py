@@ -10,9 +10,10 @@ import pytest
 from roost.cloud.certificates import CertificateController
 from roost.model import time
 from roost.model.fault import Alarm
-from roost.model.host import AgentState, Reading
+from roost.model.host import AgentState, Host, HostSpec, Reading
 from roost.model.meta import Metadata
 from roost.model.operation import Operation, OperationSpec
+from roost.store.transaction import Transaction
 from tests.cloud.site import Site, network, put_in_force, site
 from tests.support.clock import on_fake_time
 from tests.support.stores import CLOUD, world
@@ -94,6 +95,27 @@ async def test_a_host_deleted_under_an_operation_ends_it() -> None:
         await s.store.transact(lambda tx: tx.remove("Host", CLOUD, "h"))
         await asyncio.sleep(5)
         assert await newest(s) == ("failed", "check", "host h is no longer there")
+
+
+@on_fake_time
+async def test_an_operation_ends_when_another_host_of_the_name_is_declared() -> None:
+    async with site() as s:
+        s.work()
+        await s.declare()
+        await s.specify(administrative_state="unlocked")
+        await asyncio.sleep(5)
+
+        def anew(tx: Transaction) -> None:
+            tx.remove("Host", CLOUD, "h")
+            metadata = Metadata(name="h", namespace=CLOUD)
+            tx.save(Host(metadata=metadata, spec=HostSpec(administrative_state="unlocked")))
+
+        await s.store.transact(anew)
+        await asyncio.sleep(5)
+        ends = {o.metadata.name: (o.status.state, o.status.message) for o in await s.store.every(Operation)}
+        gone = "host h was deleted; another of its name is there now"
+        assert ends["unlock-h-2-1"] == ("failed", gone)
+        assert ends["unlock-h-1-1"][0] == "running"
 
 
 @on_fake_time

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import cast
 
+import msgspec
+
 from roost.cloud import leaving, overriding, suppressing
 from roost.cloud.power import admission as powering
 from roost.engine.admission import Refused, Request, Rule
@@ -102,11 +104,8 @@ def _operations(cloud: str) -> Rule:
             _new_operation(tx, cast(Operation, request.new), cloud)
         elif request.operation == "update":
             old, new = cast(Operation, request.old), cast(Operation, request.new)
-            if (old.spec.action, old.spec.host, old.spec.boot) != (
-                new.spec.action,
-                new.spec.host,
-                new.spec.boot,
-            ):
+            told = msgspec.structs.replace(old.spec, paused=new.spec.paused, aborted=new.spec.aborted)
+            if told != new.spec:
                 raise Refused(
                     "what an operation does can't change once it exists",
                     "abort it (spec.aborted: true) and create another",

@@ -105,7 +105,7 @@ def operation_for(host: Host, action: OperationAction, attempt: int) -> Operatio
     # Without an owner reference: what was done to a host is still told when the host is gone.
     return Operation(
         metadata=Metadata(name=name, namespace=meta.namespace),
-        spec=OperationSpec(action=action, host=meta.name),
+        spec=OperationSpec(action=action, host=meta.name, host_uid=meta.uid),
     )
 
 
@@ -127,7 +127,8 @@ def _wanted(
         waited = (now - ended).total_seconds()
         if 0 <= waited < pause:
             return None, pause - waited
-    attempt = 1 + max((int(o.metadata.name.rsplit("-", 1)[1]) for o in tries), default=0)
+    taken = _named(host, action, operations)
+    attempt = 1 + max((int(o.metadata.name.rsplit("-", 1)[1]) for o in taken), default=0)
     return operation_for(host, action, attempt), None
 
 
@@ -169,7 +170,12 @@ def _answers_now(host: Host, tries: list[Operation], contact: Contact) -> bool:
 
 
 def _tries(host: Host, action: OperationAction, operations: Iterable[Operation]) -> list[Operation]:
-    """The operations made for the host's generation; such names are kept from people by admission."""
+    """The operations made for the host's generation, and not for a deleted host of its name."""
+    return [o for o in _named(host, action, operations) if o.spec.meant_for(host.metadata.uid)]
+
+
+def _named(host: Host, action: OperationAction, operations: Iterable[Operation]) -> list[Operation]:
+    """The operations with names of the host's generation; such names are kept from people by admission."""
     prefix = f"{action}-{host.metadata.name}-{host.metadata.generation}-"
     return [o for o in operations if o.spec.action == action and o.metadata.name.startswith(prefix)]
 

@@ -72,6 +72,8 @@ def _step(look: Look) -> Attempt:
             host = tx.seek(Host, operation.metadata.namespace, operation.spec.host)
             if host is None:
                 return Failed(f"host {operation.spec.host} is no longer there")
+            if not operation.spec.meant_for(host.metadata.uid):
+                return Failed(f"host {operation.spec.host} was deleted; another of its name is there now")
             wanted = _INTENT.get(operation.spec.action, host.spec.administrative_state)
             if host.spec.administrative_state != wanted:
                 return Failed(

@@ -59,11 +59,18 @@ class OperationSpec(Part, frozen=True, kw_only=True, omit_defaults=False):
 
     action: Annotated[OperationAction, doc("What to do.")]
     host: Annotated[str, doc("The host it is done to.", min_length=1, max_length=63)]
+    host_uid: Annotated[
+        str, doc("The uid of the host it is meant for; empty: whichever bears the name.", max_length=64)
+    ] = ""
     boot: Annotated[
         BootDevice, doc("For power-on and reset: start from this once; none: from what it is set to.")
     ] = "none"
     paused: Annotated[bool, doc("Start no further step while true.")] = False
     aborted: Annotated[bool, doc("End after the step that runs.")] = False
+
+    def meant_for(self, uid: str) -> bool:
+        """Whether it is for this host, and not for one of the same name that was deleted before."""
+        return self.host_uid in ("", uid)
 
 
 class StepStatus(Part, frozen=True, kw_only=True, omit_defaults=False):

@@ -37,6 +37,7 @@ from typing import Any
 
 import msgspec
 from sqlalchemy import Connection, Engine, Table, func, insert, inspect, select, text, update
+from sqlalchemy.exc import OperationalError
 
 from roost.model import chance, time
 from roost.model.audit import Record
@@ -195,6 +196,10 @@ def _fold(target: Path) -> None:
             mode = connection.exec_driver_sql("PRAGMA journal_mode=DELETE").scalar()
         if mode != "delete":
             raise InUse(str(target), ["another process"])
+    except OperationalError as error:
+        if getattr(error.orig, "sqlite_errorname", "") == "SQLITE_BUSY":
+            raise InUse(str(target), ["another process"]) from error
+        raise
     finally:
         engine.dispose()
 

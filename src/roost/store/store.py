@@ -189,10 +189,9 @@ class Store:
         For simulations, where this process lives on; nothing may be at work on the store.
         """
         self._closed = True
-        self._writer.close()
         self._snapshots.close()
         self._finders.close()
-        self._engine.dispose()
+        self._writer.abandon()
 
     # -- writing
 

@@ -129,6 +129,11 @@ class Writer:
         """Give up the connection."""
         self._sessions.close()
 
+    def abandon(self) -> None:
+        """Give the database up at once, whatever is open there; see `Store.abandon`."""
+        self._sessions.close()
+        self._engine.dispose()
+
     # -- a batch
 
     def commit(self, batch: Sequence[Unit]) -> list[Change]:

@@ -22,7 +22,7 @@ from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 from random import Random
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from roost.sim.deterministic.loop import Process, SimulatedDevice, SimulatedLoop
 from roost.store import database, restore, snapshot
@@ -48,6 +48,7 @@ class SimulatedDisk:
         self._snapshot: Path | None = None
         self._reader: sqlite3.Connection | None = None
         self._snapshots = 0
+        self._opening: Writer | None = None
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content or _empty())
 
@@ -59,6 +60,16 @@ class SimulatedDisk:
     def of(self, process: Process) -> SimulatedDevice:
         """What does the writes of a process."""
         return _Writing(self, process)
+
+    def opening(self, writer: Writer) -> None:
+        """A process opens the database, and may die before anything else knows of it."""
+        self._opening = writer
+
+    def let_go(self) -> None:
+        """Close what the process had open that is dead now, as its kernel does."""
+        if self._opening is not None:
+            self._opening.abandon()
+            self._opening = None
 
     def seconds(self) -> float:
         """How long half a commit takes now."""
@@ -140,17 +151,19 @@ class _Writing(SimulatedDevice):
         arguments: tuple[Any, ...],
     ) -> None:
         try:
-            if self._disk.is_full and _commits(function):
+            if self._disk.is_full and _is(function, Writer.commit):  # the rest needs no room
                 raise unavailable(sqlite3.OperationalError("database or disk is full"))
+            if _is(function, Writer.start):
+                self._disk.opening(cast("Writer", getattr(function, "__self__", None)))
             answer = functools.partial(_succeed, future, function(*arguments))
         except Exception as error:
             answer = functools.partial(_fail, future, error)
         loop.call_later(self._disk.seconds(), answer, context=self._process.context)
 
 
-def _commits(function: Callable[..., object]) -> bool:
-    """Whether this is what writes; opening and closing an existing database need no room."""
-    return getattr(function, "__func__", None) is Writer.commit
+def _is(function: Callable[..., object], method: Callable[..., object]) -> bool:
+    """Whether this is the method, bound to whatever object."""
+    return getattr(function, "__func__", None) is method
 
 
 def _succeed(future: asyncio.Future[T], result: T) -> None:

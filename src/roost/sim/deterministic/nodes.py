@@ -165,6 +165,7 @@ class Node:
         process.kill()
         self.tree.network.died(self.station, process, silent=silent)
         self._let_go()
+        self.disk.let_go()
         self._opened = False
 
     async def _run(self) -> None:
@@ -195,6 +196,7 @@ class Node:
         # The last to close brings the log into the file, which a reader may not.
         self.disk.close()
         self._let_go()
+        self.disk.let_go()
 
     # -- what differs
 
