@@ -164,7 +164,15 @@ def slow(
 
 
 @demo.command
-def mend(site: Site, /, *, directory: Directory = _HERE) -> int:
+def mend(
+    site: Site,
+    /,
+    *,
+    only: Annotated[
+        Literal["all", "cut", "slow"], Parameter(help="What to end: the cut, what slows it, or both.")
+    ] = "all",
+    directory: Directory = _HERE,
+) -> int:
     """Mend a site's link, cut or slow.
 
     For example:
@@ -172,7 +180,7 @@ def mend(site: Site, /, *, directory: Directory = _HERE) -> int:
     """
     from roost.sim.lab import control
 
-    return _do(directory, control.Mend(site=site))
+    return _do(directory, control.Mend(site=site, only=only))
 
 
 @demo.command

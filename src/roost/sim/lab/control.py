@@ -21,7 +21,7 @@ import msgspec
 from roost.sim.lab.errors import LabError
 from roost.sim.lab.ground import CONTROL
 from roost.sim.lab.namespaces import user_namespace
-from roost.sim.lab.network import Direction, Manner
+from roost.sim.lab.network import Direction, Manner, Repair
 from roost.sim.lab.spawn import launcher
 from roost.sim.lab.strays import MARK
 from roost.sim.lab.supervisor import ProcessStatus
@@ -57,9 +57,10 @@ class Slow(_Request, frozen=True, tag="slow"):
 
 
 class Mend(_Request, frozen=True, tag="mend"):
-    """Let everything pass again, at full speed."""
+    """Let everything pass again, at full speed; or end only the cut, or only what slows."""
 
     site: str
+    only: Repair = "all"
 
 
 class Kill(_Request, frozen=True, tag="kill"):

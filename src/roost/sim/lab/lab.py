@@ -48,7 +48,15 @@ from roost.sim.lab.control import (
 from roost.sim.lab.errors import LabError
 from roost.sim.lab.ground import Ground
 from roost.sim.lab.namespaces import SEARCH_PATH, Namespaces, user_namespace
-from roost.sim.lab.network import Direction, Manner, build, change_rules, fault_rules, mend_rules
+from roost.sim.lab.network import (
+    Direction,
+    Manner,
+    Repair,
+    build,
+    change_rules,
+    fault_rules,
+    mend_rules,
+)
 from roost.sim.lab.slowing import Slowing
 from roost.sim.lab.spawn import Place, spawn
 from roost.sim.lab.strays import MARK
@@ -205,13 +213,15 @@ class Lab:
         async with self._changing_links:
             await self._slowing.apply(found, impairment)
 
-    async def mend(self, site: str) -> None:
+    async def mend(self, site: str, only: Repair = "all") -> None:
         """Let everything pass again, at full speed; a link that is whole stays so."""
         found = self._site(site)
         async with self._changing_links:
-            await self._slowing.remove(found)
-            await change_rules(self._namespaces, found.router, mend_rules())
-            self._cuts.pop(site, None)
+            if only != "cut":
+                await self._slowing.remove(found)
+            if only != "slow":
+                await change_rules(self._namespaces, found.router, mend_rules())
+                self._cuts.pop(site, None)
 
     # The end
 
@@ -284,9 +294,10 @@ class Lab:
             case Slow(site=site, impairment=impairment):
                 await self.slow(site, impairment)
                 return Done(text=f"the link of {site} suffers {impairment}")
-            case Mend(site=site):
-                await self.mend(site)
-                return Done(text=f"the link of {site} is whole")
+            case Mend(site=site, only=only):
+                await self.mend(site, only)
+                told = {"all": "whole", "cut": "no longer cut", "slow": "no longer slow"}[only]
+                return Done(text=f"the link of {site} is {told}")
             case Kill(process=name):
                 pid = self.supervisor.kill(name)
                 return Done(text=f"{name}, process {pid}, is killed and will be started again")

@@ -29,6 +29,7 @@ from roost.sim.lab.topology import BACKBONE, CENTRE, HostPlan, Plan, Port, SiteP
 
 Direction = Literal["both", "up", "down"]
 Manner = Literal["silent", "reset"]
+Repair = Literal["all", "cut", "slow"]
 _COMMAND_SECONDS = 20.0
 _PEER = re.compile(r"netns @([a-z0-9-]+)")
 
