@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from roost.cloud.certificates import CertificateController
+from roost.cloud.certificates import CertificateController, Ends, faults
 from roost.model import time
 from roost.model.fault import Alarm
 from roost.model.host import AgentState, Host, HostSpec, Reading
@@ -165,8 +165,26 @@ def test_a_clouds_own_certificates_are_watched(days: int, expected: list[str]) -
     async def look() -> None:
         async with world() as w:
             end = time.seconds(w.clock() + timedelta(days=days))
-            w.start([CertificateController(CLOUD, lambda: {f"cloud={CLOUD}": end, "upper": ""})])
+            ends = Ends(server=end, authority=time.seconds(w.clock() + timedelta(days=366)))
+            w.start([CertificateController(CLOUD, lambda: ends)])
             await asyncio.sleep(2 * 3600)
             assert [a.status.alarm_id for a in await w.store.every(Alarm)] == expected
 
     look()
+
+
+def test_an_authority_speaks_up_a_year_before_its_end_and_a_link_says_how_it_comes_back() -> None:
+    now = datetime(2026, 11, 23, tzinfo=UTC)
+
+    def told(**days: float) -> list[tuple[str, str]]:
+        far = {"server": 300.0, "authority": 3000.0, "link": 80.0} | days
+        ends = {name: time.seconds(now + timedelta(days=left)) for name, left in far.items()}
+        return [(f.alarm_id, f.reason) for f in faults(CLOUD, Ends(**ends), now)]
+
+    assert told() == []
+    assert [alarm for alarm, _ in told(authority=360.0)] == ["500.200"]
+    assert [alarm for alarm, _ in told(authority=-1.0)] == ["500.210"]
+    [(alarm, reason)] = told(link=-1.0)
+    assert alarm == "500.210" and "renewed by itself when its holder comes back, until 2027-11-22" in reason
+    [(_, reason)] = told(link=-366.0)
+    assert "enrolled anew with a token" in reason

@@ -310,3 +310,59 @@ def test_old_recorded_hello_is_understood() -> None:
         taken_revision=0,
         features=["again", "calls"],
     )
+
+
+# -- clocks that are wrong
+
+CENTURY = datetime(1970, 1, 1, 0, 5, tzinfo=UTC)
+
+
+def test_a_first_start_in_1970_makes_what_is_good_once_the_clock_is_right(tmp_path: Path) -> None:
+    authority = pki.Authority.open(tmp_path / "ca", "central", CENTURY)
+    assert authority.begins < CENTURY and authority.ends > NOW + 15 * 365 * DAY
+    server = pki.server_file(authority, tmp_path / "link.pem", [], CENTURY).read_bytes()
+    assert pki.expires_at(server) > NOW
+    assert authority.issue_user("admin", ["x"], CENTURY, 365 * DAY).expires_at > pki.RELEASED
+
+
+def test_a_server_certificate_outlives_a_clock_that_fell_back_to_1970(tmp_path: Path) -> None:
+    authority, path = pki.Authority.create("central", NOW), tmp_path / "link.pem"
+    first = pki.server_file(authority, path, [], NOW).read_bytes()
+    assert pki.server_file(authority, path, [], CENTURY).read_bytes() == first
+    assert pki.server_file(authority, path, [], NOW).read_bytes() == first
+
+
+def test_a_server_certificate_made_while_the_clock_ran_ahead_is_good_at_once(tmp_path: Path) -> None:
+    authority, path = pki.Authority.create("central", NOW), tmp_path / "link.pem"
+    pki.server_file(authority, path, [], NOW)
+    ahead = pki.server_file(authority, path, [], NOW + 390 * DAY).read_bytes()
+    found = x509.load_pem_x509_certificate(ahead)
+    assert found.not_valid_before_utc <= NOW and found.not_valid_after_utc > NOW + 700 * DAY
+    assert pki.server_file(authority, path, [], NOW).read_bytes() == ahead
+
+
+def test_a_server_certificate_that_can_not_be_replaced_is_gone_on_with(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    authority, path = pki.Authority.create("central", NOW), tmp_path / "link.pem"
+    first = pki.server_file(authority, path, [], NOW, 30 * DAY).read_bytes()
+
+    def full(path: Path, data: bytes) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(pki, "write_private", full)
+        for day in (21, 22):
+            assert pki.server_file(authority, path, [], NOW + day * DAY, 30 * DAY).read_bytes() == first
+        with pytest.raises(OSError, match="No space"):
+            pki.server_file(authority, path, [], NOW + 31 * DAY, 30 * DAY)
+    assert pki.server_file(authority, path, [], NOW + 23 * DAY, 30 * DAY).read_bytes() != first
+
+
+def test_no_server_certificate_is_made_again_and_again_at_the_end_of_the_authority(tmp_path: Path) -> None:
+    authority, path = pki.Authority.create("central", NOW), tmp_path / "link.pem"
+    late = NOW + timedelta(days=20 * 365 - 20)
+    first = pki.server_file(authority, path, [], late, 30 * DAY).read_bytes()
+    assert pki.server_file(authority, path, [], late + 5 * DAY, 30 * DAY).read_bytes() == first
+    with pytest.raises(pki.BadCertificate, match="the authority itself ended"):
+        authority.sign_node(pki.request(pki.new_key()), HARBOR, NOW + 21 * 365 * DAY, DAY)

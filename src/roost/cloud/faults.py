@@ -11,10 +11,10 @@ from collections.abc import Callable, Mapping
 from datetime import datetime
 
 from roost.cloud.contact import Contact
-from roost.engine.certificates import certificate_faults
+from roost.engine.certificates import RENEWAL_GRACE, certificate_faults
 from roost.model import time
 from roost.model.alarms import ALARMS, PORT_ALARM, Fault
-from roost.model.configuration import HostConfiguration
+from roost.model.configuration import HostConfiguration, is_in_force
 from roost.model.fault import AlarmStatus, Severity
 from roost.model.host import Host, Reading
 
@@ -39,7 +39,9 @@ def host_faults(
             faults += _reading(host.metadata.name, reading, networks_of_port)
     if configuration is not None and contact == "present":
         faults += _configuration(host, configuration, now)
-    faults += certificate_faults(f"host={host.metadata.name}", host.status.agent.certificate_expires_at, now)
+    faults += certificate_faults(
+        f"host={host.metadata.name}", host.status.agent.certificate_expires_at, now, grace=RENEWAL_GRACE
+    )
     return faults
 
 
@@ -69,14 +71,10 @@ def configuration_due(
     host: Host, configuration: HostConfiguration | None, contact: Contact, now: datetime
 ) -> float | None:
     """Seconds until a configuration that is not in force becomes an alarm; None when it does not."""
-    if configuration is None or contact != "present" or _is_in_force(configuration):
+    if configuration is None or contact != "present" or is_in_force(configuration):
         return None
     left = CONFIGURATION_GRACE - (now - _pending_since(host, configuration, now)).total_seconds()
     return left + 0.01 if left > 0 else None
-
-
-def _is_in_force(configuration: HostConfiguration) -> bool:
-    return configuration.status.applied_generation >= configuration.metadata.generation
 
 
 def _pending_since(host: Host, configuration: HostConfiguration, now: datetime) -> datetime:
@@ -136,7 +134,7 @@ def _reading(host: str, reading: Reading, networks_of_port: Mapping[str, str]) -
 
 
 def _configuration(host: Host, configuration: HostConfiguration, now: datetime) -> list[Fault]:
-    if _is_in_force(configuration):
+    if is_in_force(configuration):
         return []
     failed = [a for a in configuration.status.aspects if a.state in ("failed", "rolled-back")]
     waited = (now - _pending_since(host, configuration, now)).total_seconds()

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 
 import msgspec
 
-from roost.engine.certificates import certificate_due, certificate_faults
+from roost.engine.certificates import RENEWAL_GRACE, certificate_due, certificate_faults
 from roost.engine.controller import Key, StoreController
 from roost.engine.faults import settle, write_log
 from roost.engine.presence import Presence, Presences
@@ -84,7 +84,9 @@ class SubcloudController(StoreController):
         offline = status.availability == "offline"
         faults = [_lost(name)] if offline else []
         faults += override_faults(subcloud, overrides)
-        faults += certificate_faults(f"subcloud={name}", status.certificate_expires_at, tx.now)
+        faults += certificate_faults(
+            f"subcloud={name}", status.certificate_expires_at, tx.now, grace=RENEWAL_GRACE
+        )
         settle(tx, self._cloud, scope(name), faults)
         if status != subcloud.status:
             self._tell(tx, subcloud, status)

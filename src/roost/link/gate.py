@@ -15,7 +15,7 @@ import structlog
 
 from roost.engine import credentials
 from roost.engine.allowance import Allowance
-from roost.link import messages, pki
+from roost.link import messages, pki, renewal
 from roost.link.errors import BadMessage, LinkError, Refused
 from roost.link.messages import EnrolHello, Enrolled, EnrolRequest, Message, Refusal
 from roost.link.node import Node, parse
@@ -108,13 +108,14 @@ class Gate:
         public_key = pki.public_key(request)
         facts = {k[:64]: v[:256] for k, v in list(asked.facts.items())[:FACTS_LIMIT]}
 
-        def work(tx: Transaction) -> Node:
+        def work(tx: Transaction) -> tuple[Node, bytes]:
             node = self._redeem(tx, asked.secret, public_key)
             self._on_enrolled(tx, node, facts)
-            return node
+            certificate = self._authority.sign_node(request, node, self._clock(), self._lifetime)
+            renewal.remember(tx, node, pki.pin(certificate))
+            return node, certificate
 
-        node = await self._store.transact(work)
-        certificate = self._authority.sign_node(request, node, self._clock(), self._lifetime)
+        node, certificate = await self._store.transact(work)
         log.info("enrolment.done", node=str(node), address=address)
         return Enrolled(node=str(node), certificate=certificate.decode())
 

@@ -100,25 +100,35 @@ def save(
         issued_at=time.stamp(min(now, pki.issued_at(certificate))),
         expires_at=time.stamp(pki.expires_at(certificate)),
     )
-    write_private(directory / AUTHORITY_FILE, authority)
+    if _kept(directory / AUTHORITY_FILE) != authority:
+        write_private(directory / AUTHORITY_FILE, authority)
     write_private(directory / NODE_FILE, pem)
     write_private(directory / FACTS_FILE, msgspec.json.format(msgspec.json.encode(identity)))
     return identity
 
 
-def replace_certificate(directory: Path, key: bytes, certificate: bytes, now: datetime) -> Identity:
-    """Put a renewed key and certificate in place."""
+def replace_certificate(
+    directory: Path, key: bytes, certificate: bytes, now: datetime, *, authority: bytes = b""
+) -> Identity:
+    """Put a renewed key and certificate in place, and the CA's successor where one is given."""
     old = load(directory)
     return save(
         directory,
         node=old.who(),
         upper=old.upper,
         endpoints=old.endpoints,
-        authority=(directory / AUTHORITY_FILE).read_bytes(),
+        authority=authority or (directory / AUTHORITY_FILE).read_bytes(),
         key=key,
         certificate=certificate,
         now=now,
     )
+
+
+def _kept(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        return b""
 
 
 def _fingerprint(pem: bytes) -> str:

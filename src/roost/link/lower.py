@@ -3,9 +3,10 @@
 Dialling backs off exponentially with jitter, so that ten thousand sites that lost their centre at once
 do not return at once. Each stage of it has a deadline: the name, the connection, TLS, the hello. An upper
 end that refuses may say after how long it is worth to come again: that is come to in growing steps, up to an
-hour, so that a node that was deleted there is no burden, and one deleted by mistake is back soon. Whatever
-goes wrong ends in a pause and another try, never in more than that. The store is the outbox: while there is
-no link, nothing is kept here.
+hour, so that a node that was deleted there is no burden, and one deleted by mistake is back soon. A node
+whose certificate is over, by the upper end's clock, asks for a new one at the door for that, and dials again.
+Whatever goes wrong ends in a pause and another try, never in more than that. The store is the outbox: while
+there is no link, nothing is kept here.
 
 `state` is what people and the agent read: whether the link is up, since when, the last proof that
 the way there and back is open (an echoed heartbeat, and when that heartbeat was sent), and the last
@@ -15,6 +16,8 @@ error in words with what to do about it.
 from __future__ import annotations
 
 import asyncio
+import base64
+import binascii
 from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -23,14 +26,15 @@ from typing import Protocol
 import msgspec
 import structlog
 
-from roost.link import identity, sockets
+from roost.engine.clock import rest
+from roost.link import identity, messages, sockets
 from roost.link.comparing import Pace
-from roost.link.errors import LinkError, Refused
+from roost.link.errors import BadMessage, LinkError, Refused
 from roost.link.exchange import Caller, Handler, Request, Response, Unreachable
 from roost.link.feed import Feed, everyone
 from roost.link.node import Node
 from roost.link.session import Proof, Session, Timing
-from roost.link.sockets import CannotConnect
+from roost.link.sockets import CannotConnect, SocketConnection
 from roost.link.wire import Connection
 from roost.model import chance
 from roost.store.store import Store
@@ -38,6 +42,7 @@ from roost.store.store import Store
 log = structlog.get_logger(__name__)
 
 RENEW_PATH = "/link/renew"
+AUTHORITY_HEADER = "roost-authority"
 RENEW_RETRY = 60.0
 RENEW_WITHIN = 60.0
 STEADY = 10.0
@@ -112,28 +117,66 @@ class TlsDialer:
 
     async def dial(self) -> Connection:
         self.identity = identity.load(self._directory)
-        ca = (self._directory / identity.AUTHORITY_FILE).read_text()
-        context = sockets.verified_context(ca, self._directory / identity.NODE_FILE)
         problems = []
         for where in self.identity.endpoints:
             try:
-                return await sockets.connect(where, context, sockets.LINK_PATH, within=self._within)
+                return await self._connect(where, sockets.LINK_PATH)
+            except CannotConnect as error:
+                if not error.expired:
+                    problems.append(error)
+                    continue
+            try:
+                await self._return(where)
+                return await self._connect(where, sockets.LINK_PATH)
             except CannotConnect as error:
                 problems.append(error)
         raise self._explained(problems)
 
+    async def _connect(self, where: str, path: str) -> SocketConnection:
+        ca = (self._directory / identity.AUTHORITY_FILE).read_text()
+        context = sockets.verified_context(ca, self._directory / identity.NODE_FILE)
+        return await sockets.connect(where, context, path, within=self._within)
+
+    async def _return(self, where: str) -> None:
+        """Have a certificate that is over renewed. Raises CannotConnect, Refused, LinkError."""
+        from roost.link import pki
+
+        key = pki.new_key()
+        try:
+            connection = await self._connect(where, sockets.RENEWAL_PATH)
+        except CannotConnect as error:
+            # An upper end of an earlier version knows no such door.
+            raise CannotConnect(where, error.reason, expired=True, retry_after=error.retry_after) from None
+        try:
+            async with asyncio.timeout(RENEW_WITHIN):
+                asked = messages.RenewalRequest(request=pki.request(key).decode())
+                await connection.send(messages.pack(asked))
+                answer = messages.unpack(await connection.receive())
+        except TimeoutError:
+            reason = f"no certificate came within {RENEW_WITHIN:g} s"
+            raise CannotConnect(where, reason) from None
+        finally:
+            await sockets.close_quietly(connection)
+        if isinstance(answer, messages.Refusal):
+            raise Refused(answer.code, answer.reason, answer.remedy, retry_after=answer.retry_after)
+        if not isinstance(answer, messages.Renewed):
+            raise BadMessage("no certificate came")
+        ended = self.identity.expires_at
+        self._keep(key, answer.certificate.encode(), answer.authority.encode(), self._clock())
+        log.info("link.renewed-after-its-end", node=self.identity.node, ended=ended)
+
     def _explained(self, problems: list[CannotConnect]) -> LinkError:
-        said = any(problem.expired for problem in problems)
-        if said or self._clock() >= self.identity.expires():
+        later = min((problem.retry_after for problem in problems), default=0.0)
+        if any(problem.expired for problem in problems):
             return Refused(
                 "expired",
                 f"the certificate of {self.identity.node} expired at {self.identity.expires_at}, "
-                "so the upper cloud does not let it in",
+                "and the upper cloud does not renew it: " + "; ".join(str(problem) for problem in problems),
                 "check this machine's clock; if it is right, ask the upper cloud for a new enrolment "
                 "token and enrol again",
+                retry_after=later,
             )
         # One endpoint that may be tried again soon is enough to do so.
-        later = min((problem.retry_after for problem in problems), default=0.0)
         return NoneReached("; ".join(str(problem) for problem in problems), later)
 
     def expires(self) -> datetime | None:
@@ -151,10 +194,44 @@ class TlsDialer:
             body = b"".join([piece async for piece in response.body])
         if response.status != 200:
             raise Refused("renew", body.decode("utf-8", "replace")[:500], "see the upper cloud's log")
-        pki.check_issued(body, key, self.identity.who())
-        self.identity = identity.replace_certificate(self._directory, key, body, now)
+        self._keep(key, body, _authority_of(response), now)
+
+    def _keep(self, key: bytes, certificate: bytes, authority: bytes, now: datetime) -> None:
+        """Put in place what was issued, and the CA's certificate if the upper cloud has renewed that."""
+        from roost.link import pki
+
+        pki.check_issued(certificate, key, self.identity.who())
+        end = pki.expires_at(certificate)
+        if end <= now < self.identity.expires():
+            raise pki.BadCertificate(f"what came ended at {end:%Y-%m-%d}: look at the upper cloud's clock")
+        old = (self._directory / identity.AUTHORITY_FILE).read_bytes()
+        if authority in (b"", old):
+            authority = b""
+        else:
+            try:
+                pki.check_successor(old, authority)
+            except pki.BadCertificate as error:
+                log.warning("link.authority-not-taken", node=self.identity.node, reason=str(error))
+                authority = b""
+        self.identity = identity.replace_certificate(
+            self._directory, key, certificate, now, authority=authority
+        )
         for used in self._directory.glob("enrol-*.key"):
             used.unlink()
+
+
+def as_header(pem: str) -> str:
+    """A certificate as the value of a header."""
+    return base64.b64encode(pem.encode()).decode()
+
+
+def _authority_of(response: Response) -> bytes:
+    """The CA's certificate (PEM) that came with a response; earlier versions send none."""
+    said = next((value for name, value in response.headers if name == AUTHORITY_HEADER), "")
+    try:
+        return base64.b64decode(said, validate=True)
+    except (binascii.Error, ValueError):
+        return b""
 
 
 class NoneReached(LinkError):
@@ -360,7 +437,7 @@ class LowerLink:
                 return
             wait = (due - self._clock()).total_seconds()
             if wait > 0:
-                await asyncio.sleep(min(wait, 3600.0))
+                await rest(min(wait, 3600.0), self._clock)
                 continue
             if self._session is None or not self.state.connected or not await self._renewed(self._session):
                 await asyncio.sleep(self._retry())

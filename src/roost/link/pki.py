@@ -6,14 +6,15 @@
   `roost:host/CLOUD/NAME`. The request's own names are ignored: the authority says who it is;
 - user certificates: common name is the user, organisations are the groups.
 
-The key never leaves its machine: a node sends a request. Certificates begin an hour before now, for
-the clocks of new machines are wrong; time is passed in. Importing this module costs 8 MB of memory:
-a lower end does so only to enrol and to renew.
+The key never leaves its machine: a node sends a request. Time is passed in, and clocks are wrong: machines
+boot in 1970 and find the time later. So certificates of nodes begin an hour before now, those of servers and
+users with their authority (else who issued them while his clock ran ahead would be trusted by nobody once it
+is right); and none ends earlier than one that is issued at a time which has surely passed. Importing this
+module costs 8 MB of memory: a lower end does so only to enrol and to renew.
 """
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import ipaddress
 import ssl
@@ -38,6 +39,8 @@ AUTHORITY_LIFETIME = timedelta(days=20 * 365)
 SERVER_LIFETIME = timedelta(days=397)
 NODE_LIFETIME = timedelta(days=90)
 REQUEST_LIMIT = 16 * 1024
+RELEASED = datetime(2026, 1, 1, tzinfo=UTC)
+"""No machine runs this program earlier: a clock that says so is wrong."""
 
 
 class BadCertificate(LinkError):
@@ -62,6 +65,7 @@ class Authority:
         self._certificate, self._key = certificate, key
         self.certificate_pem = certificate.public_bytes(serialization.Encoding.PEM)
         self.pin = pin(self.certificate_pem)
+        self.begins, self.ends = certificate.not_valid_before_utc, certificate.not_valid_after_utc
 
     @classmethod
     def create(cls, name: str, now: datetime) -> Authority:
@@ -76,7 +80,8 @@ class Authority:
                 x509.NameAttribute(NameOID.COMMON_NAME, f"{name} CA"),
             ]
         )
-        builder = _builder(subject, subject, key.public_key(), now, AUTHORITY_LIFETIME)
+        begin, end = now - BACKDATE, max(now, RELEASED) + AUTHORITY_LIFETIME
+        builder = _builder(subject, subject, key.public_key(), begin, end)
         builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
         builder = builder.add_extension(_usage(signs_certificates=True), critical=True)
         return cls(builder.sign(key, hashes.SHA256()), key)
@@ -116,8 +121,10 @@ class Authority:
         key = _new_key()
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, SERVER_NAME)])
         purpose = ExtendedKeyUsageOID.SERVER_AUTH
+        begin = min(self.begins, now - BACKDATE)
+        end = self._end(now, lifetime)
         return Issued(
-            _key_pem(key), self._issue(subject, key.public_key(), alternatives, purpose, now, lifetime)
+            _key_pem(key), self._issue(subject, key.public_key(), alternatives, purpose, begin, end)
         )
 
     def issue_user(self, user: str, groups: Iterable[str], now: datetime, lifetime: timedelta) -> Issued:
@@ -125,7 +132,8 @@ class Authority:
         organisations = [x509.NameAttribute(NameOID.ORGANIZATION_NAME, group) for group in groups]
         subject = x509.Name([*organisations, x509.NameAttribute(NameOID.COMMON_NAME, user)])
         key, purpose = _new_key(), ExtendedKeyUsageOID.CLIENT_AUTH
-        return Issued(_key_pem(key), self._issue(subject, key.public_key(), [], purpose, now, lifetime))
+        begin, end = min(self.begins, now - BACKDATE), self._end(now, lifetime)
+        return Issued(_key_pem(key), self._issue(subject, key.public_key(), [], purpose, begin, end))
 
     def sign_node(self, request: bytes, node: Node, now: datetime, lifetime: timedelta) -> bytes:
         """Certificate (PEM) of a node from its request (PEM); raises BadCertificate."""
@@ -138,7 +146,11 @@ class Authority:
         )
         identity = [x509.UniformResourceIdentifier(node.uri)]
         purpose = ExtendedKeyUsageOID.CLIENT_AUTH
-        return self._issue(subject, public, identity, purpose, now, lifetime)
+        return self._issue(subject, public, identity, purpose, now - BACKDATE, self._end(now, lifetime))
+
+    def _end(self, now: datetime, lifetime: timedelta) -> datetime:
+        """When what is issued now ends: counted from a time that has passed even if the clock is behind."""
+        return min(max(now, RELEASED, self.begins + BACKDATE) + lifetime, self.ends)
 
     def _issue(
         self,
@@ -146,13 +158,16 @@ class Authority:
         public: object,
         alternatives: Sequence[x509.GeneralName],
         purpose: x509.ObjectIdentifier,
-        now: datetime,
-        lifetime: timedelta,
+        begin: datetime,
+        end: datetime,
     ) -> bytes:
         if not isinstance(public, ec.EllipticCurvePublicKey):
             raise BadCertificate("only EC keys are signed")
-        lifetime = min(lifetime, self._certificate.not_valid_after_utc - now)
-        builder = _builder(subject, self._certificate.subject, public, now, lifetime)
+        if end <= begin:
+            raise BadCertificate(
+                f"the authority itself ended at {self.ends:%Y-%m-%d}: renew it, or set the clock"
+            )
+        builder = _builder(subject, self._certificate.subject, public, begin, end)
         builder = builder.add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         builder = builder.add_extension(_usage(signs_certificates=False), critical=True)
         builder = builder.add_extension(x509.ExtendedKeyUsage([purpose]), critical=False)
@@ -180,6 +195,22 @@ def request(key: bytes) -> bytes:
 def public_key(request: bytes) -> bytes:
     """Public key (DER) of a request (PEM); raises BadCertificate."""
     return _der(_requested(request).public_key())
+
+
+def check_successor(authority: bytes, successor: bytes) -> None:
+    """That a CA certificate (PEM) is the same authority's with a later end; raises BadCertificate.
+
+    An authority is its key and its name. So who holds the pinned one may take its successor's word.
+    """
+    old, new = _certificate(authority), _certificate(successor)
+    if _der(old.public_key()) != _der(new.public_key()) or old.subject != new.subject:
+        raise BadCertificate("the authority that was offered is another one")
+    try:
+        new.verify_directly_issued_by(new)
+    except (ValueError, TypeError, InvalidSignature) as error:
+        raise BadCertificate(f"the authority that was offered did not sign itself: {error}") from None
+    if new.not_valid_after_utc <= old.not_valid_after_utc:
+        raise BadCertificate("the authority that was offered does not end later")
 
 
 def check_issued(certificate: bytes, key: bytes, node: Node) -> None:
@@ -243,23 +274,36 @@ def server_file(
     lifetime: timedelta = SERVER_LIFETIME,
 ) -> Path:
     """Key and certificate of a server in one PEM file; made anew when names changed or a third of
-    its life is left. For `ssl.SSLContext.load_cert_chain`."""
+    its life is left. For `ssl.SSLContext.load_cert_chain`.
+
+    One that ends later than it should was made by a clock that ran ahead, or the clock is behind now: it is
+    good, and kept. When a new one can't be written, one that is still good is gone on with.
+    """
     wanted = sorted(set(names))
-    note = path.with_suffix(".names")
-    if path.exists() and note.exists() and note.read_text() == f"{authority.pin} {' '.join(wanted)}":
-        # A file that can't be read is like none: all that is in it can be made again.
-        with contextlib.suppress(BadCertificate):
-            pem = path.read_bytes()
-            found = _certificate(pem)
-            _key(pem)
-            begin = found.not_valid_before_utc + BACKDATE
-            if begin <= now + BACKDATE and now < begin + (found.not_valid_after_utc - begin) * 2 / 3:
-                return path
+    note, noted = path.with_suffix(".names"), f"{authority.pin} {' '.join(wanted)}"
+    end = _server_end(path)
+    same = note.exists() and note.read_text() == noted
+    if end is not None and same and (now < end - lifetime / 3 or end >= authority.ends):
+        return path
     issued = authority.issue_server(wanted, now, lifetime)
-    note.unlink(missing_ok=True)
-    write_private(path, issued.key + issued.certificate)
-    write_private(note, f"{authority.pin} {' '.join(wanted)}".encode())
+    try:
+        note.unlink(missing_ok=True)
+        write_private(path, issued.key + issued.certificate)
+        write_private(note, noted.encode())
+    except OSError:
+        if end is None or end <= now:
+            raise
     return path
+
+
+def _server_end(path: Path) -> datetime | None:
+    """When the server's certificate in a file ends. One that can't be read is like none: it is made again."""
+    try:
+        pem = path.read_bytes()
+        _key(pem)
+        return _certificate(pem).not_valid_after_utc
+    except (FileNotFoundError, BadCertificate):
+        return None
 
 
 # -- inside
@@ -323,18 +367,17 @@ def _builder(
     subject: x509.Name,
     issuer: x509.Name,
     public: ec.EllipticCurvePublicKey,
-    now: datetime,
-    lifetime: timedelta,
+    begin: datetime,
+    end: datetime,
 ) -> x509.CertificateBuilder:
-    now = now.astimezone(UTC)
     return (
         x509.CertificateBuilder()
         .subject_name(subject)
         .issuer_name(issuer)
         .public_key(public)
         .serial_number(x509.random_serial_number())
-        .not_valid_before(now - BACKDATE)
-        .not_valid_after(now + lifetime)
+        .not_valid_before(begin.astimezone(UTC))
+        .not_valid_after(end.astimezone(UTC))
     )
 
 

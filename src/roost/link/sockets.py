@@ -1,13 +1,18 @@
 """Connections over TLS: websockets, mutual certificates, and what went wrong in words.
 
 The lower end verifies the upper against the pinned CA under the one name `link.roost`. The upper asks
-for a client certificate but does not insist (a node that enrols has none yet): the path decides.
+for a client certificate but does not insist (a node that enrols has none yet): the path decides. Nor does its
+TLS look at the times of the client's certificate, only at its signature and its key: what one that is over
+may still do is decided by path too (`renewal`).
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import hashlib
 import logging
+import socket
 import ssl
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -28,7 +33,15 @@ from roost.link.wire import Peer
 SERVER_NAME = "link.roost"
 LINK_PATH = "/link"
 ENROL_PATH = "/enrol"
+RENEWAL_PATH = "/renew"
+ENDED_HEADER = "Roost-Certificate"
+ENDED = "ended"
+_NO_CHECK_TIME = 0x200000
+"""X509_V_FLAG_NO_CHECK_TIME (OpenSSL, x509_vfy.h): signatures are checked, times are not."""
 CLOSE_WITHIN = 2.0
+QUEUED = 8 * 1024
+"""Bytes that may wait in each buffer between a sender and the network. What is written after them waits for
+them: on a narrow link that is time."""
 RETRY_AFTER_MOST = 3600.0
 
 # What the library logs of each handshake that fails is said in our own words, once.
@@ -40,6 +53,7 @@ OPTIONS: dict[str, Any] = {
     "max_queue": 2,
     "ping_interval": None,
     "close_timeout": CLOSE_WITHIN,
+    "write_limit": QUEUED,
     "logger": QUIET,
 }
 
@@ -64,6 +78,7 @@ class SocketConnection:
     def __init__(self, websocket: WebSocket) -> None:
         self._websocket = websocket
         self._peer = peer_of(websocket)
+        _queue_little(websocket)
 
     @property
     def peer(self) -> Peer:
@@ -90,9 +105,21 @@ class SocketConnection:
         self._websocket.transport.abort()
 
 
+def _queue_little(websocket: WebSocket) -> None:
+    """Let senders wait rather than their bytes, in the kernel and below TLS."""
+    kernels = websocket.transport.get_extra_info("socket")
+    with contextlib.suppress(AttributeError, OSError):
+        kernels.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, QUEUED)
+    # asyncio has no public way to the transport below TLS, whose buffer is 64 KiB.
+    below = getattr(getattr(websocket.transport, "_ssl_protocol", None), "_transport", None)
+    if isinstance(below, asyncio.WriteTransport):
+        below.set_write_buffer_limits(QUEUED)
+
+
 def peer_of(websocket: WebSocket) -> Peer:
     """Who is there, by its certificate (verified by TLS) and address."""
     secured = websocket.transport.get_extra_info("ssl_object")
+    shown: bytes = (secured.getpeercert(binary_form=True) if secured else None) or b""
     certificate: dict[str, Any] = (secured.getpeercert() if secured else None) or {}
     uris = [value for kind, value in certificate.get("subjectAltName", ()) if kind == "URI"]
     node, expires = None, None
@@ -104,7 +131,12 @@ def peer_of(websocket: WebSocket) -> Peer:
     if "notAfter" in certificate:
         expires = datetime.fromtimestamp(ssl.cert_time_to_seconds(certificate["notAfter"]), UTC)
     address = websocket.remote_address
-    return Peer(node=node, address=str(address[0]) if address else "", certificate_expires_at=expires)
+    return Peer(
+        node=node,
+        address=str(address[0]) if address else "",
+        certificate_expires_at=expires,
+        fingerprint=hashlib.sha256(shown).hexdigest() if shown else "",
+    )
 
 
 async def connect(where: str, context: ssl.SSLContext, path: str, *, within: float) -> SocketConnection:
@@ -162,10 +194,11 @@ def verified_context(ca: str, certificate: Path | None = None) -> ssl.SSLContext
 
 
 def server_context(ca: str, certificate: Path) -> ssl.SSLContext:
-    """Asks for a client certificate of this CA (PEM), but lets in who has none."""
+    """Asks for a client certificate of this CA (PEM), of any time, but lets in who has none."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_3
     context.verify_mode = ssl.CERT_OPTIONAL
+    context.verify_flags |= _NO_CHECK_TIME
     context.num_tickets = 0
     context.load_verify_locations(cadata=ca)
     context.load_cert_chain(certificate)
@@ -224,6 +257,8 @@ def _alert(error: ssl.SSLError) -> str:
 
 
 def _says_expired(error: BaseException) -> bool:
+    if isinstance(error, InvalidStatus) and error.response.headers.get(ENDED_HEADER) == ENDED:
+        return True
     return any(
         isinstance(cause, ssl.SSLError) and "ALERT_CERTIFICATE_EXPIRED" in (cause.reason or "").upper()
         for cause in _causes(error)

@@ -1,12 +1,13 @@
 """The upper end of all links: one port, one session per node, and who is there.
 
-Path /enrol is open to who has no certificate yet (see `gate`); path /link asks for a node's
-certificate. A new connection of a node replaces its old one, which is ended first: the two must not
-take in one stream side by side. A node that says it returns at once (renewal) is not reported as
-lost unless it stays away for LINGER seconds.
+Path /enrol is open to who has no certificate yet (see `gate`); path /link asks for a node's certificate that
+is not over, path /renew for one that may be (see `renewal`). A new connection of a node replaces its old one,
+which is ended first: the two must not take in one stream side by side. A node that says it returns at once
+(renewal) is not reported as lost unless it stays away for LINGER seconds.
 
-A certificate is checked when a node connects. A live link is not cut by the clock: losing time must
-stop change, not service. To shut a node out, make `admit` refuse it and call `disconnect`.
+A certificate is checked when a node connects, its end by this cloud's clock; that it has begun is not asked,
+for this cloud has issued it, if by a clock that ran ahead. A live link is not cut by the clock: losing time
+must stop change, not service. To shut a node out, make `admit` refuse it and call `disconnect`.
 
 Hosts inside this process attach over memory (`LocalDialer`); all else is the same for them.
 """
@@ -30,19 +31,20 @@ from websockets.http11 import Request as HttpRequest
 from websockets.http11 import Response as HttpResponse
 
 from roost.engine.allowance import Allowance
-from roost.link import door, gate, pki, sockets
+from roost.engine.clock import rest
+from roost.link import door, gate, pki, renewal, sockets
 from roost.link.comparing import Pace
 from roost.link.conduct import Conduct, What
 from roost.link.errors import BadMessage, ConnectionLost, Flooded, LinkError, Refused, TookNothing
 from roost.link.exchange import Handler, Request, Response, Unreachable
 from roost.link.feed import Feed
 from roost.link.flow import audience
-from roost.link.lower import RENEW_PATH
+from roost.link.lower import AUTHORITY_HEADER, RENEW_PATH, as_header
 from roost.link.node import Node
 from roost.link.presence import Presence, Presences
 from roost.link.session import Session, Timing
 from roost.link.sockets import SocketConnection
-from roost.link.wire import Connection, MemoryConnection, memory_pair
+from roost.link.wire import Connection, MemoryConnection, Peer, memory_pair
 from roost.store.errors import StoreError
 from roost.store.store import Store
 
@@ -57,8 +59,6 @@ CERTIFICATE_CHECK = 3600.0
 DIALS_PAUSE = 60.0
 FLOOD_PAUSE = 60.0
 BROKEN_PAUSE = 10.0
-RENEWALS = 10
-RENEW_EVERY = 60.0
 REFUSED_KEPT = 10_000
 
 Admit = Callable[[Node], Awaitable[None]]
@@ -80,6 +80,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     server_names: Sequence[str] = ()
     node_lifetime: timedelta = pki.NODE_LIFETIME
     server_lifetime: timedelta = pki.SERVER_LIFETIME
+    renewal_grace: timedelta = renewal.GRACE
+    """For how long a node's certificate may be over and still open the door to a new one."""
     connections: int = CONNECTIONS
     enrolments_per_second: float = 2.0
     enrolments_burst: int = 50
@@ -143,7 +145,14 @@ class UpperLink:
         self.conduct = Conduct(clock, asyncio.get_running_loop().time)
         self.door = door.Door()
         self._dials = Allowance(self.settings.dials_burst, self.settings.dials_per_second, most=CONNECTIONS)
-        self._renewals = Allowance(RENEWALS, 1 / RENEW_EVERY, most=CONNECTIONS)
+        self._renewals = renewal.Renewals(
+            store,
+            authority,
+            clock=clock,
+            lifetime=self.settings.node_lifetime,
+            grace=self.settings.renewal_grace,
+            admit=admit,
+        )
         self._replacing: set[Node] = set()
         self._refused: OrderedDict[Node, str] = OrderedDict()
         self._kept_out: OrderedDict[Node, float] = OrderedDict()
@@ -183,7 +192,7 @@ class UpperLink:
         """Keep the server's certificate fresh; what fails now (a full disk) is tried again."""
         every = min(CERTIFICATE_CHECK, self.settings.server_lifetime.total_seconds() / 10)
         while True:
-            await asyncio.sleep(every)
+            await rest(every, self._clock)
             try:
                 context.load_cert_chain(self._server_file())
             except (LinkError, OSError) as error:
@@ -289,7 +298,7 @@ class UpperLink:
             return websocket.respond(HTTPStatus.SERVICE_UNAVAILABLE, "no room now, try again later\n")
         if request.path == sockets.ENROL_PATH:
             return None
-        if request.path != sockets.LINK_PATH:
+        if request.path not in (sockets.LINK_PATH, sockets.RENEWAL_PATH):
             return websocket.respond(HTTPStatus.NOT_FOUND, "here are only /link and /enrol\n")
         peer = sockets.peer_of(websocket)
         if peer.node is None:
@@ -305,7 +314,12 @@ class UpperLink:
             self.door.mistrust(peer.address, now)
             self.conduct.complain(peer.node, "dials too often", f"from {peer.address}")
             return _later(websocket, max(wait, DIALS_PAUSE))
+        if request.path == sockets.LINK_PATH and self._is_over(peer):
+            return _ended(websocket)
         return None
+
+    def _is_over(self, peer: Peer) -> bool:
+        return peer.certificate_expires_at is not None and self._clock() >= peer.certificate_expires_at
 
     async def _serve(self, websocket: ServerConnection) -> None:
         connection = SocketConnection(websocket)
@@ -314,6 +328,8 @@ class UpperLink:
         try:
             if request is None or request.path == sockets.ENROL_PATH:
                 await self._gate.serve(connection)
+            elif connection.peer.node is not None and request.path == sockets.RENEWAL_PATH:
+                await self._renewals.serve(connection.peer.node, connection)
             elif connection.peer.node is not None:
                 await self._link(connection.peer.node, connection)
         finally:
@@ -343,7 +359,7 @@ class UpperLink:
             name=self.name,
             timing=self.timing,
             clock=self._clock,
-            handler=lambda request: self._answer(node, request),
+            handler=lambda request: self._answer(node, connection.peer, request),
             pace=self._pace,
             complain=lambda what, detail: self.conduct.complain(node, what, detail),
         )
@@ -420,25 +436,28 @@ class UpperLink:
 
     # -- calls of nodes
 
-    async def _answer(self, node: Node, request: Request) -> Response:
+    async def _answer(self, node: Node, peer: Peer, request: Request) -> Response:
         if request.path == RENEW_PATH and request.method == "POST":
-            return self._renew(node, request.body)
+            return await self._renew(node, peer, request.body)
         if self._handler is not None:
             return await self._handler(request)
         return _plain(404, b"nothing is served here\n")
 
-    def _renew(self, node: Node, request: bytes) -> Response:
+    async def _renew(self, node: Node, peer: Peer, request: bytes) -> Response:
         """A fresh certificate for whom the link's own certificate already names."""
-        wait = self._renewals.take(str(node), asyncio.get_running_loop().time())
-        if wait > 0:
-            return _plain(429, f"it was renewed often enough; again in {wait:.0f} s\n".encode())
         try:
-            certificate = self._authority.sign_node(request, node, self._clock(), self.settings.node_lifetime)
+            certificate = await self._renewals.renew(node, peer.fingerprint, request)
+        except renewal.TooOften as error:
+            return _plain(429, f"{error}\n".encode())
         except pki.BadCertificate as error:
             return _plain(400, str(error).encode())
+        except StoreError as error:
+            return _plain(503, f"the upper cloud can't note it now: {error}\n".encode())
         self._presences.renewed(node, pki.expires_at(certificate))
         log.info("link.certificate-renewed", node=str(node))
-        return _plain(200, certificate)
+        answer = _plain(200, certificate)
+        answer.headers.append((AUTHORITY_HEADER, as_header(self._renewals.authority)))
+        return answer
 
     def _spawn(self, work: Awaitable[None]) -> None:
         task = asyncio.ensure_future(work)
@@ -474,6 +493,13 @@ def _later(websocket: ServerConnection, seconds: float) -> HttpResponse:
         HTTPStatus.TOO_MANY_REQUESTS, f"this node dials too often; again in {seconds:.0f} s\n"
     )
     response.headers["Retry-After"] = f"{seconds:.0f}"
+    return response
+
+
+def _ended(websocket: ServerConnection) -> HttpResponse:
+    said = f"the certificate of this node has expired; a new one is to be had at {sockets.RENEWAL_PATH}\n"
+    response = websocket.respond(HTTPStatus.FORBIDDEN, said)
+    response.headers[sockets.ENDED_HEADER] = sockets.ENDED
     return response
 
 

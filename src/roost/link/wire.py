@@ -27,6 +27,8 @@ class Peer(msgspec.Struct, frozen=True, kw_only=True):
     node: Node | None
     address: str
     certificate_expires_at: datetime | None = None
+    fingerprint: str = ""
+    """SHA-256 of its certificate; empty where none was shown."""
 
 
 class Connection(Protocol):

@@ -16,7 +16,7 @@ import msgspec
 
 from roost import __version__
 from roost.api.identity.aggregation import AggregationController
-from roost.cloud.certificates import CertificateController
+from roost.cloud.certificates import CertificateController, Ends
 from roost.cloud.configuration import PlatformPorts
 from roost.cloud.controllers import controllers as cloud_controllers
 from roost.cloud.heartbeat_observer import Observer
@@ -36,7 +36,7 @@ from roost.link.conduct import ConductController
 from roost.link.errors import ConnectionLost, LinkError
 from roost.link.exchange import Handler, Unreachable
 from roost.link.identity import FACTS_FILE
-from roost.link.lower import Backoff, LowerLink, TlsDialer
+from roost.link.lower import Backoff, LowerLink, State, TlsDialer
 from roost.link.node import Node
 from roost.link.node import host as host_node
 from roost.link.node import subcloud as subcloud_node
@@ -94,6 +94,7 @@ class Active:
         self._boards = Boards()
         self.upper = self._make_upper()
         self.uplink = self._make_uplink()
+        self._uplink_ends = self.uplink.state.certificate_expires_at if self.uplink else None
         self._runners = self._make_runners()
 
     async def run(self, listening: asyncio.Event) -> None:
@@ -115,6 +116,7 @@ class Active:
                     teller = UplinkTeller(self._parts.store, self._name)
                     teller.changed(self.uplink.state)
                     self.uplink.listen(teller.changed)
+                    self.uplink.listen(self._uplink_changed)
                 group.create_task(keep_link(self._parts.store, self._name, self.uplink))
         finally:
             self._boards.close()
@@ -273,11 +275,19 @@ class Active:
 
         task.add_done_callback(ended)
 
-    def _certificate_ends(self) -> dict[str, str]:
-        ends = {f"cloud={self._name}.server": self._parts.server_end()}
-        if self.uplink is not None and self.uplink.state.certificate_expires_at:
-            ends[f"cloud={self._name}.link"] = time.seconds(self.uplink.state.certificate_expires_at)
-        return ends
+    def _certificate_ends(self) -> Ends:
+        link = self.uplink.state.certificate_expires_at if self.uplink is not None else None
+        return Ends(
+            server=self._parts.server_end(),
+            authority=time.seconds(self._parts.authority.ends),
+            link=time.seconds(link) if link else "",
+        )
+
+    def _uplink_changed(self, state: State) -> None:
+        """The link upwards has said something; a certificate that was renewed ends an alarm."""
+        if state.certificate_expires_at != self._uplink_ends:
+            self._uplink_ends = state.certificate_expires_at
+            self._runners["certificates"].wake(("", self._name))
 
 
 class ActiveDialer(LocalDialer):

@@ -30,7 +30,9 @@ from roost.api.server import serve
 from roost.cloud import admission as cloud_admission
 from roost.cloud.configuration import PlatformPorts
 from roost.cloud.outlets import admission as outlet_admission
+from roost.cloud.restored import after_restore
 from roost.engine.admission import Rule
+from roost.engine.clock import rest
 from roost.engine.leadership import Leadership
 from roost.engine.vault import BadKeys, Vault
 from roost.fleet import admission as fleet_admission
@@ -126,6 +128,7 @@ class CloudRole:
         if tx.find(CLOUD.kind, "", self._name) is None:
             spec = CloudSpec(system_mode=self._settings.mode)
             tx.save(Cloud(metadata=Metadata(name=self._name), spec=spec))
+        after_restore(tx, self._name)
         shipped.declare(tx)
         host = self._settings.host
         if host and tx.find(HOST.kind, self._name, host) is None:
@@ -327,7 +330,7 @@ class CloudRole:
     async def _keep_certificates(self) -> None:
         """Look now and then whether the server's certificate is due; the server reads it again itself."""
         while True:
-            await asyncio.sleep(LOOK_AT_CERTIFICATES)
+            await rest(LOOK_AT_CERTIFICATES, self._clock)
             try:
                 self._certificates()
             except (OSError, LinkError) as error:
