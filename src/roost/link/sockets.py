@@ -9,10 +9,8 @@ may still do is decided by path too (`renewal`).
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import hashlib
 import logging
-import socket
 import ssl
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -39,9 +37,6 @@ ENDED = "ended"
 _NO_CHECK_TIME = 0x200000
 """X509_V_FLAG_NO_CHECK_TIME (OpenSSL, x509_vfy.h): signatures are checked, times are not."""
 CLOSE_WITHIN = 2.0
-QUEUED = 8 * 1024
-"""Bytes that may wait in each buffer between a sender and the network. What is written after them waits for
-them: on a narrow link that is time."""
 RETRY_AFTER_MOST = 3600.0
 
 # What the library logs of each handshake that fails is said in our own words, once.
@@ -53,7 +48,6 @@ OPTIONS: dict[str, Any] = {
     "max_queue": 2,
     "ping_interval": None,
     "close_timeout": CLOSE_WITHIN,
-    "write_limit": QUEUED,
     "logger": QUIET,
 }
 
@@ -78,7 +72,6 @@ class SocketConnection:
     def __init__(self, websocket: WebSocket) -> None:
         self._websocket = websocket
         self._peer = peer_of(websocket)
-        _queue_little(websocket)
 
     @property
     def peer(self) -> Peer:
@@ -103,17 +96,6 @@ class SocketConnection:
     def abort(self) -> None:
         """Break it without a word, as a network does."""
         self._websocket.transport.abort()
-
-
-def _queue_little(websocket: WebSocket) -> None:
-    """Let senders wait rather than their bytes, in the kernel and below TLS."""
-    kernels = websocket.transport.get_extra_info("socket")
-    with contextlib.suppress(AttributeError, OSError):
-        kernels.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, QUEUED)
-    # asyncio has no public way to the transport below TLS, whose buffer is 64 KiB.
-    below = getattr(getattr(websocket.transport, "_ssl_protocol", None), "_transport", None)
-    if isinstance(below, asyncio.WriteTransport):
-        below.set_write_buffer_limits(QUEUED)
 
 
 def peer_of(websocket: WebSocket) -> Peer:
