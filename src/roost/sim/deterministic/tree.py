@@ -29,6 +29,9 @@ from roost.sim.fleet import CENTRE
 from roost.sim.subcloud import site_name
 
 MOST_SAID = 10_000
+_ANNOUNCED = (
+    """SELECT name FROM resources WHERE kind = 'Host' AND namespace = ? AND data LIKE '%"nextAt":"2%'"""
+)
 
 
 class Said(msgspec.Struct, frozen=True, kw_only=True):
@@ -170,7 +173,7 @@ class Tree:
                 return f"{node.name} is not linked as seen from above"
             if not in_step:
                 return f"{node.name} is not in step"
-        return ""
+        return next(filter(None, map(_coming, self.nodes.values())), "")
 
     def _is_declared(self, node: Node, above: Node) -> bool:
         """Whether a node is declared above it: one that people have deleted there is let in no more."""
@@ -183,6 +186,14 @@ class Tree:
     def revisions(self) -> list[int]:
         """How far each store is that is open."""
         return [node.store.revision if node.alive else -1 for node in self.nodes.values()]
+
+
+def _coming(node: Node) -> str:
+    """A recovery of a host that a cloud has announced for a time to come; empty when there is none."""
+    if not isinstance(node, CloudNode):
+        return ""
+    announced = node.query(_ANNOUNCED, node.name)
+    return f"{announced[0][0]} of {node.name} is about to be recovered" if announced else ""
 
 
 def _chance(plan: Plan, what: str) -> Random:
