@@ -2,7 +2,8 @@
 
 Writes are kept here and sent together: one statement for all rows that are new, one for all that changed,
 one for all that go, one for the history. A row that is written several times is sent once, as it is at the
-end. Who reads a row looks here first; who reads by anything but the key has it all sent before.
+end; so is a counter. Who reads a row or a counter looks here first; who reads by anything but the key has it
+all sent before, unless nothing of it could be among what he asks for.
 
 Each unit of work has one of its own, merged into its batch's when the unit is done: a unit that fails is
 forgotten, and nothing need be undone in the database.
@@ -28,14 +29,30 @@ class Pending:
     def __init__(self) -> None:
         self.rows: dict[Key, Row | None] = {}
         """Rows of `resources` as they will be; None when the row goes."""
+        self.counters: dict[str, int] = {}
+        """Where counters will stand."""
         self._there: dict[Key, bool] = {}
+        self._counted: dict[str, bool] = {}
+        self._names: dict[str, dict[str, dict[str, None]]] = {}
         self._changes: list[Row] = []
 
     def put(self, key: Key, row: Row | None, change: Row, *, there: bool) -> None:
         """A row that becomes `row`; `there` says whether it is in the database, or waits in the batch."""
         self.rows[key] = row
         self._there.setdefault(key, there)
+        self._names.setdefault(key[0], {}).setdefault(key[1], {})[key[2]] = None
         self._changes.append(change)
+
+    def count(self, counter: str, value: int, *, there: bool) -> None:
+        """A counter that becomes `value`; `there` as for rows."""
+        self.counters[counter] = value
+        self._counted.setdefault(counter, there)
+
+    def concerns(self, kind: str, namespace: str | None, prefix: str = "") -> bool:
+        """Whether rows of a kind wait, in a namespace or any, whose names begin so."""
+        places = self._names.get(kind, {})
+        names = places.values() if namespace is None else [places.get(namespace, {})]
+        return any(name.startswith(prefix) for there in names for name in there)
 
     @property
     def full(self) -> bool:
@@ -44,22 +61,38 @@ class Pending:
 
     def merge(self, later: Pending) -> None:
         """Take over what a unit has written after what is here."""
-        if not later._changes:
-            return
+        self.counters.update(later.counters)
+        for counter, there in later._counted.items():
+            self._counted.setdefault(counter, there)
         self.rows.update(later.rows)
         for key, there in later._there.items():
             self._there.setdefault(key, there)
+        for kind, places in later._names.items():
+            for namespace, names in places.items():
+                self._names.setdefault(kind, {}).setdefault(namespace, {}).update(names)
         self._changes += later._changes
         later.clear()
 
     def clear(self) -> None:
         """Forget it all."""
-        self.rows, self._there, self._changes = {}, {}, []
+        self.rows, self._there, self._names, self._changes = {}, {}, {}, []
+        self.counters, self._counted = {}, {}
 
     def send(self, session: Session) -> None:
         """Have the database write it all; nothing waits afterwards."""
-        if not self._changes:
-            return
+        if self.counters:
+            self._send_counters(session)
+        if self._changes:
+            self._send_rows(session)
+        self.clear()
+
+    def _send_counters(self, session: Session) -> None:
+        known = [{"counter": c, "to": n} for c, n in self.counters.items() if self._counted[c]]
+        fresh = [{"name": c, "value": n} for c, n in self.counters.items() if not self._counted[c]]
+        session.run_many(statements.SET_COUNTER, known)
+        session.run_many(statements.ADD_COUNTER, fresh)
+
+    def _send_rows(self, session: Session) -> None:
         new, changed, gone = [], [], []
         for key, row in self.rows.items():
             where = {"k": key[0], "ns": key[1], "n": key[2]}
@@ -73,4 +106,3 @@ class Pending:
         session.run_many(statements.UPDATE, changed)
         session.run_many(statements.INSERT, new)
         session.run_many(statements.RECORD, self._changes)
-        self.clear()

@@ -7,6 +7,7 @@ from abc import ABC, abstractmethod
 from sqlalchemy import Connection, delete
 
 from roost.store import statements
+from roost.store.pending import Pending
 from roost.store.schema import cursors, properties
 from roost.store.session import Session
 
@@ -16,6 +17,7 @@ class Remembered(ABC):
 
     wrote: bool
     _session: Session
+    _pending: Pending
 
     @property
     @abstractmethod
@@ -25,6 +27,10 @@ class Remembered(ABC):
     @abstractmethod
     def _mark(self) -> None:
         """Be ready for an own statement, so that this unit alone can be undone."""
+
+    @abstractmethod
+    def _number(self, counter: str) -> int | None:
+        """Where a counter stands, with what waits to be written; None when it was never used."""
 
     def cursor(self, peer: str) -> tuple[str, int]:
         """Store identity and revision up to which `peer`'s stream was taken in; ("", 0) when never."""
@@ -66,9 +72,7 @@ class Remembered(ABC):
     def next_number(self, counter: str) -> int:
         """The next number of a named counter, from 1."""
         self.wrote = True
-        self._mark()
-        row = self._session.first(statements.COUNT_UP, {"counter": counter})
-        if row:
-            return int(row[0])
-        self._session.run(statements.ADD_COUNTER, {"name": counter, "value": 1})
-        return 1
+        last = self._number(counter)
+        number = (last or 0) + 1
+        self._pending.count(counter, number, there=last is not None)
+        return number

@@ -60,12 +60,8 @@ TELL_REVISION = SET_REVISION.returning(func.pg_notify(CHANNEL, cast(bindparam("t
 """PostgreSQL: the same as SET_REVISION, and wakes all who listen once it is committed."""
 READ_REVISION_AND_CLOCK = select(counters.c.value, _CLOCK).where(counters.c.name == "revision")
 ADD_COUNTER = insert(counters)
-COUNT_UP = (
-    update(counters)
-    .where(counters.c.name == bindparam("counter"))
-    .values(value=counters.c.value + 1)
-    .returning(counters.c.value)
-)
+COUNTER = select(counters.c.value).where(counters.c.name == bindparam("counter"))
+SET_COUNTER = update(counters).where(counters.c.name == bindparam("counter")).values(value=bindparam("to"))
 
 CURSOR = select(cursors.c.store_id, cursors.c.revision).where(cursors.c.peer == bindparam("of"))
 MOVE_CURSOR = (

@@ -9,8 +9,9 @@ Invariants kept here, whoever writes:
 - uid and creationTimestamp never change; generation counts changes of spec, and the mark for deletion;
 - a resource with finalizers is marked for deletion, and goes when the last finalizer does.
 
-Writes are held back and sent together (`pending`); a transaction sees its own all the same. A savepoint is
-only made for a unit that shares its database transaction with others and has something to undo there.
+Writes are held back and sent together (`pending`); a transaction sees its own all the same. Before a
+selection they are sent only if some could be among what is selected. A savepoint is only made for a unit that
+shares its database transaction with others (`batch`) and has something to undo there.
 
 `origin` says where a resource's home is: "" here, "up" at the upper cloud, "down:NODE" below.
 """
@@ -31,15 +32,15 @@ from roost.model.codec import Raw, decode, overlay
 from roost.model.meta import Resource
 from roost.model.registry import BY_TYPE
 from roost.store import encoding, statements
+from roost.store.batch import Batch as Batch
+from roost.store.batch import Refused as Refused
 from roost.store.errors import AlreadyExists, Conflict, NotFound
 from roost.store.pending import Key, Pending
 from roost.store.remembered import Remembered
-from roost.store.session import Row, Session, failures
+from roost.store.session import Session
 
 HERE = ""
 UP = "up"
-REMEMBERED = 1000
-"""Rows that a batch looks up once; it begins anew after them."""
 
 R = TypeVar("R", bound=Resource)
 ChangeType = Literal["ADDED", "MODIFIED", "DELETED"]
@@ -129,6 +130,8 @@ class Transaction(Remembered):
             self._session.command("RELEASE SAVEPOINT unit")
         self._batch.pending.merge(self._pending)
         self._batch.wrote = self._batch.wrote or self.wrote
+        if self._batch.pending.full:
+            self._batch.send()
 
     def undo(self) -> None:
         """The work failed: it has not happened."""
@@ -156,6 +159,17 @@ class Transaction(Remembered):
         self._batch.forget()
         self._pending.send(self._session)
 
+    def _settle_for(self, kind: str, namespace: str | None, prefix: str = "") -> None:
+        """Have the database know what was written so far, if that could be among what is selected."""
+        if any(p.concerns(kind, namespace, prefix) for p in (self._pending, self._batch.pending)):
+            self.settle()
+
+    def _number(self, counter: str) -> int | None:
+        for pending in (self._pending, self._batch.pending):
+            if counter in pending.counters:
+                return pending.counters[counter]
+        return self._batch.number(counter)
+
     @property
     def connection(self) -> Connection:
         """A SQLAlchemy connection in this transaction, for statements of others."""
@@ -171,7 +185,8 @@ class Transaction(Remembered):
             if key in pending.rows:
                 waits = pending.rows[key]
                 return Stored(**waits) if waits else None
-        return self._batch.find(key)
+        row = self._batch.find(key)
+        return Stored(*row) if row else None
 
     def get(self, kind: str, namespace: str, name: str) -> Stored:
         """The resource; raises NotFound."""
@@ -203,9 +218,8 @@ class Transaction(Remembered):
             values |= {"from": prefix, "beyond": prefix[:-1] + chr(ord(prefix[-1]) + 1)}
         if limit is not None:
             values["most"] = limit
-        query = statements.selection(frozenset(values))
-        self.settle()
-        return [Stored(*row) for row in self._session.all(query, values)]
+        self._settle_for(kind, namespace, prefix)
+        return [Stored(*row) for row in self._batch.select(values)]
 
     def portion(
         self, kind: str, namespace: str | None, after: tuple[str, str] | None, *, limit: int, size: int
@@ -220,7 +234,7 @@ class Transaction(Remembered):
         if not self._session.is_sqlite:
             values["bytes"] = size
         query = statements.selection(frozenset(values))
-        self.settle()
+        self._settle_for(kind, namespace)
         found, left = list[Stored](), size
         with closing(self._session.each(query, values)) as rows:
             for row in rows:
@@ -238,7 +252,7 @@ class Transaction(Remembered):
 
     def count(self, kind: str, namespace: str | None = None) -> int:
         """How many resources of a kind there are."""
-        self.settle()
+        self._settle_for(kind, namespace)
         if namespace is None:
             return int(self._session.one(statements.COUNT, {"k": kind})[0])
         return int(self._session.one(statements.COUNT_IN, {"k": kind, "ns": namespace})[0])
@@ -338,6 +352,15 @@ class Transaction(Remembered):
         new = {**current.raw, "status": status}
         return self._write("MODIFIED", new, current.origin, current).typed(type(resource))
 
+    def renumber(self, kind: str, namespace: str, name: str, generation: int) -> Stored:
+        """Let a resource go on from a greater generation; raises NotFound, ValueError."""
+        current = self.get(kind, namespace, name)
+        meta = current.raw["metadata"]
+        if generation < meta.get("generation", 1):
+            raise ValueError(f"generation {generation} of {kind} {name} was given out already")
+        raw = {**current.raw, "metadata": {**meta, "generation": generation}}
+        return self._write("MODIFIED", raw, current.origin, current)
+
     def copy(self, raw: Raw, origin: str) -> Stored:
         """Put a resource whose home is elsewhere, metadata as its home gave it."""
         current = self.find(*_key(raw))
@@ -394,46 +417,6 @@ class Transaction(Remembered):
         self._pending.put(key, row, values, there=change.type != "ADDED")
         if self._pending.full:
             self.settle()
-
-
-class Batch:
-    """The database transaction that units of work share.
-
-    `alone`: it has but one unit, which is undone by undoing all; `spoilt`: that is to be done.
-    """
-
-    def __init__(self, session: Session, *, units: int = 1) -> None:
-        self.session = session
-        self.pending = Pending()
-        self.alone = units == 1
-        self.spoilt = self.wrote = False
-        self._found: dict[Key, Row | None] = {}
-
-    def find(self, key: Key) -> Stored | None:
-        """The resource as the database has it, where nobody else writes as long as this lasts."""
-        if key not in self._found:
-            if len(self._found) >= REMEMBERED:
-                self.forget()
-            kind, namespace, name = key
-            self._found[key] = self.session.first(statements.FIND, {"k": kind, "ns": namespace, "n": name})
-        row = self._found[key]
-        return Stored(*row) if row else None
-
-    def forget(self) -> None:
-        """Forget what was found: the database has other rows now."""
-        self._found.clear()
-
-    def send(self) -> None:
-        """Have the database write what waits; raises Refused when it will not have a row of it."""
-        self.forget()
-        try:
-            self.pending.send(self.session)
-        except failures(self.session.alchemy.dialect).refused as error:
-            raise Refused from error
-
-
-class Refused(Exception):
-    """The database will not have a row of a batch, and it is not known which unit's it is."""
 
 
 def read_changes(session: Session, after: int, limit: int) -> list[Change]:
