@@ -68,12 +68,45 @@ def test_both_ends_agree_after_one_was_restored(tmp_path: Path, end: str, writes
         await put_all(link.lower, [happened(n) for n in range(100, 100 + writes)])
         await link.settle()
         there, below = await everything(link.upper), await everything(link.lower)
+        tells = there if end == "lower" else below
+        said = tells["LogEntry", "log.0000000001"].raw["status"]
+        assert said["event"] == "link-other-store" and said["severity"] == "warning"
+        expected = "gone: 15 LogEntry" if end == "lower" else "FirewallPolicy harbor/later gone"
+        assert expected in said["text"], said["text"]
+        if end == "lower":
+            del there["LogEntry", "log.0000000001"]
         assert told(there) == told(below)
         assert there["FirewallPolicy", "web"].raw["spec"]["order"] == (1 if end == "upper" else 2)
         assert (("FirewallPolicy", "later") in there) == (end == "lower")
         assert ("FirewallPolicy", f"new-{writes - 1}") in below
         assert ("LogEntry", f"harbor-{100 + writes - 1:05}") in there
         assert (("LogEntry", "harbor-00019") in there) == (end == "upper")
+
+    run(lambda: with_link(tmp_path, HARBOR, before))
+    take(url, file)
+    run(lambda: with_link(tmp_path, HARBOR, lost))
+    go_back(url, file)
+    run(lambda: with_link(tmp_path, HARBOR, after))
+
+
+def test_an_entry_that_takes_the_number_of_a_lost_one_is_told_as_new(tmp_path: Path) -> None:
+    """A restored source counts on from the snapshot: what follows the log must hear of the new entry."""
+    url, file = database.sqlite_url(tmp_path / "lower.db"), tmp_path / "a.roost"
+
+    async def before(link: Link) -> None:
+        await put_all(link.lower, [happened(1)])
+        await link.settle()
+
+    async def lost(link: Link) -> None:
+        await put_all(link.lower, [happened(2)])
+        await link.settle()
+
+    async def after(link: Link) -> None:
+        at = link.upper.revision
+        await put_all(link.lower, [happened(2)])
+        await link.settle()
+        steps = (await link.upper.changes(at)).changes
+        assert [c.type for c in steps if c.name == "harbor-00002"][-2:] == ["DELETED", "ADDED"]
 
     run(lambda: with_link(tmp_path, HARBOR, before))
     take(url, file)

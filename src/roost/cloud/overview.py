@@ -13,7 +13,7 @@ from roost.engine.overrides import in_force, management
 from roost.engine.pacing import Pace
 from roost.model import time
 from roost.model.cloud import CLOUD, Cloud, HostCounts
-from roost.model.configuration import HOST_CONFIGURATION, HostConfiguration
+from roost.model.configuration import HOST_CONFIGURATION, HostConfiguration, is_in_force
 from roost.model.fault import ALARM, LOG_ENTRY, Alarm
 from roost.model.firewall import FIREWALL_POLICY, FirewallPolicy, FirewallPolicyStatus
 from roost.model.host import HOST, Host
@@ -157,7 +157,7 @@ def policy_status(
         if (
             configuration is None
             or configuration.spec.sources.get(name) != generation
-            or configuration.status.applied_generation < configuration.metadata.generation
+            or not is_in_force(configuration)
         ):
             late.append(host)
     if late:

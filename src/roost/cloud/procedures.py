@@ -20,7 +20,7 @@ from roost.cloud.workloads import HookedWorkloads, Left, Staying, Workloads
 from roost.engine.faults import write_log
 from roost.engine.presence import Presences
 from roost.engine.procedures import Attempt, Done, Failed, Outcome, Step, Wait
-from roost.model.configuration import HostConfiguration
+from roost.model.configuration import HostConfiguration, is_in_force
 from roost.model.host import AdministrativeState, Host
 from roost.model.operation import PLANNED, Operation
 from roost.store.store import Store
@@ -93,10 +93,10 @@ def _configured(tx: Transaction, operation: Operation, host: Host) -> Outcome:
     if configuration is None:
         return Wait("The host's configuration is being compiled.")
     generation = configuration.metadata.generation
-    if configuration.status.applied_generation >= generation:
+    if is_in_force(configuration):
         return Done(f"Configuration {generation} is in force.")
     for aspect in configuration.status.aspects:
-        if aspect.state in ("failed", "rolled-back") and aspect.generation >= generation:
+        if aspect.state in ("failed", "rolled-back") and aspect.generation == generation:
             return Failed(f"The host could not put its {aspect.aspect} in force: {aspect.message}")
     return Wait(f"Waiting for the host to put configuration {generation} in force.")
 

@@ -368,6 +368,15 @@ def progress(configuration: HostConfiguration, statuses: list[AspectStatus]) -> 
     in_force = all(s.state == "applied" and s.generation == generation for s in statuses)
     return HostConfigurationStatus(
         observed_generation=generation,
-        applied_generation=generation if in_force else configuration.status.applied_generation,
+        applied_generation=generation if in_force else _former(configuration),
         aspects=statuses,
     )
+
+
+def _former(configuration: HostConfiguration) -> int:
+    """The generation that was in force before; 0 when its number has been, or may be, given to another.
+
+    That is so once the cloud's store was restored: its generations go on from what it knew then.
+    """
+    former = configuration.status.applied_generation
+    return former if former < configuration.metadata.generation else 0

@@ -20,7 +20,7 @@ import msgspec
 
 from roost.host.hooks import Hook, HookKind, Hooks
 from roost.model import time
-from roost.model.configuration import HostConfiguration
+from roost.model.configuration import HostConfiguration, is_in_force
 from roost.model.health import LONGEST_LINE, CheckReport, CheckRequest, CheckResult, CheckState
 from roost.model.host import Inventory, Reading
 
@@ -75,10 +75,10 @@ def _configuration(configuration: HostConfiguration | None) -> Finding:
     generation = configuration.metadata.generation
     bad = [a for a in configuration.status.aspects if a.state in ("failed", "rolled-back")]
     why = "; ".join(f"{a.aspect} {a.state}: {a.message}" for a in bad)
-    if configuration.status.applied_generation >= generation:
+    if is_in_force(configuration):
         return Finding(name, "passed", f"generation {generation} is in force")
     # What was taken back is not tried again soon; what failed is, while we wait.
-    final = any(a.state == "rolled-back" and a.generation >= generation for a in bad)
+    final = any(a.state == "rolled-back" and a.generation == generation for a in bad)
     return Finding(name, "failed" if final else "running", why or f"generation {generation} is not in force")
 
 

@@ -43,13 +43,18 @@ T = TypeVar("T")
 Drifted = list[tuple[str, Key]]
 """Resources that were not what the sender had told: `missing`, `different` or `extra`, and which."""
 
+Step = tuple[str, Key]
+"""How a resource changed here (ADDED, MODIFIED, DELETED), and which."""
+
 DRIFT = {"ADDED": "missing", "MODIFIED": "different", "DELETED": "extra"}
 
 OnDrift = Callable[[Transaction, Drifted], None]
+OnOtherStore = Callable[[Transaction, list[Step]], None]
+"""Told what differs here now that the sender goes on as another store, in the transaction that ends it."""
 
 
-def tell_nobody(_tx: Transaction, _drifted: Drifted) -> None:
-    """Where nobody wants to know of drift."""
+def tell_nobody(_tx: Transaction, _found: list[tuple[str, Key]]) -> None:
+    """Where nobody wants to know of drift, or of other stores."""
 
 
 def kinds_property(peer: str) -> str:
@@ -66,10 +71,16 @@ class Intake:
     """One direction of one session, at the receiver. `load` first, then `take` in order."""
 
     def __init__(
-        self, store: Store, direction: Direction, peer: str, on_drift: OnDrift = tell_nobody
+        self,
+        store: Store,
+        direction: Direction,
+        peer: str,
+        on_drift: OnDrift = tell_nobody,
+        on_other_store: OnOtherStore = tell_nobody,
     ) -> None:
         self._store, self._direction, self._peer = store, direction, peer
-        self._on_drift = on_drift
+        self._on_drift, self._on_other_store = on_drift, on_other_store
+        self._differs: list[Step] = []
         self._at: tuple[str, int] = ("", 0)
         self._number = 0
         self._seen: set[Key] | None = None
@@ -114,9 +125,15 @@ class Intake:
         self._check(batch, store_id)
         last = batch.snapshot in ("none", "end")
         to = (store_id, batch.upto) if last else self._at
-        drifted, claims = Drifted(), list[str]()
-        refused = await self._transact(lambda tx: self._apply(tx, batch, to, drifted, claims))
+        if self._seen is not None and not self._seen:
+            self._differs = []
+        drifted, claims, differs = Drifted(), list[str](), list[Step]()
+        other = batch.snapshot != "none" and self._at[0] not in ("", store_id)
+        refused = await self._transact(
+            lambda tx: self._apply(tx, batch, to, drifted, claims, differs if other else None)
+        )
         self.claims = claims
+        self._differs += differs
         self._number, self._at = batch.number, to
         if batch.snapshot == "end" or not self._anew:
             self._known, self._anew = self._kinds, False
@@ -128,7 +145,7 @@ class Intake:
             shown = [f"{how} {'/'.join(key)}" for how, key in drifted[:DRIFT_SHOWN]]
             log.warning("link.drift-repaired", peer=self._peer, count=len(drifted), objects=shown)
         if last:
-            self._seen = None
+            self._seen, self._differs = None, []
         return refused
 
     def _check(self, batch: Entries, store_id: str) -> None:
@@ -163,12 +180,19 @@ class Intake:
     # -- in the transaction
 
     def _apply(
-        self, tx: Transaction, batch: Entries, to: tuple[str, int], drifted: Drifted, claims: list[str]
+        self,
+        tx: Transaction,
+        batch: Entries,
+        to: tuple[str, int],
+        drifted: Drifted,
+        claims: list[str],
+        differs: list[Step] | None,
     ) -> list[RefusedEntry]:
         if tx.cursor(self._peer) != self._at:
             raise TakenOver(self._peer)
         drifted.clear()
         claims.clear()
+        began = len(tx.changes)
         refused, taken = list[RefusedEntry](), set[Key]()
         for entry in batch.entries:
             before = len(tx.changes)
@@ -194,6 +218,10 @@ class Intake:
             tx.set_property(self._property, msgspec.json.encode(sorted(remembered)).decode())
         if to != self._at:
             tx.set_cursor(self._peer, *to)
+        if differs is not None:
+            differs[:] = _steps(tx.changes[began:])
+            if batch.snapshot == "end" and (all_of_them := self._differs + differs):
+                self._on_other_store(tx, all_of_them)
         if drifted:
             self._on_drift(tx, drifted)
         if self._known != self._kinds and (batch.snapshot == "end" or not self._anew):
@@ -207,6 +235,15 @@ class Intake:
         key = (change.kind, change.namespace, change.name)
         gone = change.type == "DELETED" and change.origin == HERE
         return key if gone and key in self.refused else None
+
+
+def _steps(changes: list[Change]) -> list[Step]:
+    """What became of each resource. One that went and came is another of the same name: changed."""
+    found: dict[Key, str] = {}
+    for change in changes:
+        key = (change.kind, change.namespace, change.name)
+        found[key] = "MODIFIED" if found.get(key) == "DELETED" else change.type
+    return [(how, key) for key, how in found.items()]
 
 
 def apply(tx: Transaction, direction: Direction, entry: Entry) -> Refuse | None:

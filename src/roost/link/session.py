@@ -15,7 +15,7 @@ complete, so nothing here repairs itself halfway.
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Iterator
 from datetime import datetime
 from typing import Literal
@@ -33,8 +33,8 @@ from roost.link.conduct import What
 from roost.link.errors import BadMessage, ConnectionLost, Flooded, LinkError, Refused, TookNothing
 from roost.link.exchange import Caller, Handler, Request, Response
 from roost.link.feed import EVERYONE, Feed
-from roost.link.flow import HOST_KINDS, TRAVELLING, Direction, Downward, Upward, owned_by_host
-from roost.link.intake import DRIFT_SHOWN, Drifted, Intake
+from roost.link.flow import EVENT_KIND, HOST_KINDS, TRAVELLING, Direction, Downward, Upward, owned_by_host
+from roost.link.intake import DRIFT_SHOWN, Drifted, Intake, Step
 from roost.link.messages import (
     Acknowledge,
     Again,
@@ -93,6 +93,21 @@ class Proof(msgspec.Struct, frozen=True):
     sent_monotonic: float
 
 
+def differences(found: list[Step]) -> str:
+    """How many resources of each kind changed, came and went, and which; log entries and alarms by number."""
+    words = {"DELETED": "gone", "MODIFIED": "changed", "ADDED": "new"}
+    said = []
+    for how, word in words.items():
+        kinds = Counter(key[0] for h, key in found if h == how)
+        if kinds:
+            said.append(f"{word}: " + ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items())))
+    named = [(w, key) for how, w in words.items() for h, key in found if h == how]
+    named = [(w, key) for w, key in named if key[0] not in (EVENT_KIND, "Alarm")]
+    shown = ", ".join(f"{k} {ns}/{n} {word}" for word, (k, ns, n) in named[:DRIFT_SHOWN])
+    more = f" and {len(named) - DRIFT_SHOWN} more" if len(named) > DRIFT_SHOWN else ""
+    return "; ".join(said) + (f" ({shown}{more})" if shown else "")
+
+
 async def _anyone() -> None:
     """Admits whoever speaks."""
 
@@ -140,7 +155,9 @@ class Session:
             acknowledge_within=timing.acknowledge_within,
             on_changes=self._make_way,
         )
-        self.intake = Intake(store, takes, "up" if lower else str(node), self._tell_drift)
+        self.intake = Intake(
+            store, takes, "up" if lower else str(node), self._tell_drift, self._tell_other_store
+        )
         self.calls = Calls(self._send, handler, first=1 if lower else 2, peer=self.peer, caller=self._caller)
         self.hello: Hello | None = None
         self._batches: deque[tuple[Entries, int]] = deque()
@@ -221,6 +238,21 @@ class Session:
         text = f"What came from {self.peer} had changed here behind its back and is repaired: {shown}{more}."
         entity = f"{node.kind}={node.name}"
         write_log(tx, cloud, event="link-drift", severity="warning", entity=entity, text=text, host=host)
+
+    def _tell_other_store(self, tx: Transaction, differs: list[Step]) -> None:
+        """A log entry of this cloud or host: the peer's word is another than it was."""
+        node = self.node
+        cloud = node.cloud if self.side == "lower" else self._name
+        host = node.name if self.side == "lower" and node.kind == "host" else ""
+        peer = self.peer[0].upper() + self.peer[1:] if self.side == "lower" else self.peer
+        text = (
+            f"{peer} goes on as another store: it was restored from a snapshot, or set up anew. What it says "
+            f"now holds here: {differences(differs)}."
+        )
+        entity = f"{node.kind}={node.name}"
+        write_log(
+            tx, cloud, event="link-other-store", severity="warning", entity=entity, text=text, host=host
+        )
 
     async def _their_hello(self) -> Hello:
         frame = await self._connection.receive()

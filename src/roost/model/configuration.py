@@ -105,6 +105,14 @@ class HostConfiguration(Resource, frozen=True, kw_only=True):
     status: Annotated[HostConfigurationStatus, doc("What is.")] = HostConfigurationStatus()
 
 
+def is_in_force(configuration: HostConfiguration) -> bool:
+    """Whether the host has put this very generation in force.
+
+    A greater one is another: the cloud that gave it out was restored since, and knows nothing of it.
+    """
+    return configuration.status.applied_generation == configuration.metadata.generation
+
+
 HOST_CONFIGURATION = KindInfo(
     kind="HostConfiguration",
     plural="hostconfigurations",

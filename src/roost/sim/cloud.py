@@ -26,6 +26,7 @@ from roost.api.context import ApiContext
 from roost.cloud import admission as cloud_admission
 from roost.cloud.configuration import PlatformPorts
 from roost.cloud.controllers import controllers as cloud_controllers
+from roost.cloud.restored import after_restore
 from roost.engine.controller import Controller, Runner
 from roost.engine.presence import PresenceBook
 from roost.fleet import admission as fleet_admission
@@ -171,6 +172,7 @@ class SimulatedCloud:
     def _declare(self, tx: Transaction) -> None:
         if tx.find(CLOUD.kind, "", self.name) is None:
             tx.save(Cloud(metadata=Metadata(name=self.name), spec=CloudSpec(system_mode="standard")))
+        after_restore(tx, self.name)
 
     async def _admit(self, node: Node) -> None:
         if node.kind == "host":

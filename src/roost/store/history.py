@@ -90,6 +90,8 @@ class Restored(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     base: int
     time: str
     snapshot_of: str
+    taken_at: str = ""
+    """When the snapshot was taken; restores by older versions did not keep that."""
 
 
 class Gone(StoreError):

@@ -265,7 +265,13 @@ def _go_on(connection: Connection, header: Header, base: int, now: datetime) -> 
     identity = chance.uuid()
     said = {row[0]: row[1] for row in connection.execute(select(properties))}
     former = msgspec.json.decode(said[RESTORES], type=list[Restored]) if RESTORES in said else []
-    this = Restored(at=header.revision, base=base, time=time.seconds(now), snapshot_of=header.identity)
+    this = Restored(
+        at=header.revision,
+        base=base,
+        time=time.seconds(now),
+        snapshot_of=header.identity,
+        taken_at=header.taken_at,
+    )
     words = {
         "store-id": identity,
         RESTORES: msgspec.json.encode([*former, this][-RESTORES_KEPT:]).decode(),
