@@ -24,6 +24,7 @@ import msgspec
 from roost.model import time
 from roost.model.alarms import ALARMS, Fault, alarm_name
 from roost.model.cloud import LogShed
+from roost.model.codec import encode
 from roost.model.event import subject
 from roost.model.fault import ALARM, LOG_ENTRY, Alarm, AlarmStatus, LogEntry, LogEntryStatus, LogSeverity
 from roost.model.host import HOST
@@ -39,8 +40,23 @@ SHED = "log-shed"
 """Event of the entry that tells what was shed."""
 
 _PRUNE_EVERY = 256
-_read = msgspec.json.Decoder(LogEntry).decode
 _RANK: dict[str, int] = {"info": 0, "warning": 1, "minor": 2, "major": 3, "critical": 4}
+
+
+class _EntryStatus(msgspec.Struct, frozen=True):
+    time: str = ""
+    sequence: int = 0
+    severity: LogSeverity = "info"
+    event: str = ""
+
+
+class _Entry(msgspec.Struct, frozen=True):
+    """What of an entry says whether it is shed: all are looked at, and every writer waits for that."""
+
+    status: _EntryStatus = _EntryStatus()
+
+
+_read = msgspec.json.Decoder(_Entry).decode
 
 
 def settle(
@@ -52,11 +68,10 @@ def settle(
 ) -> list[Alarm]:
     """Make the alarms of a scope equal `wanted`; those for which `unknown` holds stay, marked stale."""
     should = {alarm_name(scope, f): f for f in wanted}
-    there = _alarms(tx, namespace, scope)
+    there = {alarm.metadata.name: alarm for alarm in _alarms(tx, namespace, scope)}
     rules = rules_of(tx, namespace) if should or there else Rules()
     kept: list[Alarm] = []
-    for alarm in there:
-        name = alarm.metadata.name
+    for name, alarm in there.items():
         if name in should:
             continue
         if unknown(alarm.status):
@@ -66,7 +81,7 @@ def settle(
         tx.drop(ALARM.kind, namespace, name)
         _tell(tx, alarm, "alarm-clear", f"cleared: {alarm.status.reason}", "info")
     for name, fault in should.items():
-        kept.append(_raise(tx, namespace, name, fault, rules))
+        kept.append(_raise(tx, Metadata(name=name, namespace=namespace), fault, there.get(name), rules))
     return kept
 
 
@@ -87,9 +102,8 @@ def _alarms(tx: Transaction, namespace: str, scope: str) -> list[Alarm]:
     return [s.typed(Alarm) for s in tx.select(ALARM.kind, namespace, origin=HERE, prefix=f"{scope}.")]
 
 
-def _raise(tx: Transaction, namespace: str, name: str, fault: Fault, rules: Rules) -> Alarm:
+def _raise(tx: Transaction, metadata: Metadata, fault: Fault, current: Alarm | None, rules: Rules) -> Alarm:
     definition = ALARMS[fault.alarm_id]
-    current = tx.seek(Alarm, namespace, name)
     status = AlarmStatus(
         alarm_id=fault.alarm_id,
         entity=fault.entity,
@@ -106,7 +120,7 @@ def _raise(tx: Transaction, namespace: str, name: str, fault: Fault, rules: Rule
     if current is not None:
         saved = _write(tx, current, status, rules)
     else:
-        alarm = Alarm(metadata=Metadata(name=name, namespace=namespace))
+        alarm = Alarm(metadata=metadata)
         status = marked(status, alarm.spec, 0, rules, tx.now)
         saved = tx.save(msgspec.structs.replace(alarm, status=status))
     if current is None or current.status.severity != fault.severity:
@@ -156,7 +170,7 @@ def write_log(
     severity: LogSeverity = "info",
     alarm_id: str = "",
     host: str = "",
-) -> LogEntry:
+) -> None:
     """Write a log entry of a cloud, or of one of its hosts; numbered without gaps per source."""
     source = f"{namespace}/{host}" if host else namespace
     sequence = tx.next_number(f"log:{source}")
@@ -175,10 +189,9 @@ def write_log(
             text=text[:2048],
         ),
     )
-    saved = tx.save(entry)
+    tx.create(encode(entry))
     if sequence % _PRUNE_EVERY == 0:
         _prune(tx, namespace, host)
-    return saved
 
 
 def _uid(tx: Transaction, namespace: str, entity: str) -> str:
@@ -190,20 +203,21 @@ def _uid(tx: Transaction, namespace: str, entity: str) -> str:
 
 def _prune(tx: Transaction, namespace: str, host: str) -> None:
     """Shed log entries past the bound, least severe and oldest first; count them, and tell of them."""
-    # Straight from their text: every writer waits for this.
-    entries = [_read(s.data) for s in tx.select(LOG_ENTRY.kind, namespace, origin=HERE)]
+    entries = {s.name: _read(s.data).status for s in tx.select(LOG_ENTRY.kind, namespace, origin=HERE)}
     if len(entries) <= KEPT:
         return
-    former = [e for e in entries if e.status.event == SHED]
-    entries = [e for e in entries if e.status.event != SHED]
-    entries.sort(key=lambda e: (_RANK[e.status.severity], e.status.time, e.status.sequence))
+    former = [name for name, entry in entries.items() if entry.event == SHED]
+    order = sorted(
+        (_RANK[e.severity], e.time, e.sequence, name) for name, e in entries.items() if e.event != SHED
+    )
     # One place is for the entry that tells of it.
-    going = entries[: max(0, len(entries) + 1 - KEPT)]
-    for entry in (*going, *former):
-        tx.remove(LOG_ENTRY.kind, namespace, entry.metadata.name)
+    going = [name for *_, name in order[: max(0, len(order) + 1 - KEPT)]]
+    for name in (*going, *former):
+        # Dropped, not removed: a finalizer does not make the log larger than it may be.
+        tx.drop(LOG_ENTRY.kind, namespace, name)
     gone = int(tx.property(f"log-shed:{namespace}") or "0") + len(going) + len(former)
     tx.set_property(f"log-shed:{namespace}", str(gone))
-    told = counted(shed(tx, namespace), going, time.stamp(tx.now))
+    told = counted(shed(tx, namespace), Counter(entries[name].severity for name in going), time.stamp(tx.now))
     tx.set_property(f"log-shed-by-severity:{namespace}", msgspec.json.encode(told).decode())
     write_log(tx, namespace, event=SHED, severity="warning", text=shed_text(told), host=host)
 
@@ -214,11 +228,10 @@ def shed(tx: Transaction, namespace: str) -> LogShed:
     return msgspec.json.decode(kept, type=LogShed) if kept else LogShed()
 
 
-def counted(before: LogShed, going: list[LogEntry], now: str) -> LogShed:
-    """The counts with these entries. Pure."""
-    more = Counter(e.status.severity for e in going)
-    counts = {severity: getattr(before, severity) + more[severity] for severity in _RANK}  # type: ignore[index]
-    return LogShed(**counts, total=before.total + len(going), since=before.since or now, last_at=now)
+def counted(before: LogShed, going: Counter[LogSeverity], now: str) -> LogShed:
+    """The counts with entries that go, by severity. Pure."""
+    counts = {severity: getattr(before, severity) + going[severity] for severity in _RANK}  # type: ignore[index]
+    return LogShed(**counts, total=before.total + going.total(), since=before.since or now, last_at=now)
 
 
 def shed_text(told: LogShed) -> str:

@@ -1,7 +1,8 @@
 """Bytes to structs and back, strictly at the edge and tolerantly between versions.
 
 Three ways in:
-- `decode`: from our own store or a peer; unknown fields are ignored (a newer version wrote them).
+- `decode`: from our own store or a peer; unknown fields are ignored (a newer version wrote them). `read` is
+  the same of stored text, without the raw object in between: a tenth of the time.
 - `check`: from a user; every problem is returned with its path, unknown fields included.
 - `overlay`: a struct laid over the raw object it came from, so that fields this version does not
   know survive (law 9). An item of a list keeps its own while what this version knows of it is unchanged.
@@ -29,13 +30,21 @@ _AT = re.compile(r"^(?P<text>.*?)(?: - at `\$(?P<path>.*)`)?$", re.DOTALL)
 
 # msgspec (0.22) resolves a struct at its first use and crashes when two threads do that at once; the
 # store decodes in threads. So every kind is resolved here, in the thread that imports.
-for _kind in (*KINDS, *VERSIONS):
-    msgspec.json.Decoder(_kind.type)
+_READERS: dict[type, msgspec.json.Decoder[Any]] = {
+    kind.type: msgspec.json.Decoder(kind.type) for kind in (*KINDS, *VERSIONS)
+}
 
 
 def decode(kind: type[R], raw: Raw) -> R:
     """Struct of a raw object; raises msgspec.ValidationError when it does not fit."""
     return msgspec.convert(raw, kind)
+
+
+def read(kind: type[R], text: str, revision: str) -> R:
+    """Struct of a stored object, `revision` as its resourceVersion; raises msgspec.ValidationError."""
+    resource: R = _READERS[kind].decode(text)
+    metadata = msgspec.structs.replace(resource.metadata, resource_version=revision)
+    return msgspec.structs.replace(resource, metadata=metadata)
 
 
 def encode(resource: Resource) -> Raw:
@@ -52,6 +61,8 @@ def encode(resource: Resource) -> Raw:
 
 def overlay(base: Raw, resource: Resource) -> Raw:
     """`resource` as a raw object, keeping what `base` has that this version does not know."""
+    if not base:
+        return encode(resource)
     info = BY_TYPE[type(resource)]
     merged: Raw = _overlay(base, encode(resource), type(resource))
     merged["apiVersion"], merged["kind"] = info.api_version, info.kind

@@ -28,7 +28,7 @@ from sqlalchemy import Connection
 
 from roost.model import chance, time
 from roost.model.audit import Record
-from roost.model.codec import Raw, decode, overlay
+from roost.model.codec import Raw, decode, overlay, read
 from roost.model.meta import Resource
 from roost.model.registry import BY_TYPE
 from roost.store import encoding, statements
@@ -70,7 +70,9 @@ class Stored:
 
     def typed(self, kind: type[R]) -> R:
         """The object as its struct."""
-        return decode(kind, self.raw)
+        if "raw" in self.__dict__:
+            return decode(kind, self.raw)
+        return read(kind, self.data, str(self.revision))
 
     def require(self, *, uid: str = "", revision: str = "") -> None:
         """Raise Conflict when it is not the one that a writer speaks of; empty stands for any."""
@@ -362,14 +364,8 @@ class Transaction(Remembered):
         return self._write("MODIFIED", raw, current.origin, current)
 
     def copy(self, raw: Raw, origin: str) -> Stored:
-        """Put a resource whose home is elsewhere, metadata as its home gave it.
-
-        Another one of the same name takes its place: who follows sees the one go and the other come.
-        """
+        """Put a resource whose home is elsewhere, metadata as its home gave it."""
         current = self.find(*_key(raw))
-        if current is not None and current.uid != str(raw["metadata"].get("uid", "")):
-            self._remove(current)
-            current = None
         if current is None:
             return self._write("ADDED", raw, origin, None)
         return self._write("MODIFIED", raw, origin, current)
