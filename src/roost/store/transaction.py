@@ -364,8 +364,14 @@ class Transaction(Remembered):
         return self._write("MODIFIED", raw, current.origin, current)
 
     def copy(self, raw: Raw, origin: str) -> Stored:
-        """Put a resource whose home is elsewhere, metadata as its home gave it."""
+        """Put a resource whose home is elsewhere, metadata as its home gave it.
+
+        Another one of the same name takes its place: who follows sees the one go and the other come.
+        """
         current = self.find(*_key(raw))
+        if current is not None and current.uid != str(raw["metadata"].get("uid", "")):
+            self._remove(current)
+            current = None
         if current is None:
             return self._write("ADDED", raw, origin, None)
         return self._write("MODIFIED", raw, origin, current)
