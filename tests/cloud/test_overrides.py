@@ -282,3 +282,21 @@ async def test_a_managed_site_that_is_linked_is_let_go_first(state: str, linked:
             assert not refused
         except Refused as error:
             assert refused and "roost subcloud unmanage" in error.remedy
+
+
+@on_fake_time
+async def test_a_cloud_without_a_central_cloud_leaves_none_and_who_rejoins_is_in_the_log() -> None:
+    async with site() as place:
+        meta = Metadata(name=CLOUD)
+        linked: Resource = Cloud(metadata=meta)
+        alone: Resource = Cloud(metadata=meta, spec=CloudSpec(stands_alone=True))
+        leaves = Request(operation="update", info=CLOUD_KIND, user="eve", old=linked, new=alone)
+        with pytest.raises(Refused) as refused:
+            await place.store.read(lambda tx: rule(CLOUD)(tx, leaves))
+        assert "no central cloud" in refused.value.reason and "--cloud" in refused.value.remedy
+        await bring(place, told("unmanaged"))
+        await place.store.read(lambda tx: rule(CLOUD)(tx, leaves))
+        rejoins = Request(operation="update", info=CLOUD_KIND, user="eve", old=alone, new=linked)
+        await place.store.transact(lambda tx: rule(CLOUD)(tx, rejoins))
+        entries = [e.status for e in await place.store.every(LogEntry) if e.status.event == "cloud-rejoins"]
+        assert len(entries) == 1 and "eve" in entries[0].text, entries

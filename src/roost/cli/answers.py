@@ -299,6 +299,7 @@ class CloudSpec(Answer, frozen=True, kw_only=True):
     system_mode: str = ""
     description: str = ""
     location: str = ""
+    stands_alone: bool = False
 
 
 class LogShed(Answer, frozen=True, kw_only=True):

@@ -9,7 +9,7 @@ from cyclopts import App, Parameter
 from roost.cli import answers, listing, output
 from roost.cli.hostview import SEVERITIES
 from roost.cli.kinds import CLOUD, SUBCLOUD
-from roost.cli.problems import OK, Problem
+from roost.cli.problems import OK, Problem, Refused
 from roost.cli.session import CONNECT, PICK, SHOW, Connect, Pick, Session, Show, opened
 from roost.cli.tables import age
 from roost.cli.tokens import show_token
@@ -164,8 +164,17 @@ def leave(*, connect: Connect = CONNECT) -> int:
 
     For example:
         roost subcloud leave
+        roost --cloud harbor subcloud leave
     """
-    return _stand_alone(connect, wanted=True)
+    with opened(connect) as session:
+        name = session.namespace
+        found = session.client.get(CLOUD, "", name, answers.Cloud)
+        if found.spec.stands_alone:
+            output.say(f"{name} stands alone already.")
+            return OK
+        session.client.patch(CLOUD, "", name, {"spec": {"standsAlone": True}})
+        output.say(f"{name} leaves its central cloud; what came from there becomes its own.")
+    return OK
 
 
 @subcloud.command(name="rejoin")
@@ -175,20 +184,30 @@ def rejoin(*, connect: Connect = CONNECT) -> int:
     For example:
         roost subcloud rejoin
     """
-    return _stand_alone(connect, wanted=False)
-
-
-def _stand_alone(connect: Connect, *, wanted: bool) -> int:
     with opened(connect) as session:
         name = session.namespace
-        session.client.patch(CLOUD, "", name, {"spec": {"standsAlone": wanted}})
-        what = (
-            "leaves its central cloud; what came from there becomes its own"
-            if wanted
-            else "dials its central cloud again"
+        found = session.client.get(CLOUD, "", name, answers.Cloud)
+        if not found.spec.stands_alone:
+            raise Refused(*_has_not_left(name, found.status))
+        session.client.patch(CLOUD, "", name, {"spec": {"standsAlone": False}})
+        output.say(f"{name} dials its central cloud again.")
+        output.note(
+            "What it made its own stays in force beside the copies that come: "
+            "see `roost get firewallpolicies`."
         )
-        output.say(f"{name} {what}.")
     return OK
+
+
+def _has_not_left(name: str, status: answers.CloudStatus) -> tuple[str, str]:
+    """Why there is nothing to rejoin, and what to do."""
+    if status.upper:
+        link = "up" if status.upper_connected else "down; it dials by itself"
+        return f"{name} has not left {status.upper}; its link is {link}", "there is nothing to do"
+    return (
+        f"{name} has no central cloud that it has left",
+        "say it to the site that is meant (roost --cloud NAME subcloud rejoin), "
+        "or join one with a token: roost up --join FILE",
+    )
 
 
 def _set(names: tuple[str, ...], state: str, connect: Connect) -> int:

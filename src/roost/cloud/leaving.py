@@ -30,14 +30,29 @@ LONGEST_NAME = 63
 
 
 def rule(cloud: str) -> Rule:
-    """A managed site that is linked does not leave: the central cloud lets it go first."""
+    """Only a site with a central cloud leaves one, and a managed site that is linked is let go first.
+
+    That a site rejoins is told in its log here, in the operator's own write.
+    """
 
     def leaves(tx: Transaction, request: Request) -> None:
         if request.operation != "update":
             return
         old, new = cast(Cloud, request.old), cast(Cloud, request.new)
-        if not new.spec.stands_alone or old.spec.stands_alone or new.metadata.name != cloud:
+        if new.spec.stands_alone == old.spec.stands_alone or new.metadata.name != cloud:
             return
+        if not new.spec.stands_alone:
+            text = f"{cloud} stands alone no more: {request.user} has it dial its central cloud again."
+            write_log(
+                tx, cloud, event="cloud-rejoins", entity=f"cloud={cloud}", severity="warning", text=text
+            )
+            return
+        if not (old.status.upper or _has_joined(tx, cloud)):
+            raise Refused(
+                f"{cloud} has no central cloud to leave",
+                "say it to the site that is meant: roost --cloud NAME subcloud leave",
+                field="spec.standsAlone",
+            )
         if management(tx, cloud) == "managed" and old.status.upper_connected:
             upper = old.status.upper or "the central cloud"
             raise Refused(
@@ -47,6 +62,11 @@ def rule(cloud: str) -> Rule:
             )
 
     return leaves
+
+
+def _has_joined(tx: Transaction, cloud: str) -> bool:
+    """Whether a central cloud has ever said something, and was not left since."""
+    return management(tx, cloud) != "" or tx.cursor(UP) != ("", 0)
 
 
 def stands_alone(tx: Transaction, cloud: str) -> bool:
