@@ -35,7 +35,7 @@ SECONDS = float(os.environ.get("ROOST_STORM_SECONDS", "600"))
 SEED = os.environ.get("ROOST_STORM_SEED") or str(secrets.randbelow(10**6))
 STOPPED_SECONDS = 60.0
 CLOUDS = ("central", *SITES)
-SETTLED_WITHIN = 300.0
+SETTLED_WITHIN = 420.0
 SHARED_KINDS = ("ConfigMap", "FirewallPolicy", "Host", "LogEntry")
 WATCHED = {
     "central": (*SHARED_KINDS, "Subcloud", "Operation"),
@@ -310,7 +310,6 @@ def test_a_controller_and_an_agent_stand_still_for_a_minute(
     demo: Demo, writes: Writes, watchers: list[Watcher]
 ) -> None:
     """Who is stopped is missed; when it goes on, it does not take its own pause for that of others."""
-    at_rest(demo, writes, watchers)
     before, names = _log(demo, "ridge"), {"valley": ("controller-1",)}
     people = [
         Operator(demo, writes, "central", f"{SEED}/stop", lockable={}),

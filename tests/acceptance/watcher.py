@@ -87,7 +87,7 @@ class Watcher:
                         self._list(door)
                     if self.stream.revision:
                         self._watch(door)
-                    self._enough.wait(0.2)
+                    self._enough.wait(0.5)
             finally:
                 door.close()
         except Exception as error:
