@@ -35,6 +35,7 @@ FIELD = """\
 280.001|subcloud=<subcloud>|critical|communication|loss-of-signal|False|False|none|none
 280.002|subcloud=<subcloud>.resource=<resource>|major, warning|other|application-subsystem-failure|False|False|none|none
 280.201|host=<hostname> or subcloud=<subcloud>|major|operational-violation|protocol-error|False|False|none|none
+280.202|host=<hostname> or subcloud=<subcloud>|critical|operational-violation|storage-capacity-problem|False|False|none|none
 500.200|system.certificate.mode=<mode>.uuid=<uuid>|major|operational-violation|certificate-expiration|False|False|none|none
 500.210|system.certificate.mode=<mode>.uuid=<uuid>|critical|operational-violation|certificate-expiration|False|False|none|none
 """

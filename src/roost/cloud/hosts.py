@@ -24,6 +24,7 @@ from roost.engine.certificates import certificate_due
 from roost.engine.controller import Key, StoreController
 from roost.engine.faults import settle, write_log
 from roost.engine.overrides import in_force
+from roost.engine.troubles import trouble_faults, untold
 from roost.model import time
 from roost.model.configuration import HOST_CONFIGURATION, HostConfiguration
 from roost.model.fault import ALARM
@@ -80,13 +81,14 @@ class HostController(StoreController):
         faults = host_faults(host, configuration, touch, carried, tx.now)
         faults = with_heartbeats(faults, host, sight, types)
         faults += care.faults + unlock_faults(host, operations)
-        hidden = unseen(host, sight, types)
+        faults += trouble_faults(f"host={key[1]}", sight.presence)
+        hidden, silent = unseen(host, sight, types), untold(sight.presence)
         alarms = settle(
             tx,
             self._cloud,
             scope(key[1]),
             faults,
-            lambda a: hidden(a) or unjudged(host, care.examination, touch, a),
+            lambda a: hidden(a) or silent(a) or unjudged(host, care.examination, touch, a),
         )
         known = Known(
             contact=touch,

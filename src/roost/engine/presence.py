@@ -24,6 +24,8 @@ class Presence(msgspec.Struct, frozen=True):
     met: bool = True
     version: str = ""
     certificate_expires_at: str = ""
+    trouble: str = ""
+    """Why it can't write its store, as it last said."""
 
 
 Presences = Callable[[str], Presence]
@@ -41,9 +43,13 @@ class PresenceBook:
         self._started = monotonic()
         self._nodes: dict[str, tuple[Presence, float]] = {}
 
-    def up(self, name: str, *, version: str = "", certificate_expires_at: str = "") -> None:
+    def up(
+        self, name: str, *, version: str = "", certificate_expires_at: str = "", trouble: str = ""
+    ) -> None:
         """The link is up."""
-        presence = Presence(connected=True, version=version, certificate_expires_at=certificate_expires_at)
+        presence = Presence(
+            connected=True, version=version, certificate_expires_at=certificate_expires_at, trouble=trouble
+        )
         self._nodes[name] = (presence, 0.0)
 
     def down(self, name: str) -> None:

@@ -16,6 +16,7 @@ from roost.engine.certificates import RENEWAL_GRACE, certificate_due, certificat
 from roost.engine.controller import Key, StoreController
 from roost.engine.faults import settle, write_log
 from roost.engine.presence import Presence, Presences
+from roost.engine.troubles import trouble_faults, untold
 from roost.fleet.sharing import SHARED_BY, in_force
 from roost.model import time
 from roost.model.alarms import Fault
@@ -87,7 +88,8 @@ class SubcloudController(StoreController):
         faults += certificate_faults(
             f"subcloud={name}", status.certificate_expires_at, tx.now, grace=RENEWAL_GRACE
         )
-        settle(tx, self._cloud, scope(name), faults)
+        faults += trouble_faults(f"subcloud={name}", presence)
+        settle(tx, self._cloud, scope(name), faults, untold(presence))
         if status != subcloud.status:
             self._tell(tx, subcloud, status)
             tx.report(msgspec.structs.replace(subcloud, status=status))

@@ -23,7 +23,7 @@ from roost.link.errors import BadMessage, TakenOver
 from roost.link.flow import Copy, Direction, Drop, Nothing, Refuse, Replace
 from roost.link.messages import Entries, Entry, Key, RefusedEntry
 from roost.model.registry import BY_KIND
-from roost.store.errors import Overloaded
+from roost.store.errors import Overloaded, Unavailable
 from roost.store.schema import resources
 from roost.store.store import Store
 from roost.store.transaction import HERE, Change, Transaction
@@ -33,6 +33,7 @@ log = structlog.get_logger(__name__)
 REFUSED_KEPT = 1000
 SNAPSHOT_KEYS = 500_000
 PATIENCE = 30.0
+TRY_AGAIN = 1.0
 DRIFT_SHOWN = 20
 KEY_SHOWN = 253
 ENTRIES_LIMIT = 2000
@@ -169,13 +170,25 @@ class Intake:
             raise BadMessage(f"a snapshot of more than {SNAPSHOT_KEYS} resources")
 
     async def _transact(self, work: Callable[[Transaction], T]) -> T:
-        """A store that has too much to do is waited for: the sender's window slows it down meanwhile."""
-        async with asyncio.timeout(PATIENCE):
-            while True:
-                try:
-                    return await self._store.transact(work)
-                except Overloaded:
-                    await asyncio.sleep(0.25)
+        """A store that has too much to do is waited for: the sender's window slows it down meanwhile.
+
+        So is one that can't be written, as long as that takes: a full disk must not end the link, on which
+        heartbeats say why nothing is taken in.
+        """
+        loop = asyncio.get_running_loop()
+        until = loop.time() + PATIENCE
+        while True:
+            try:
+                return await self._store.transact(work)
+            except Overloaded:
+                if loop.time() > until:
+                    raise
+                await asyncio.sleep(0.25)
+            except Unavailable as error:
+                if not error.known or self._store.is_closed:
+                    raise
+                until = loop.time() + PATIENCE
+                await asyncio.sleep(TRY_AGAIN)
 
     # -- in the transaction
 

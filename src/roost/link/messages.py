@@ -127,15 +127,17 @@ class Digest(Message, frozen=True, kw_only=True, tag="digest"):
 
 
 class Heartbeat(Message, frozen=True, kw_only=True, tag="heartbeat"):
-    """Sent by the lower end."""
+    """Sent by the lower end. `trouble`: why the sender can't write its store now; empty when it can."""
 
     sequence: int
+    trouble: str = ""
 
 
 class HeartbeatEcho(Message, frozen=True, kw_only=True, tag="echo"):
-    """The upper end's answer to one heartbeat."""
+    """The upper end's answer to one heartbeat. `trouble` as there."""
 
     sequence: int
+    trouble: str = ""
 
 
 class CallStart(Message, frozen=True, kw_only=True, tag="call"):

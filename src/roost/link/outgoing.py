@@ -57,9 +57,11 @@ class Outgoing:
         *,
         acknowledge_within: float,
         on_changes: Callable[[list[Change]], Awaitable[None]],
+        has_reason: Callable[[], bool] = lambda: False,
     ) -> None:
         self._store, self._direction, self._subscription = store, direction, subscription
         self._send, self._acknowledge_within, self._on_changes = send, acknowledge_within, on_changes
+        self._has_reason = has_reason
         self._number = 0
         self._unacknowledged: deque[tuple[int, int, list[Key]]] = deque()
         self._room = asyncio.Event()
@@ -220,6 +222,8 @@ class Outgoing:
                 async with asyncio.timeout(self._acknowledge_within):
                     await self._room.wait()
             except TimeoutError:
+                if self._has_reason():
+                    continue
                 # It was heard meanwhile, or the session would have ended before.
                 raise TookNothing(f"no acknowledgement came within {self._acknowledge_within:g} s") from None
 

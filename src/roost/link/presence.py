@@ -30,6 +30,8 @@ class Presence(msgspec.Struct, frozen=True, kw_only=True):
     address: str = ""
     certificate_expires_at: datetime | None = None
     reason: str = ""
+    trouble: str = ""
+    """Why it can't write its store, as it last said; empty when it can."""
 
 
 class Presences:
@@ -71,6 +73,7 @@ class Presences:
                 version=version,
                 address=peer.address,
                 certificate_expires_at=peer.certificate_expires_at,
+                trouble=before.trouble if before else "",
             ),
         )
         log.info("link.up", node=str(node), address=peer.address)
@@ -95,6 +98,12 @@ class Presences:
         before = self._known.get(node)
         if before is not None:
             self._show(node, msgspec.structs.replace(before, certificate_expires_at=expires_at))
+
+    def troubled(self, node: Node, trouble: str) -> None:
+        """It says why it can't write its store, or that it can."""
+        before = self._known.get(node)
+        if before is not None and before.trouble != trouble:
+            self._show(node, msgspec.structs.replace(before, trouble=trouble))
 
     def close(self) -> None:
         """Tell no more of those that said they return."""

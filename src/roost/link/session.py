@@ -65,6 +65,11 @@ log = structlog.get_logger(__name__)
 
 AGAIN_AT_ONCE = 1000
 HELLO_LIMIT = 64 * 1024
+TROUBLE = 300
+"""Characters of what a side says of its trouble."""
+
+TROUBLE_FOR = 5.0
+"""Seconds for which such a word holds at least: a peer must not raise and clear alarms at will."""
 OWNED_FIELDS = 256
 QUEUED_BYTES = 8 * 1024 * 1024
 """Of batches that wait to be taken in; one larger than that waits alone."""
@@ -130,6 +135,7 @@ class Session:
         on_proof: Callable[[Proof], None] = lambda _: None,
         pace: Pace | None = None,
         complain: Callable[[What, str], None] = lambda _what, _detail: None,
+        on_trouble: Callable[[str], None] = lambda _: None,
     ) -> None:
         self.node, self.side, self.timing = node, side, timing
         self._connection, self._store, self._clock = connection, store, clock
@@ -140,7 +146,9 @@ class Session:
         self.peer = "the upper cloud" if lower else str(node)
         self._sends, self._takes, self._pace = sends, takes, pace or Pace()
         self._comparison: Comparison | None = None
-        self._complain = complain
+        self._complain, self._on_trouble = complain, on_trouble
+        self._trouble: str | None = None
+        self._trouble_heard = 0.0
         self._unbidden, self._answers = Budget(UNBIDDEN, UNBIDDEN_BYTES), Budget(ASKED)
         self._entries = Budget(ENTRIES, ENTRY_BYTES)
         self._queued, self._drained = 0, asyncio.Event()
@@ -154,6 +162,7 @@ class Session:
             self._send,
             acknowledge_within=timing.acknowledge_within,
             on_changes=self._make_way,
+            has_reason=lambda: bool(self._trouble),
         )
         self.intake = Intake(
             store, takes, "up" if lower else str(node), self._tell_drift, self._tell_other_store
@@ -349,7 +358,7 @@ class Session:
 
     async def probe(self) -> None:
         """Have the peer say something, as soon as it can. Raises ConnectionLost."""
-        await self._send(Heartbeat(sequence=0))
+        await self._send(Heartbeat(sequence=0, trouble=self._own_trouble()))
 
     async def _ended(self) -> None:
         await self._end.wait()
@@ -419,9 +428,11 @@ class Session:
             case Again():
                 self.outgoing.again(message.keys)
             case Heartbeat():
-                await self._send(HeartbeatEcho(sequence=message.sequence))
+                self._hear_of_trouble(message.trouble)
+                await self._send(HeartbeatEcho(sequence=message.sequence, trouble=self._own_trouble()))
                 await self._tick()
             case HeartbeatEcho():
+                self._hear_of_trouble(message.trouble)
                 self._proven(message)
                 await self._tick()
             case DigestAsk() | Digest():
@@ -492,8 +503,21 @@ class Session:
         while True:
             sequence += 1
             self._beats.append((sequence, self._clock(), asyncio.get_running_loop().time()))
-            await self._send(Heartbeat(sequence=sequence))
+            await self._send(Heartbeat(sequence=sequence, trouble=self._own_trouble()))
             await asyncio.sleep(self.timing.heartbeat)
+
+    def _own_trouble(self) -> str:
+        return self._store.trouble[:TROUBLE]
+
+    def _hear_of_trouble(self, trouble: str) -> None:
+        """The peer can't write its store, or can again: until then it takes nothing in, and is waited for."""
+        now = asyncio.get_running_loop().time()
+        if self._trouble is not None:
+            if bool(trouble) == bool(self._trouble) or now - self._trouble_heard < TROUBLE_FOR:
+                return
+            log.info("link.trouble", peer=self.peer, trouble=trouble[:TROUBLE])
+        self._trouble, self._trouble_heard = trouble[:TROUBLE], now
+        self._on_trouble(self._trouble)
 
     def _proven(self, echo: HeartbeatEcho) -> None:
         while self._beats and self._beats[0][0] <= echo.sequence:

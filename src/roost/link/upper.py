@@ -362,6 +362,7 @@ class UpperLink:
             handler=lambda request: self._answer(node, connection.peer, request),
             pace=self._pace,
             complain=lambda what, detail: self.conduct.complain(node, what, detail),
+            on_trouble=lambda trouble: self._presences.troubled(node, trouble),
         )
         reason = "the link is down"
         try:

@@ -51,6 +51,7 @@ from roost.program.home import LINK_PORT, Home, Settings, split_address
 from roost.program.leaving import keep_link
 from roost.program.listeners import links_taken
 from roost.program.timing import TIMING
+from roost.program.troubles import prove_writing
 from roost.program.uplink import UplinkTeller
 from roost.store.store import Store
 
@@ -108,6 +109,7 @@ class Active:
             self._observer.start()
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._attention.run())
+                group.create_task(prove_writing(self._parts.store))
                 for runner in self._runners.values():
                     group.create_task(runner.run())
                 outlets = Outlets(self._name, self._parts.vault, self._parts.clock)
@@ -222,6 +224,7 @@ class Active:
                 node.name,
                 version=presence.version,
                 certificate_expires_at=time.seconds(end) if end else "",
+                trouble=presence.trouble,
             )
         else:
             book.down(node.name)

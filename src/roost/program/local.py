@@ -22,6 +22,7 @@ from roost.link.node import Node
 from roost.link.session import Timing
 from roost.model import time
 from roost.program.home import Home, Settings
+from roost.program.troubles import prove_writing
 from roost.store.database import sqlite_url
 from roost.store.store import Store
 
@@ -105,6 +106,7 @@ class HostRole:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._heartbeats.run())
                 group.create_task(self.agent.run())
+                group.create_task(prove_writing(self._store))
         finally:
             await self.link.stop()
 

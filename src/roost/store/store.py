@@ -55,6 +55,8 @@ BATCH_BYTES = 8 * 1024 * 1024
 WAITING = 10_000
 WAITING_BYTES = 128 * 1024 * 1024
 HISTORY = 20_000
+WELL_AFTER = 10.0
+"""Seconds without a failure after which writing is well again: in a full file small writes may find room."""
 READ_AT_ONCE = 500
 
 _log = structlog.get_logger("roost.store")
@@ -114,7 +116,18 @@ class Store:
         self._compacted = 0
         self._closed = False
         self._deaf = ""
+        self._trouble, self._failed_at = "", 0.0
         self.identity = ""
+
+    @property
+    def trouble(self) -> str:
+        """Why writing fails, as the last writes have shown; empty when it does not."""
+        return self._trouble
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether it takes nothing more."""
+        return self._closed
 
     @property
     def revision(self) -> int:
@@ -216,6 +229,15 @@ class Store:
         """Create or change one resource given as a struct."""
         return await self.transact(lambda tx: tx.save(resource))
 
+    async def prove(self) -> None:
+        """Write something small, to find out whether that is possible. Raises Overloaded, Unavailable."""
+        await self.transact(lambda tx: tx.set_property("proved", tx.now.isoformat()))
+        self._is_well()
+
+    def _is_well(self) -> None:
+        if self._trouble and asyncio.get_running_loop().time() - self._failed_at >= WELL_AFTER:
+            self._trouble = ""
+
     def _pump(self) -> None:
         """Start the writer on what waits, unless it is at work."""
         if self._writing or not self._waiting:
@@ -232,6 +254,10 @@ class Store:
     def _committed(self, batch: Sequence[Unit], done: asyncio.Future[list[Change]]) -> None:
         self._writing = False
         failure = done.exception() if not done.cancelled() else Unavailable("cancelled")
+        if isinstance(failure, Unavailable):
+            self._trouble, self._failed_at = failure.cause, asyncio.get_running_loop().time()
+        elif failure is None and done.result():
+            self._is_well()
         if failure is None:
             self._recent.add(done.result())
             self._compacted = max(self._compacted, self._writer.compacted)
