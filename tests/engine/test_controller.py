@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import pytest
 import structlog
 
 from roost.engine import controller as controller_module
-from roost.engine.controller import Key, Runner, StoreController
+from roost.engine.controller import TOGETHER, Key, Runner, StoreController
 from roost.engine.queue import WorkQueue
 from roost.store import recent
 from roost.store.errors import Unavailable
 from roost.store.store import Store
 from roost.store.transaction import Change, Transaction
+from roost.store.writer import Unit, Writer
 from tests.support.clock import on_fake_time
 from tests.support.stores import new_database, opened, raw
 
@@ -251,3 +252,50 @@ async def test_a_controller_that_can_not_read_a_change_is_fed_again() -> None:
             assert controller.stumbled
             assert await copied(store, "a") == "north"
             await ended(running)
+
+
+async def test_keys_that_are_worked_on_together_are_committed_together(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Settling(StoreController):
+        name = "settling"
+        at_work = most = done = 0
+        over = asyncio.Event()
+
+        def all_keys(self, tx: Transaction) -> list[Key]:
+            return [("harbor", f"h-{n}") for n in range(200)]
+
+        def concerned(self, change: Change) -> list[Key]:
+            return []
+
+        def decide(self, tx: Transaction, key: Key) -> float | None:
+            tx.set_property(f"copy:{key[1]}", "done")
+            return None
+
+        async def reconcile(self, store: Store, key: Key) -> float | None:
+            self.at_work += 1
+            self.most = max(self.most, self.at_work)
+            await super().reconcile(store, key)
+            self.at_work -= 1
+            self.done += 1
+            if self.done == 200:
+                self.over.set()
+            return None
+
+    commits, real = [0], Writer.commit
+
+    def commit(self: Writer, batch: Sequence[Unit]) -> list[Change]:
+        commits.append(len(batch))
+        return real(self, batch)
+
+    monkeypatch.setattr(Writer, "commit", commit)
+    with new_database() as url:
+        async with opened(url) as store:
+            controller = Settling()
+            task = asyncio.create_task(Runner(store, controller, together=TOGETHER).run())
+            async with asyncio.timeout(60):
+                await controller.over.wait()
+            assert await copied(store, "h-199") == "done"
+            await ended(task)
+    assert controller.most == 2 * TOGETHER
+    assert len(commits) < 40 and max(commits) <= 2 * TOGETHER

@@ -6,8 +6,10 @@ missed; when history was compacted, all keys again. Keys are worked on by a few 
 flight per key; a failing key backs off alone and is logged with what failed.
 
 Most controllers only read and write the store: they subclass `StoreController`, whose `reconcile` is
-a plain function in one transaction. Facts from outside the store (whether a link is up) are handed
-to a controller as a callable, and their change is told with `Runner.wake`.
+a plain function in one transaction. A worker may work on several of their keys `together`: the store then
+commits all of them at once, and a storm of keys waits for the disk once in so many. Facts from outside the
+store (whether a link is up) are handed to a controller as a callable, and their change is told with
+`Runner.wake`.
 """
 
 from __future__ import annotations
@@ -31,6 +33,8 @@ LOOK_SECONDS = 30.0
 """How long keys that were woken and found the queue full may wait until everything is looked at."""
 
 ROOM_SECONDS = 0.05
+TOGETHER = 16
+"""Keys of a StoreController that a worker takes at once where storms are to be borne."""
 
 
 class Controller(Protocol):
@@ -65,10 +69,11 @@ class StoreController:
 
 
 class Runner:
-    """Runs one controller on one store."""
+    """Runs one controller on one store: `workers` side by side, each on `together` keys at most."""
 
-    def __init__(self, store: Store, controller: Controller, *, workers: int = 2) -> None:
-        self._store, self._controller, self._workers = store, controller, workers
+    def __init__(self, store: Store, controller: Controller, *, workers: int = 2, together: int = 1) -> None:
+        self._store, self._controller = store, controller
+        self._workers, self._together = workers, together
         self._queue: WorkQueue[Key] = WorkQueue()
         self._log = structlog.get_logger().bind(controller=controller.name)
         self._look_at_all = True
@@ -127,12 +132,19 @@ class Runner:
     async def _work(self) -> None:
         while True:
             key = await self._queue.take()
-            try:
-                again = await self._controller.reconcile(self._store, key)
-            except Exception as error:
-                delay = self._queue.retry(key)
-                self._log.warning(
-                    "reconcile failed", key="/".join(key), retry_in=round(delay, 2), error=repr(error)
-                )
+            more = self._queue.more(self._together - 1)
+            if more:
+                await asyncio.gather(*map(self._look, (key, *more)))
             else:
-                self._queue.done(key, again)
+                await self._look(key)
+
+    async def _look(self, key: Key) -> None:
+        try:
+            again = await self._controller.reconcile(self._store, key)
+        except Exception as error:
+            delay = self._queue.retry(key)
+            self._log.warning(
+                "reconcile failed", key="/".join(key), retry_in=round(delay, 2), error=repr(error)
+            )
+        else:
+            self._queue.done(key, again)

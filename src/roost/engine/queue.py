@@ -30,7 +30,7 @@ class Full(Exception):
 
 
 class WorkQueue(Generic[K]):
-    """Keys to be worked on. Every `take` is answered by one `done` or `retry`."""
+    """Keys to be worked on. Every key that is given out is answered by one `done` or `retry`."""
 
     def __init__(
         self, *, limit: int = LIMIT, between: Callable[[float, float], float] = chance.between
@@ -83,16 +83,23 @@ class WorkQueue(Generic[K]):
         while True:
             wait = self._promote()
             if self._ready:
-                key = self._ready.popleft()
-                self._waiting.discard(key)
-                self._working.add(key)
-                return key
+                return self._give()
             self._changed.clear()
             try:
                 async with asyncio.timeout(wait):
                     await self._changed.wait()
             except TimeoutError:
                 continue
+
+    def more(self, most: int) -> list[K]:
+        """Further keys that are ready now, each to be answered like one that was taken."""
+        return [self._give() for _ in range(min(most, len(self._ready)))]
+
+    def _give(self) -> K:
+        key = self._ready.popleft()
+        self._waiting.discard(key)
+        self._working.add(key)
+        return key
 
     def done(self, key: K, again_in: float | None = None) -> None:
         """Work on `key` went well; look again after so many seconds, if given."""
