@@ -38,7 +38,7 @@ from roost.model.monitoring import MONITORING_PROFILE, MonitoringProfile, select
 from roost.model.monitoring import in_force as thresholds_in_force
 from roost.model.network import PLATFORM_NETWORK, PlatformNetwork
 from roost.model.override import LOCAL_OVERRIDE
-from roost.store.transaction import HERE, Change, Transaction
+from roost.store.transaction import HERE, Change, Stored, Transaction
 
 EVERY = "*"
 _SHARED = (FIREWALL_POLICY.kind, PLATFORM_NETWORK.kind, LOCAL_OVERRIDE.kind, MONITORING_PROFILE.kind)
@@ -198,12 +198,12 @@ class ConfigurationController(StoreController):
     def concerned(self, change: Change) -> Iterable[Key]:
         if change.kind == SUBCLOUD.kind and change.type != "MODIFIED":
             yield (self._cloud, EVERY)
-        if change.kind == CLOUD.kind and _intent(change.data) != _intent(change.previous):
+        if change.kind == CLOUD.kind and intent(change.data) != intent(change.previous):
             yield (self._cloud, EVERY)
         if change.namespace != self._cloud:
             return
         if change.kind in _SHARED:
-            if _intent(change.data) != _intent(change.previous) or change.type == "DELETED":
+            if intent(change.data) != intent(change.previous) or change.type == "DELETED":
                 yield (self._cloud, EVERY)
         elif change.kind == HOST.kind or (
             change.kind == HOST_CONFIGURATION.kind and change.type == "DELETED"
@@ -224,7 +224,7 @@ class ConfigurationController(StoreController):
             # The heartbeats of all hosts go by it.
             key = (self._cloud, EVERY)
         profiles = tx.every(MonitoringProfile, self._cloud)
-        hosts = [s for s in tx.select(HOST.kind, self._cloud) if key[1] in (EVERY, s.name)]
+        hosts = self._concerned(tx, key[1])
         for stored in hosts:
             self._write(tx, stored.typed(Host), networks, policies, platform, profiles)
         there = {s.name for s in hosts}
@@ -237,6 +237,13 @@ class ConfigurationController(StoreController):
             if name not in there and tx.find(HOST_CONFIGURATION.kind, self._cloud, name):
                 tx.remove(HOST_CONFIGURATION.kind, self._cloud, name)
         return None
+
+    def _concerned(self, tx: Transaction, name: str) -> list[Stored]:
+        """The host of a name, or all."""
+        if name == EVERY:
+            return tx.select(HOST.kind, self._cloud)
+        found = tx.find(HOST.kind, self._cloud, name)
+        return [found] if found else []
 
     def _meets_elsewhere(self, tx: Transaction, networks: list[PlatformNetwork]) -> bool:
         """Whether heartbeats are taken elsewhere than at the last look, or at another period."""
@@ -293,7 +300,7 @@ def write_changed_at(tx: Transaction, configuration: HostConfiguration) -> HostC
     return tx.save(msgspec.structs.replace(configuration, metadata=metadata))
 
 
-def _intent(data: str) -> tuple[object, object]:
+def intent(data: str) -> tuple[object, object]:
     """What of a resource the compilation reads."""
     if not data:
         return None, None

@@ -3,6 +3,8 @@
 It reads the host, its configuration, its operations and whether its link is up, decides with
 `lifecycle` and `faults`, and writes the difference. A host that is gone loses its alarms; an alarm that
 somebody removed by hand is raised again while its cause is there.
+
+What is said of networks reaches all hosts: each is then looked at by itself, as the watch has told of them.
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ from collections.abc import Iterable
 import msgspec
 
 from roost.cloud.care import Care, care_for, reasons
-from roost.cloud.configuration import EVERY, ports_by_network, write_changed_at, write_configuration
+from roost.cloud.configuration import intent, ports_by_network, write_changed_at, write_configuration
 from roost.cloud.contact import Contact
 from roost.cloud.examination import unjudged
 from roost.cloud.faults import CHANGED_AT, configuration_due, host_faults
@@ -31,7 +33,24 @@ from roost.model.fault import ALARM
 from roost.model.host import HOST, Host
 from roost.model.network import PLATFORM_NETWORK, PlatformNetwork
 from roost.model.operation import OPERATION, Operation
+from roost.model.override import LOCAL_OVERRIDE
 from roost.store.transaction import HERE, Change, Transaction
+
+_OF_NETWORKS = (PLATFORM_NETWORK.kind, LOCAL_OVERRIDE.kind)
+"""What says, here or above, which networks are in force."""
+
+
+class _Target(msgspec.Struct, frozen=True):
+    host: str = ""
+
+
+class _Wanted(msgspec.Struct, frozen=True):
+    """Of an operation, whose it is."""
+
+    spec: _Target = _Target()
+
+
+_wanted = msgspec.json.Decoder(_Wanted).decode
 
 
 def scope(host: str) -> str:
@@ -46,26 +65,36 @@ class HostController(StoreController):
 
     def __init__(self, cloud: str, watch: Watch) -> None:
         self._cloud, self._watch = cloud, watch
+        self._hosts: dict[str, None] = {}
 
     def concerned(self, change: Change) -> Iterable[Key]:
-        if change.namespace != self._cloud or change.origin != HERE:
+        if change.namespace != self._cloud:
             return
-        if change.kind in (HOST.kind, HOST_CONFIGURATION.kind):
+        if change.kind in _OF_NETWORKS:
+            if change.type != "MODIFIED" or intent(change.data) != intent(change.previous):
+                yield from [(self._cloud, name) for name in self._hosts]
+        elif change.origin != HERE:
+            return
+        elif change.kind in (HOST.kind, HOST_CONFIGURATION.kind):
+            if change.kind == HOST.kind:
+                self._know(change)
             yield (self._cloud, change.name)
         elif change.kind == OPERATION.kind:
-            spec = msgspec.json.decode(change.data).get("spec", {})
-            yield (self._cloud, str(spec.get("host", "")))
+            yield (self._cloud, _wanted(change.data).spec.host)
         elif change.kind == ALARM.kind and change.name.startswith("host.") and counts_otherwise(change):
             yield (self._cloud, change.name.split(".")[1])
-        elif change.kind == PLATFORM_NETWORK.kind:
-            yield (self._cloud, EVERY)
+
+    def _know(self, change: Change) -> None:
+        if change.type == "DELETED":
+            self._hosts.pop(change.name, None)
+        else:
+            self._hosts[change.name] = None
 
     def all_keys(self, tx: Transaction) -> Iterable[Key]:
-        return [(self._cloud, s.name) for s in tx.select(HOST.kind, self._cloud, origin=HERE)]
+        self._hosts = dict.fromkeys(s.name for s in tx.select(HOST.kind, self._cloud, origin=HERE))
+        return [(self._cloud, name) for name in self._hosts]
 
     def decide(self, tx: Transaction, key: Key) -> float | None:
-        if key[1] == EVERY:
-            return soonest(*[self.decide(tx, one) for one in list(self.all_keys(tx))])
         host = tx.seek(Host, *key)
         if host is None:
             settle(tx, self._cloud, scope(key[1]), [])
@@ -76,7 +105,7 @@ class HostController(StoreController):
         networks = in_force(tx, PlatformNetwork, self._cloud)
         types = {n.metadata.name: n.spec.type for n in networks}
         carried = {p: types[n] for n, ports in ports_by_network(host, networks).items() for p in ports}
-        operations = [o for o in tx.every(Operation, self._cloud) if o.spec.host == key[1]]
+        operations = operations_of(tx, *key)
         care = self._care(tx, host, configuration, touch, operations)
         faults = host_faults(host, configuration, touch, carried, tx.now)
         faults = with_heartbeats(faults, host, sight, types)
@@ -167,6 +196,12 @@ def _configuration(tx: Transaction, key: Key) -> HostConfiguration | None:
     if since and time.parse(since) > tx.now:
         return write_changed_at(tx, configuration)
     return configuration
+
+
+def operations_of(tx: Transaction, cloud: str, host: str) -> list[Operation]:
+    """A host's operations; of the others is read no more than whose they are."""
+    found = tx.select(OPERATION.kind, cloud)
+    return [s.typed(Operation) for s in found if _wanted(s.data).spec.host == host]
 
 
 def counts_otherwise(change: Change) -> bool:

@@ -14,7 +14,7 @@ from roost.engine.pacing import Pace
 from roost.model import time
 from roost.model.cloud import CLOUD, Cloud, HostCounts
 from roost.model.configuration import HOST_CONFIGURATION, HostConfiguration, is_in_force
-from roost.model.fault import ALARM, LOG_ENTRY, Alarm
+from roost.model.fault import ALARM, LOG_ENTRY, Severity
 from roost.model.firewall import FIREWALL_POLICY, FirewallPolicy, FirewallPolicyStatus
 from roost.model.host import HOST, Host
 from roost.model.marking import counted
@@ -22,6 +22,35 @@ from roost.model.meta import Condition, set_condition
 from roost.model.network import PLATFORM_NETWORK, PlatformNetwork
 from roost.model.override import LOCAL_OVERRIDE, MANAGEMENT
 from roost.store.transaction import Change, Transaction
+
+
+class _HostStates(msgspec.Struct, frozen=True):
+    administrative: str = ""
+    operational: str = ""
+    availability: str = ""
+
+
+class _HostLine(msgspec.Struct, frozen=True):
+    """What of a host is counted. Each change of an alarm has all looked at, so no more of them is decoded."""
+
+    status: _HostStates = _HostStates()
+
+
+class _AlarmStates(msgspec.Struct, frozen=True, rename="camel"):
+    severity: Severity = "warning"
+    suppressed: bool = False
+    acknowledged: bool = False
+    blocks_updates: bool = False
+
+
+class _AlarmLine(msgspec.Struct, frozen=True):
+    """What of an alarm is counted."""
+
+    status: _AlarmStates = _AlarmStates()
+
+
+_host = msgspec.json.Decoder(_HostLine).decode
+_alarm = msgspec.json.Decoder(_AlarmLine).decode
 
 _COUNTED = (HOST.kind, ALARM.kind, LOCAL_OVERRIDE.kind, MANAGEMENT.kind)
 _CONFIGURED = (
@@ -65,8 +94,8 @@ class OverviewController(StoreController):
     def _count(self, tx: Transaction) -> int:
         """Count hosts and alarms; how many there are."""
         cloud = tx.load(Cloud, "", self._cloud)
-        hosts = [h.status for h in tx.every(Host, self._cloud)]
-        alarms = [a.status for a in tx.every(Alarm, self._cloud)]
+        hosts = [_host(s.data).status for s in tx.select(HOST.kind, self._cloud)]
+        alarms = [_alarm(s.data).status for s in tx.select(ALARM.kind, self._cloud)]
         status = msgspec.structs.replace(
             cloud.status,
             version=self._version,

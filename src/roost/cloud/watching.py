@@ -20,11 +20,24 @@ from roost.cloud.heartbeat import Heartbeats, HostHeartbeat, not_watched
 from roost.engine.presence import Presence, Presences
 from roost.model.cloud import Cloud
 from roost.model.heartbeat import Heartbeat
-from roost.model.host import Host
+from roost.model.host import HOST, Host
 from roost.store.transaction import Transaction
 
 LOOK_AGAIN = 1.0
 """Seconds between two looks at a host that is held."""
+
+
+class _State(msgspec.Struct, frozen=True):
+    administrative: str = ""
+
+
+class _States(msgspec.Struct, frozen=True):
+    """Whether a host is in service. While one is silent all are looked at, whose inventories are large."""
+
+    status: _State = _State()
+
+
+_states = msgspec.json.Decoder(_States).decode
 
 _REMEMBER_HOSTS = 1.0
 _REMEMBER_EVENT = 0.05
@@ -125,8 +138,10 @@ class Watch:
 
     def _silence(self, tx: Transaction, now: float) -> Silence:
         if now - self._in_service_at >= _REMEMBER_HOSTS:
-            hosts = tx.every(Host, self._cloud)
-            self._in_service = tuple(h.metadata.name for h in hosts if h.status.administrative == "unlocked")
+            hosts = tx.select(HOST.kind, self._cloud)
+            self._in_service = tuple(
+                s.name for s in hosts if _states(s.data).status.administrative == "unlocked"
+            )
             self._in_service_at = now
         silent, absent = {}, set()
         self._anyone_silent = False

@@ -19,6 +19,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from fnmatch import fnmatchcase
+from typing import Protocol
 
 import msgspec
 
@@ -116,7 +117,20 @@ def blocks_upgrade(alarms: Iterable[Alarm]) -> list[Alarm]:
     return sorted(found, key=lambda a: (-RANK[a.status.severity], a.metadata.namespace, a.metadata.name))
 
 
-def counted(alarms: Sequence[AlarmStatus]) -> AlarmCounts:
+class Countable(Protocol):
+    """What of an alarm's status is counted."""
+
+    @property
+    def severity(self) -> Severity: ...
+    @property
+    def suppressed(self) -> bool: ...
+    @property
+    def acknowledged(self) -> bool: ...
+    @property
+    def blocks_updates(self) -> bool: ...
+
+
+def counted(alarms: Sequence[Countable]) -> AlarmCounts:
     """How many alarms count, by severity; how many of these are acknowledged or block updates; how many are
     suppressed."""
     active = [a for a in alarms if not a.suppressed]
