@@ -59,6 +59,10 @@ SHOWS: dict[str, tuple[str, ...]] = {
     "{roost} --cloud valley host unlock worker-0": (r"worker-0 is unlocked",),
     "{roost} demo cut ridge": (r"the link of ridge is cut",),
     "{roost} alarm list": (r"critical +280\.001 +subcloud=ridge +ridge is offline",),
+    "{roost} demo exec ridge-controller-0 -- roost status": (
+        r"ridge .*under central \(link down",
+        r"controller-1 .*unlocked +enabled +available",
+    ),
     "{roost} demo mend ridge": (r"the link of ridge is whole",),
     "{roost} demo kill valley-controller-0": (r"valley-controller-0, process \d+, is killed",),
     "{roost} log list -A": (

@@ -322,7 +322,10 @@ class Client:
         reason = reason_of(error)
         remedy = "is the cloud running and is the address right? `roost --cloud NAME` chooses another cloud"
         if "CERTIFICATE_VERIFY_FAILED" in str(error):
-            remedy = "the cloud may have been made anew since; log in again with `roost login`"
+            remedy = (
+                "another cloud answers at this address (which kubeconfig is used, and from which machine?), "
+                "or the cloud was made anew since: then log in again with `roost login`"
+            )
         return Unreachable(
             f"cloud {self.target.name} at {self.target.server} can't be reached: {reason}", remedy
         )

@@ -130,12 +130,21 @@ def cut(
 ) -> int:
     """Cut a site's link to the centre, silently, as a dead radio link would.
 
+    The centre can't reach the site then; `roost demo exec` runs commands at the site itself.
+
     For example:
         roost demo cut ridge
+        roost demo exec ridge-controller-0 -- roost status
     """
     from roost.sim.lab import control
 
-    return _do(directory, control.Cut(site=site, direction=direction, manner=manner))
+    done = _do(directory, control.Cut(site=site, direction=direction, manner=manner))
+    known = _ask(control.status(directory)).nodes
+    homes = [n.name for n in known if n.site == site and (directory / n.name / "kubeconfig").is_file()]
+    if homes:
+        elsewhere = "" if directory == _HERE else f"--directory {directory} "
+        print(f"work at the site meanwhile: roost demo exec {elsewhere}{homes[0]} -- roost status")
+    return done
 
 
 @demo.command
@@ -228,19 +237,40 @@ def resume(process: Process, /, *, directory: Directory = _HERE) -> int:
 
 @demo.command(name="exec")
 def execute(
-    host: str, /, *command: Annotated[str, Parameter(allow_leading_hyphen=True)], directory: Directory = _HERE
+    host: Annotated[
+        str, Parameter(name="HOST", help="A host, as ridge-controller-0, a site's router, or centre.")
+    ],
+    /,
+    *command: Annotated[
+        str, Parameter(name="COMMAND", allow_leading_hyphen=True, help="What to run; default: bash.")
+    ],
+    directory: Directory = _HERE,
 ) -> NoReturn:
-    """Run a command inside a host of the demo.
+    """Run a command inside a host of the demo, with its network and its own cloud's credentials.
+
+    So `roost` and kubectl work at a site that is cut off. `centre` is where the central cloud runs.
 
     For example:
         roost demo exec harbor-controller-0 -- ip addr
+        roost demo exec ridge-controller-0 -- roost status
         roost demo exec valley-worker-0 -- bash
     """
     from roost.sim.lab import control
 
-    argv = _ask(control.attach_command(directory, host, list(command) or ["bash"]))
+    told = at_home(directory.absolute() / host, _program().parent, os.environ.get("PATH", os.defpath))
+    argv = _ask(control.attach_command(directory, host, [*told, *(command or ("bash",))]))
     sys.stdout.flush()
     os.execvp(argv[0], argv)  # noqa: S606
+
+
+def at_home(home: Path, programs: Path, path: str) -> list[str]:
+    """How a command is begun so that it speaks to the cloud of the host whose home that is; pure.
+
+    What the caller has exported leads to the centre, which no host reaches at that address.
+    """
+    own = home / "kubeconfig"
+    known = [f"ROOST_HOME={home}", f"ROOST_KUBECONFIG={own}", f"KUBECONFIG={own}"]
+    return ["env", f"PATH={programs}:{path}", *known]
 
 
 @demo.command

@@ -33,7 +33,11 @@ STOPS: tuple[Stop, ...] = (
     Stop("and back", "{roost} --cloud valley host unlock worker-0"),
     Stop("cut a site off", "{roost} demo cut ridge"),
     Stop("a lost site is one alarm, after some 10 seconds", "{roost} alarm list"),
-    Stop("what runs there goes on; mend the link", "{roost} demo mend ridge"),
+    Stop(
+        "what runs there goes on; look at the site itself",
+        "{roost} demo exec ridge-controller-0 -- roost status",
+    ),
+    Stop("mend the link", "{roost} demo mend ridge"),
     Stop("kill a process; it is started again", "{roost} demo kill valley-controller-0"),
     Stop("what happened meanwhile", "{roost} log list -A"),
     Stop("what every field means", "kubectl explain host.spec"),
