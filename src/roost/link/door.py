@@ -174,7 +174,9 @@ class Listener:
 
         def factory() -> Arriving:
             protocol = ServerProtocol(max_size=self._options["max_size"], logger=self._options["logger"])
-            chosen = {k: self._options[k] for k in ("ping_interval", "close_timeout", "max_queue")}
+            chosen = {
+                k: self._options[k] for k in ("ping_interval", "close_timeout", "max_queue", "write_limit")
+            }
             made.append(Arriving(protocol, self._server, **chosen))
             made[0].on_arrived = arrived
             return made[0]

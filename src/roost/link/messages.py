@@ -3,7 +3,7 @@
 Messages are msgpack maps with a type; a reader ignores fields and types it does not know, so that
 neighbours up to two releases apart talk. A frame is one byte for its packing, then the message:
 frames over COMPRESS_FROM bytes are compressed with zstandard. What a frame unpacks to is bounded by
-FRAME_LIMIT before it is unpacked.
+FRAME_LIMIT before it is unpacked. Large frames travel in parts (see `parts`).
 
 Order of a session: each side sends `Hello` (the lower first), then `Entries`, `Acknowledge`, `Again`,
 heartbeats and calls in any order; `Refusal` or `Goodbye` is the last word before closing.
@@ -20,7 +20,7 @@ from roost.link.errors import BadMessage
 
 PROTOCOL = 1
 PROTOCOL_MIN = 1
-FEATURES = ("again", "calls", "digest")
+FEATURES = ("again", "calls", "digest", "parts")
 FRAME_LIMIT = 8 * 1024 * 1024
 COMPRESS_FROM = 1024
 
@@ -140,6 +140,15 @@ class HeartbeatEcho(Message, frozen=True, kw_only=True, tag="echo"):
     trouble: str = ""
 
 
+class Part(Message, frozen=True, kw_only=True, tag="part"):
+    """A piece of a frame that is too large to hold others up; `first` drops what its lane still had."""
+
+    lane: Literal["stream", "calls"]
+    data: bytes
+    first: bool = False
+    last: bool = False
+
+
 class CallStart(Message, frozen=True, kw_only=True, tag="call"):
     """A request begins; its body of `size` bytes follows in CallBody messages."""
 
@@ -252,6 +261,7 @@ AnyMessage = (
     | Digest
     | Heartbeat
     | HeartbeatEcho
+    | Part
     | Call
     | Refusal
     | Goodbye
@@ -280,6 +290,11 @@ def pack(message: Message) -> bytes:
     if len(plain) < COMPRESS_FROM:
         return b"\0" + plain
     return b"\1" + bytes(_codecs()[0].compress(plain))
+
+
+def pack_plain(message: Message) -> bytes:
+    """The same, of what is packed already."""
+    return b"\0" + _encoder.encode(message)
 
 
 def unpack(frame: bytes) -> AnyMessage | None:

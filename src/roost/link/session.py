@@ -6,7 +6,8 @@ once. Then four things go on side by side: sending our stream, taking theirs in,
 
 The lower end sends heartbeats, the upper echoes them; whoever heard nothing for `lost_after` seconds
 gives the connection up. A heartbeat that was echoed proves the way there and back after the moment it
-was sent.
+was sent. Large messages go in parts, between which others pass: however narrow the link, what is sent over it
+does not keep heartbeats from it.
 
 Every wait has a deadline. When anything fails the whole session ends: the cursors make the next one
 complete, so nothing here repairs itself halfway.
@@ -25,7 +26,7 @@ import structlog
 
 import roost
 from roost.engine.faults import write_log
-from roost.link import messages
+from roost.link import messages, parts
 from roost.link.budget import ASKED, ENTRIES, ENTRY_BYTES, PATIENCE, STRANGE, UNBIDDEN, UNBIDDEN_BYTES, Budget
 from roost.link.calls import Calls
 from roost.link.comparing import Comparison, Pace, Pacing
@@ -52,10 +53,12 @@ from roost.link.messages import (
     HeartbeatEcho,
     Hello,
     Message,
+    Part,
     Refusal,
 )
 from roost.link.node import Node
 from roost.link.outgoing import WINDOW, Outgoing
+from roost.link.parts import PART, Collected, Lane
 from roost.link.wire import Connection
 from roost.store.errors import StoreError
 from roost.store.store import Store
@@ -172,6 +175,8 @@ class Session:
         self._batches: deque[tuple[Entries, int]] = deque()
         self._batch_came = asyncio.Event()
         self._beats: deque[tuple[int, datetime, float]] = deque(maxlen=16)
+        self._in_parts, self._collected = False, Collected()
+        self._lanes: dict[Lane, asyncio.Lock] = {"stream": asyncio.Lock(), "calls": asyncio.Lock()}
         self._ending: Goodbye | None = None
         self._end = asyncio.Event()
         self.farewell: Goodbye | None = None
@@ -217,6 +222,7 @@ class Session:
 
     def _know(self, hello: Hello) -> None:
         """Go by what the peer says it knows. One that does not say is told everything, as ever."""
+        self._in_parts = "parts" in hello.features
         if hello.kinds:
             self._sends.narrow(hello.kinds)
             self._takes.narrow(hello.kinds)
@@ -379,6 +385,12 @@ class Session:
                 raise ConnectionLost(f"nothing was heard for {self.timing.lost_after:g} s") from None
             self._heard = asyncio.get_running_loop().time()
             message = messages.unpack(frame)
+            if isinstance(message, Part):
+                whole = self._collected.take(message)
+                if whole is None:
+                    await self._hold_back(self._answers.charge(self._heard, 1))
+                    continue
+                frame, message = whole, messages.unpack(whole)
             await self._afford(message, len(frame))
             if isinstance(message, Entries):
                 await self._queue(message, len(frame))
@@ -403,10 +415,13 @@ class Session:
             wait = self._unbidden.charge(now, 1, size)
             if self.side == "upper" and self._unbidden.short_for(now) > PATIENCE:
                 raise Flooded(PATIENCE)
-        if wait > 0:
-            if not asked and self._unbidden.short_for(now) > STRANGE:
-                self._complain("floods", "it sends more than a node has to say, and is read slowly for it")
-            await asyncio.sleep(wait)
+        if wait > 0 and not asked and self._unbidden.short_for(now) > STRANGE:
+            self._complain("floods", "it sends more than a node has to say, and is read slowly for it")
+        await self._hold_back(wait)
+
+    async def _hold_back(self, seconds: float) -> None:
+        if seconds > 0:
+            await asyncio.sleep(seconds)
 
     async def _queue(self, batch: Entries, size: int) -> None:
         """Keep a batch until it is taken in. What is kept is bounded: with too much, nothing more is read."""
@@ -535,9 +550,19 @@ class Session:
         return Caller(start.caller, list(start.groups), start.uid, extra, start.by, linked=True)
 
     async def _send(self, message: Message) -> None:
+        frame = messages.pack(message)
+        if len(frame) <= PART or not self._in_parts:
+            await self._send_frame(frame)
+            return
+        lane = parts.lane(message)
+        async with self._lanes[lane]:
+            for part in parts.parts(frame, lane):
+                await self._send_frame(messages.pack_plain(part))
+
+    async def _send_frame(self, frame: bytes) -> None:
         try:
             async with asyncio.timeout(self.timing.send_within):
-                await self._connection.send(messages.pack(message))
+                await self._connection.send(frame)
         except TimeoutError:
             seconds = self.timing.send_within
             reason = f"the peer took nothing for {seconds:g} s"

@@ -9,8 +9,10 @@ may still do is decided by path too (`renewal`).
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import logging
+import socket
 import ssl
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -37,6 +39,9 @@ ENDED = "ended"
 _NO_CHECK_TIME = 0x200000
 """X509_V_FLAG_NO_CHECK_TIME (OpenSSL, x509_vfy.h): signatures are checked, times are not."""
 CLOSE_WITHIN = 2.0
+QUEUED = 8 * 1024
+"""Bytes that may wait in each buffer between a sender and the network. What is written after them waits for
+them: on a narrow link that is time."""
 RETRY_AFTER_MOST = 3600.0
 
 # What the library logs of each handshake that fails is said in our own words, once.
@@ -48,6 +53,7 @@ OPTIONS: dict[str, Any] = {
     "max_queue": 2,
     "ping_interval": None,
     "close_timeout": CLOSE_WITHIN,
+    "write_limit": QUEUED,
     "logger": QUIET,
 }
 
@@ -72,6 +78,7 @@ class SocketConnection:
     def __init__(self, websocket: WebSocket) -> None:
         self._websocket = websocket
         self._peer = peer_of(websocket)
+        _queue_little(websocket)
 
     @property
     def peer(self) -> Peer:
@@ -91,11 +98,27 @@ class SocketConnection:
         return frame if isinstance(frame, bytes) else bytes(frame, "utf-8")
 
     async def close(self) -> None:
-        await self._websocket.close()
+        try:
+            async with asyncio.timeout(CLOSE_WITHIN + 1):
+                await self._websocket.close()
+        except TimeoutError:
+            # Its goodbye stands behind what a peer does not take: the library waits for that without end.
+            self.abort()
 
     def abort(self) -> None:
         """Break it without a word, as a network does."""
         self._websocket.transport.abort()
+
+
+def _queue_little(websocket: WebSocket) -> None:
+    """Let senders wait rather than their bytes, in the kernel and below TLS."""
+    kernels = websocket.transport.get_extra_info("socket")
+    with contextlib.suppress(AttributeError, OSError):
+        kernels.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, QUEUED)
+    # asyncio has no public way to the transport below TLS, whose buffer is 64 KiB.
+    below = getattr(getattr(websocket.transport, "_ssl_protocol", None), "_transport", None)
+    if isinstance(below, asyncio.WriteTransport):
+        below.set_write_buffer_limits(QUEUED)
 
 
 def peer_of(websocket: WebSocket) -> Peer:
