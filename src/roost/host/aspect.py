@@ -224,7 +224,7 @@ class TrialRunner:
             now = msgspec.structs.replace(facts, boottime=max(facts.boottime, self._clock()))
             await self._remember(trial.rolled_back(memory, after, decision.reason, now))
         elif decision.step is Step.RESTORE:
-            await self._remember(trial.restored(memory, await self._install(memory.baseline)))
+            await self._note(trial.restored(memory, await self._install(memory.baseline)))
         elif decision.step is Step.REMOVE:
             await self._install(wanted.version)
             await self._remember(trial.removed(memory, wanted))
@@ -262,6 +262,12 @@ class TrialRunner:
         recollection = msgspec.structs.replace(known, memory=memory)
         await asyncio.to_thread(self._file.save, recollection)
         self._known = recollection
+
+    async def _note(self, memory: Memory) -> None:
+        """Remember what is in force again. Where that can't be kept, the next process finds it out anew."""
+        self._known = msgspec.structs.replace(await self._recall(), memory=memory)
+        with contextlib.suppress(OSError):
+            await asyncio.to_thread(self._file.save, self._known)
 
     async def _tell(
         self, decision: Decision, generation: int, plan: list[str] | None, facts: AspectFacts

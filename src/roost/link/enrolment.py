@@ -114,6 +114,7 @@ async def _enrol(
         key=key,
         certificate=answer.certificate.encode(),
         now=clock(),
+        token=token.id,
     )
 
 

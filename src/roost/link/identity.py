@@ -44,6 +44,8 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
     fingerprint: str
     issued_at: str
     expires_at: str
+    token: str = ""
+    """Name of the enrolment token that it was got with; no secret."""
 
     def who(self) -> Node:
         return parse(self.node)
@@ -86,6 +88,7 @@ def save(
     key: bytes,
     certificate: bytes,
     now: datetime,
+    token: str = "",
 ) -> Identity:
     """Keep an identity; the old one stays whole until the new one is."""
     from roost.link import pki
@@ -99,6 +102,7 @@ def save(
         # A clock that runs ahead now and is set right later must not put renewal behind the end.
         issued_at=time.stamp(min(now, pki.issued_at(certificate))),
         expires_at=time.stamp(pki.expires_at(certificate)),
+        token=token,
     )
     if _kept(directory / AUTHORITY_FILE) != authority:
         write_private(directory / AUTHORITY_FILE, authority)
@@ -121,6 +125,7 @@ def replace_certificate(
         key=key,
         certificate=certificate,
         now=now,
+        token=old.token,
     )
 
 

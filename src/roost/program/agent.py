@@ -10,6 +10,7 @@ from roost.program import notify
 from roost.program.home import Home, Settings, StartError
 from roost.program.local import HostRole
 from roost.program.proof import probe
+from roost.program.room import when_possible
 from roost.program.start import now
 from roost.program.timing import TIMING
 
@@ -21,7 +22,7 @@ async def run_agent(home: Home, settings: Settings, stop: asyncio.Event, leave: 
     if node.kind != "host":
         raise StartError(f"the identity in {home.uplink} is that of {node}, not of a host", "use `roost up`")
     role = HostRole(home, settings, node, dialer, clock=now, leave=leave, timing=TIMING)
-    await role.open(probe=lambda: probe(home.uplink))
+    await when_possible(lambda: role.open(probe=lambda: probe(home.uplink)), stop, role.hold)
     try:
         running = asyncio.create_task(role.run())
         stopping = asyncio.create_task(stop.wait())

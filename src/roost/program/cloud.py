@@ -15,10 +15,10 @@ import shlex
 import socket
 import sys
 import uuid
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import structlog
 
@@ -56,6 +56,7 @@ from roost.program.local import HostRole, tell_of_connection
 from roost.program.outlets import test_subresource
 from roost.program.plans import plan_subresource
 from roost.program.proof import probe
+from roost.program.room import nothing, when_possible
 from roost.program.timing import TIMING
 from roost.store.database import sqlite_url
 from roost.store.store import Store
@@ -68,6 +69,7 @@ ACTIVE = "active"
 AUTHORITY = "authority"
 """The property with the pin of the certificate authority that all processes on a database have."""
 
+T = TypeVar("T")
 ANY_ADDRESS = frozenset({"0.0.0.0", "::"})  # noqa: S104 - compared, not bound
 
 _log = structlog.get_logger("roost.program")
@@ -98,16 +100,16 @@ class CloudRole:
     async def run(self) -> None:
         """Start everything, tell the supervisor, run until told to stop."""
         url = self._settings.database or sqlite_url(self._home.path / "cloud.db")
-        self._store = await Store.open(url)
+        role = self._host_role() if self._settings.host else None
+        self._store = await self._opened(url, role.hold if role else nothing)
         try:
-            await self._store.transact(self._declare)
             certificate = self._certificates()
             if self._settings.database:
                 await self._store.transact(self._join)
                 self._leadership = Leadership(self._store, ACTIVE, self._process)
             self._api = api = Api(self._context())
-            if self._settings.host:
-                await self._open_host()
+            if role is not None:
+                await self._patiently(lambda: self._open_host(role), role.hold)
             if self._stop.is_set():
                 return
             first_start.complete(self._home)
@@ -116,6 +118,27 @@ class CloudRole:
             await self._close()
 
     # -- making
+
+    async def _opened(self, url: str, meanwhile: Callable[[], Awaitable[None]]) -> Store:
+        """The store, with what a cloud always has."""
+
+        async def work() -> Store:
+            store = await Store.open(url)
+            try:
+                await store.transact(self._declare)
+            except BaseException:
+                await store.close()
+                raise
+            return store
+
+        return await self._patiently(work, meanwhile)
+
+    async def _patiently(
+        self, work: Callable[[], Awaitable[T]], meanwhile: Callable[[], Awaitable[None]]
+    ) -> T:
+        if first_start.under_way(self._home) is not None:
+            return await work()
+        return await when_possible(work, self._stop, meanwhile)
 
     def _declare(self, tx: Transaction) -> None:
         """The cloud's own resource and that of its host, at the first start. Raises StartError."""
@@ -156,7 +179,13 @@ class CloudRole:
         self._server_end = time.seconds(pki.expires_at(certificate.read_bytes()))
         host, port = split_address(self._settings.api_address, API_PORT)
         address = _joined("127.0.0.1" if host in ANY_ADDRESS else host, port)
-        keep_kubeconfig(self._home.path / "kubeconfig", self._name, address, self._authority, now)
+        kubeconfig = self._home.path / "kubeconfig"
+        try:
+            keep_kubeconfig(kubeconfig, self._name, address, self._authority, now)
+        except OSError as error:
+            if not kubeconfig.exists():
+                raise
+            _log.error("the kubeconfig could not be kept; looked at again later", reason=str(error))
         return certificate
 
     def _context(self) -> ApiContext:
@@ -244,10 +273,10 @@ class CloudRole:
             holder=self._process if self._settings.database else self._store.identity,
         )
 
-    async def _open_host(self) -> None:
+    def _host_role(self) -> HostRole:
         node = host_node(self._name, self._settings.host)
         dialer = ActiveDialer(lambda: self._active, node)
-        self._host = HostRole(
+        return HostRole(
             self._home,
             self._settings,
             node,
@@ -256,7 +285,10 @@ class CloudRole:
             leave=self._leave,
             timing=TIMING,
         )
-        await self._host.open(link_up=self._proving_link_up, probe=self._prove)
+
+    async def _open_host(self, role: HostRole) -> None:
+        await role.open(link_up=self._proving_link_up, probe=self._prove)
+        self._host = role
 
     # -- running
 

@@ -15,6 +15,8 @@ Everything is readable by its owner alone. Files are replaced whole, never writt
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import fcntl
 import os
 from pathlib import Path
@@ -80,7 +82,7 @@ class Home:
         """Make the directory and take its lock; raises StartError."""
         try:
             self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
-            self._lock = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            self._lock = self._open_lock()
         except OSError as error:
             raise StartError(
                 f"{self.path} can't be used: {error.strerror}", "choose another with --home or $ROOST_HOME"
@@ -95,8 +97,19 @@ class Home:
                 f"Roost already runs on {self.path}, as process {pid}",
                 "stop it first, or choose another home with --home",
             ) from error
-        os.ftruncate(self._lock, 0)
-        os.pwrite(self._lock, f"{os.getpid()}\n".encode(), 0)
+        # For people; on a full or read-only disk the lock is held without it.
+        with contextlib.suppress(OSError):
+            os.ftruncate(self._lock, 0)
+            os.pwrite(self._lock, f"{os.getpid()}\n".encode(), 0)
+
+    def _open_lock(self) -> int:
+        path = self.path / "lock"
+        try:
+            return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            if error.errno != errno.EROFS:
+                raise
+            return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
 
     def close(self) -> None:
         """Let go of the lock."""

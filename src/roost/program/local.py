@@ -12,8 +12,11 @@ import uuid
 from collections.abc import Awaitable, Callable
 from datetime import datetime
 
+import structlog
+
 from roost import __version__
 from roost.host.agent import Agent, AgentIdentity
+from roost.host.aspect import AspectFacts
 from roost.host.heartbeat import Registrar
 from roost.host.hooks import DirectoryHooks
 from roost.host.machine import RealMachine
@@ -25,6 +28,8 @@ from roost.program.home import Home, Settings
 from roost.program.troubles import prove_writing
 from roost.store.database import sqlite_url
 from roost.store.store import Store
+
+_log = structlog.get_logger("roost.program")
 
 
 def tell_of_connection(link: LowerLink, callback: Callable[[], None]) -> None:
@@ -55,7 +60,8 @@ class HostRole:
         timing: Timing,
     ) -> None:
         self._home, self._settings, self.node = home, settings, node
-        self._dialer, self._clock, self._leave, self._timing = dialer, clock, leave, timing
+        self._dialer, self._clock, self._timing = dialer, clock, timing
+        self._machine = RealMachine(home.agent, contained=settings.contained, leave=leave)
         self._store: Store
         self.link: LowerLink
         self._heartbeats: Registrar
@@ -82,7 +88,7 @@ class HostRole:
                 version=__version__,
                 incarnation=str(uuid.uuid4()),
             ),
-            RealMachine(self._home.agent, contained=self._settings.contained, leave=self._leave),
+            self._machine,
             clock=self._clock,
             link_up=link_up or (lambda: self.link.state.connected),
             probe=probe,
@@ -98,6 +104,13 @@ class HostRole:
             link_up=lambda: self.link.state.connected,
         )
         tell_of_connection(self.link, self._heartbeats.notice)
+
+    async def hold(self) -> None:
+        """Put back what was in force on this machine, though its store can't be opened."""
+        facts = AspectFacts.gather(now=self._clock(), link_up=False, link_proof=None)
+        for aspect in self._machine.aspects:
+            held = (await aspect.hold(facts)).status
+            _log.info("held without the store", aspect=aspect.name, state=held.state, message=held.message)
 
     async def run(self) -> None:
         """Run the agent until cancelled, the link beside it."""
