@@ -324,6 +324,43 @@ async def test_the_way_to_subclouds(store: Store) -> None:
         (await client.get(f"/clouds/{name}/apis")).refused(404, "can't be the name of a cloud")
 
 
+async def test_a_link_that_is_lost_under_an_answer_ends_the_connection_and_is_no_fault(
+    served: Served, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever watches a subcloud through here sees half an answer as such; the log has no traceback."""
+    ended: list[str] = []
+
+    class Body:
+        pieces = [b'{"type":"ADDED"}\n']
+
+        def __aiter__(self) -> AsyncIterator[bytes]:
+            return self
+
+        async def __anext__(self) -> bytes:
+            if self.pieces:
+                return self.pieces.pop()
+            raise exchange.Unreachable("subcloud/harbor", "the connection was lost")
+
+        async def aclose(self) -> None:
+            ended.append("harbor")
+
+    async def call(cloud: str, request: exchange.Request) -> exchange.Response:
+        return exchange.Response(200, [("content-type", "application/json")], Body())
+
+    saying.said.forget()
+    context = ApiContext(store=served.store, cloud="central", call_cloud=call)
+    monkeypatch.setattr(served.app, "_context", context)
+    reader, writer = await served.connect(served.admin())
+    writer.write(b"GET /clouds/harbor/apis/roost.edge/v1/hosts?watch=true HTTP/1.1\r\nHost: x\r\n\r\n")
+    async with asyncio.timeout(10):
+        answer = await reader.read()
+    writer.close()
+    assert answer.startswith(b"HTTP/1.1 200 ") and b'{"type":"ADDED"}' in answer, answer
+    assert not answer.endswith(b"0\r\n\r\n"), "it looks like a whole answer"
+    assert ended == ["harbor"]
+    assert not [r for r in caplog.records if r.exc_info or r.levelname == "ERROR"], caplog.text
+
+
 async def test_a_client_that_leaves_before_the_body_ends_the_call_to_the_subcloud(store: Store) -> None:
     ended: list[str] = []
 

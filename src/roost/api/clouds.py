@@ -10,6 +10,7 @@ from roost.api import bodies
 from roost.api.auditing import ADDRESS, THROUGH, Call, forwarded
 from roost.api.context import ApiContext
 from roost.api.status import ApiError, warning
+from roost.api.streaming import BrokenOff
 from roost.link import exchange
 from roost.link.node import BadNode, subcloud
 from roost.model.meta import GROUP
@@ -98,6 +99,8 @@ class _Forwarded(StreamingResponse):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
             await super().__call__(scope, receive, send)
+        except exchange.Unreachable as error:
+            raise BrokenOff(str(error)) from error
         finally:
             await self._answer.aclose()
 

@@ -38,6 +38,7 @@ from roost.api.gates import client_of
 from roost.api.outgoing import Outgoing
 from roost.api.saying import said
 from roost.api.status import ApiError, bad_request
+from roost.api.streaming import BrokenOff
 
 CONNECTIONS = 2048
 CONNECTIONS_OF_ONE_ADDRESS = CONNECTIONS // 2
@@ -210,9 +211,19 @@ class Connection(HttpToolsProtocol):
                     self._writer.release()
 
             scope[AT_ONCE] = lambda body: self._send_at_once(cycle, body)
-            await app(scope, receive, sent)  # type: ignore[arg-type]
+            try:
+                await app(scope, receive, sent)  # type: ignore[arg-type]
+            except BrokenOff as error:
+                self._break_off(cycle, str(error))
 
         super()._start_asgi_task(cycle, serve)
+
+    def _break_off(self, cycle: RequestResponseCycle, reason: str) -> None:
+        """End the connection under an answer that has no end; that is everyday, and no fault of ours."""
+        if said.first(f"answer broken off {reason}"):
+            _log.info("answer broken off", address=self._address, reason=reason)
+        cycle.disconnected = True
+        self.transport.close()
 
     def _send_at_once(self, cycle: RequestResponseCycle, body: bytes) -> bool:
         """Send part of an answer that has begun, without its task, when its client takes it now; says whether

@@ -1,4 +1,4 @@
-"""An answer that is made piece by piece, and whose making ends with it.
+"""An answer that is made piece by piece, and whose making ends with it; and one that can not be made whole.
 
 However the client leaves, the generator that makes the pieces is closed at once: what it holds and counts
 must not wait until the garbage is collected.
@@ -10,6 +10,13 @@ from collections.abc import AsyncGenerator
 
 from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
+
+
+class BrokenOff(Exception):
+    """An answer has begun and can't be ended, as what it comes from is gone. The text says why.
+
+    The connection has to end then, for half an answer must not look like a whole one.
+    """
 
 
 class Streamed(StreamingResponse):
