@@ -154,6 +154,19 @@ def written(raw: dict[str, object], type: EntryType = "object") -> Entry:
     )
 
 
+def test_a_batch_says_as_well_as_a_heartbeat_that_its_node_is_there(tmp_path: Path) -> None:
+    async def work(stranger: Stranger) -> None:
+        await stranger.hello()
+        await stranger.hear(Hello)
+        event = resource("LogEntry", "harbor", "controller-0-1", status={"source": "harbor/controller-0"})
+        await asyncio.sleep(3)
+        await stranger.say(Entries(number=1, entries=[written(event)], upto=9, snapshot="end"))
+        await stranger.hear(Acknowledge)
+        assert asyncio.get_running_loop().time() - stranger.session.heard < 1
+
+    run(lambda: with_stranger(tmp_path, HOST, work))
+
+
 def test_what_a_host_may_not_write_is_refused_entry_by_entry(tmp_path: Path) -> None:
     event = resource("LogEntry", "harbor", "controller-0-1", status={"source": "harbor/controller-0"})
     forbidden = [

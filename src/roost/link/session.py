@@ -180,8 +180,11 @@ class Session:
         self._ending: Goodbye | None = None
         self._end = asyncio.Event()
         self.farewell: Goodbye | None = None
-        self.heard = 0.0
-        """When something last came, on the loop's clock."""
+
+    @property
+    def heard(self) -> float:
+        """When anything last came, on the loop's clock: a batch says as well as a heartbeat who is there."""
+        return self._heard
 
     # -- hello
 
@@ -436,7 +439,6 @@ class Session:
         self._batch_came.set()
 
     async def _dispatch(self, message: messages.AnyMessage) -> None:
-        self.heard = asyncio.get_running_loop().time()
         match message:
             case Acknowledge():
                 self.outgoing.acknowledge(message)
