@@ -109,8 +109,10 @@ class HostRole:
         """Put back what was in force on this machine, though its store can't be opened."""
         facts = AspectFacts.gather(now=self._clock(), link_up=False, link_proof=None)
         for aspect in self._machine.aspects:
-            held = (await aspect.hold(facts)).status
-            _log.info("held without the store", aspect=aspect.name, state=held.state, message=held.message)
+            status = (await aspect.hold(facts)).status
+            _log.info(
+                "held without the store", aspect=aspect.name, state=status.state, message=status.message
+            )
 
     async def run(self) -> None:
         """Run the agent until cancelled, the link beside it."""
