@@ -17,6 +17,7 @@ from cyclopts import App, CycloptsError, Parameter
 
 from roost import __version__
 from roost.cli import problems as codes
+from roost.cli.addressing import Aim, aim
 from roost.cli.problems import Misused, Problem
 
 HELP = """\
@@ -94,6 +95,7 @@ app = make_app()
 
 def run(app: App, arguments: Sequence[str]) -> int:
     """Carry out a command line; the exit code. Never raises for what a command can meet."""
+    aim.set(Aim())
     try:
         result = app(hoist(arguments))
         sys.stdout.flush()

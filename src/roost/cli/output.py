@@ -1,7 +1,8 @@
 """What commands print, and where: results to standard output, everything else to standard error.
 
-Colours come only with a terminal and without NO_COLOR. The consoles are made when first used, because
-rich and the terminal's size are needed only then.
+Commands in hints are named with the cloud that was chosen (`addressing`). Colours come only with a terminal
+and without NO_COLOR. The consoles are made when first used, because rich and the terminal's size are needed
+only then.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from rich.console import Console
 from rich.text import Text
 
 from roost.cli import tables
+from roost.cli.addressing import addressed, addressed_text, aim
 from roost.cli.problems import Problem
 
 Format = Literal["table", "wide", "json", "yaml", "name"]
@@ -47,19 +49,23 @@ def width_of(screen: Console) -> int | None:
 
 def say(text: str | Text = "") -> None:
     """One line of the result."""
-    console().print(text, soft_wrap=True)
+    console().print(_aimed(text), soft_wrap=True)
 
 
 def note(text: str | Text) -> None:
     """One line to the person at the terminal that is no result."""
-    console(sys.stderr).print(text, soft_wrap=True)
+    console(sys.stderr).print(_aimed(text), soft_wrap=True)
 
 
 def print_lines(lines: Iterable[Text]) -> None:
     """Lines of a result."""
     screen = console()
     for line in lines:
-        screen.print(line, soft_wrap=True)
+        screen.print(_aimed(line), soft_wrap=True)
+
+
+def _aimed(text: str | Text) -> str | Text:
+    return addressed_text(text, aim.get()) if isinstance(text, Text) else addressed(text, aim.get())
 
 
 def print_grid(grid: tables.Grid, *, headers: bool = True, empty: str = "") -> None:
@@ -122,11 +128,9 @@ def show_problem(problem: Problem) -> None:
     screen = console(sys.stderr)
     line = Text("roost: ", "bold red" if screen.is_terminal else "")
     line.append(problem.reason, "")
-    screen.print(line, soft_wrap=True)
-    for detail in problem.details:
-        screen.print(Text(f"  {detail}"), soft_wrap=True)
-    if problem.remedy:
-        screen.print(Text(f"  {problem.remedy}"), soft_wrap=True)
+    screen.print(_aimed(line), soft_wrap=True)
+    for detail in (*problem.details, *((problem.remedy,) if problem.remedy else ())):
+        screen.print(_aimed(Text(f"  {detail}")), soft_wrap=True)
 
 
 def now() -> datetime:

@@ -13,6 +13,7 @@ import msgspec
 from cyclopts import Group, Parameter
 
 from roost.cli import kubeconfig
+from roost.cli.addressing import Aim, aim
 from roost.cli.client import Client
 from roost.cli.output import Format
 
@@ -91,7 +92,8 @@ def opened(connect: Connect) -> Iterator[Session]:
 
 
 def target_of(connect: Connect) -> kubeconfig.Target:
-    """The cloud that the options name."""
+    """The cloud that the options name; hints then name it too."""
+    aim.set(Aim(connect.kubeconfig, connect.cloud, connect.namespace))
     path = kubeconfig.locate(connect.kubeconfig, os.environ, Path.cwd())
     config, _ = kubeconfig.read(path)
     return kubeconfig.choose(config, path, connect.cloud)
