@@ -16,6 +16,8 @@ from sqlalchemy import text
 
 from roost.cli import store as commands
 from roost.cli.main import make_app, run
+from roost.model.cloud import Cloud, CloudSpec
+from roost.model.meta import Metadata
 from roost.program import stores
 from roost.program.home import Home, Settings
 from roost.store import database
@@ -39,8 +41,10 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return path
 
 
-async def lived(url: str, seed: int = 1, steps: int = 40) -> dict[str, object]:
+async def lived(url: str, seed: int = 1, steps: int = 40, name: str = "harbor") -> dict[str, object]:
     async with opened(url) as store:
+        if not await store.read(lambda tx: tx.select("Cloud")):
+            await store.transact(lambda tx: tx.save(Cloud(metadata=Metadata(name=name), spec=CloudSpec())))
         await live(store, seed, steps)
         return dict(await hosts(store))
 
@@ -158,6 +162,48 @@ def test_from_sqlite_to_postgresql_by_the_command(roost: Store, home: Path, tmp_
         for command in (["check"], ["compact", "--keep", "3"], ["check"], ["snapshot", str(tmp_path / "b")]):
             done = roost(*command, "--database", str(where))
             assert done.code == 0, done
+
+
+def test_a_snapshot_of_another_cloud_is_refused(roost: Store, home: Path, tmp_path: Path) -> None:
+    kept, other, agents = asyncio.run(there(cloud(home))), tmp_path / "other", tmp_path / "agent"
+    for path, settings in (
+        (other, Settings(role="cloud", cloud="ridge")),
+        (agents, Settings(role="agent", cloud="harbor", host="h")),
+    ):
+        made = Home(path)
+        made.open()
+        made.save_settings(settings)
+        made.close()
+    asyncio.run(lived(cloud(other), name="ridge"))
+    asyncio.run(agent_lived(database.sqlite_url(agents / "agent.db")))
+    for path in (other, agents):
+        assert roost("snapshot", str(path / "a.roost"), "--home", str(path)).code == 0
+    for path, said in ((other, "of cloud ridge"), (agents, "of a host's agent")):
+        done = roost("restore", str(path / "a.roost"), "--home", str(home), "--replace")
+        assert done.code == 1 and said in done.err and "this home is of cloud harbor" in done.err, done
+    done = roost("restore", str(other / "a.roost"), "--home", str(agents), "--replace")
+    assert done.code == 1 and "this home is of a host's agent" in done.err, done
+    assert asyncio.run(there(cloud(home))) == kept
+    assert roost("restore", str(agents / "a.roost"), "--home", str(agents), "--replace").code == 0
+
+
+async def agent_lived(url: str) -> None:
+    async with opened(url) as store:
+        await live(store, 1, 10)
+
+
+def test_a_damaged_database_is_replaced_and_kept(roost: Store, home: Path, tmp_path: Path) -> None:
+    """What the manual says of a malformed file must work as it says."""
+    file, kept = tmp_path / "a.roost", asyncio.run(there(cloud(home)))
+    assert roost("snapshot", str(file), "--home", str(home)).code == 0
+    (home / "cloud.db").write_bytes(b"no database at all" * 999)
+    refused = roost("restore", str(file), "--home", str(home))
+    assert refused.code == 1 and "say --replace" in refused.err, refused
+    done = roost("restore", str(file), "--home", str(home), "--replace")
+    assert done.code == 0 and "is kept as" in done.err, done
+    assert asyncio.run(there(cloud(home))) == kept
+    (before,) = home.glob("cloud.db.replaced-*")
+    assert before.read_bytes().startswith(b"no database at all")
 
 
 def test_a_running_roost_is_not_restored_under(roost: Store, home: Path, tmp_path: Path) -> None:

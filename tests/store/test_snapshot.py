@@ -120,7 +120,7 @@ async def test_damaged_snapshots_are_refused_before_anything_is_touched(tmp_path
         await live(store, 2)
     take(url, path)
     whole = path.read_bytes()
-    assert snapshot.verify(path, quiet).revision > 10
+    assert snapshot.verify(path, quiet).header.revision > 10
     for size in [*range(0, len(whole), 97), len(whole) - 1]:
         path.write_bytes(whole[:size])
         with pytest.raises(snapshot.Damaged):
@@ -174,11 +174,10 @@ async def test_what_is_there_is_replaced_only_when_asked(store_url: str, tmp_pat
         kept = await hosts(store)
         reached = store.revision
     take(store_url, tmp_path / "a.roost")
-    with engine_of(store_url) as engine:
-        found = restore.present(engine)
-        assert found.revision == reached
-        with pytest.raises(restore.NotEmpty, match="say --replace"):
-            restore.check_replaceable(engine, found)
+    found = restore.look(store_url)
+    assert found.revision == reached
+    with pytest.raises(restore.NotEmpty, match="say --replace"):
+        restore.check_replaceable(store_url, found)
     async with opened(store_url) as store:
         await store.transact(lambda tx: tx.create(raw("Host", "lost")))
     done = put(store_url, tmp_path / "a.roost")
@@ -203,6 +202,23 @@ async def test_two_restores_of_one_second_keep_what_each_replaced(store_url: str
         for name, path in zip(("first", "second"), kept, strict=True):
             async with opened(database.sqlite_url(Path(path))) as store:
                 assert name in await hosts(store)
+
+
+async def test_one_snapshot_restored_twice_gives_nothing_out_twice(store_url: str, tmp_path: Path) -> None:
+    """Each time onto nothing, within one second: revisions and epochs of leases are others."""
+    async with opened(store_url) as store:
+        await live(store, 3)
+        await store.transact(lambda tx: leases.acquire(tx, "active", "me", 10))
+    take(store_url, tmp_path / "a.roost")
+    given = []
+    for number in range(2):
+        with new_database("sqlite") as fresh:
+            done = restore.restore(fresh, tmp_path / "a.roost", restore.Present(0, 0), NOW, quiet)
+            async with opened(fresh) as store:
+                lease = await store.transact(lambda tx: leases.acquire(tx, "active", "other", 10))
+            given.append((number, done.base, lease.epoch))
+    (_, first, one), (_, second, other) = given
+    assert abs(first - second) >= restore.STEP and abs(one - other) > 1, given
 
 
 async def test_a_failed_restore_leaves_the_database_as_it_was(store_url: str, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -137,13 +137,13 @@ class Pair:
 
 
 @contextlib.contextmanager
-def linked(place: Path, *, site: str = "harbor") -> Iterator[Pair]:
-    """A managed subcloud that is online."""
+def linked(place: Path, *, site: str = "harbor", options: Sequence[str] = ()) -> Iterator[Pair]:
+    """A managed subcloud that is online. `options` are for the start of the central cloud."""
     centre, below = CloudProcess("central", place), CloudProcess(site, place)
     with Relay(centre.links) as relay:
         door = relay.url.removeprefix("https://")
         try:
-            centre.start("--advertise", door)
+            centre.start("--advertise", door, *options)
             token = centre.roost("subcloud", "add", site, "--managed", "-o", "name").ok().output.strip()
             file = place / "token"
             file.touch(mode=0o600)

@@ -138,6 +138,31 @@ def make_token(
         return _token(session, name, show)
 
 
+@host.command(name="readmit")
+def readmit(
+    names: Names,
+    /,
+    *,
+    connect: Connect = CONNECT,
+) -> int:
+    """Let in hosts that joined before, and that this cloud has forgotten because its store was restored.
+
+    What has a certificate of this cloud under the name is let in; nothing need be done on the machine. Each
+    is declared if it is not, locked.
+
+    For example:
+        roost host readmit worker-0
+    """
+    with opened(connect) as session:
+        for name in names:
+            if session.client.seek(HOST, session.namespace, name) is None:
+                body = object_of("Host", {"name": name, "namespace": session.namespace}, {})
+                session.client.create(HOST, session.namespace, body)
+            session.client.token(HOST, session.namespace, name, "enrolment", {"spec": {"readmit": True}})
+            output.say(f"Host {name} is let in when it dials next, which takes a minute at most.")
+    return OK
+
+
 @host.command(name="lock")
 def lock_hosts(
     names: Names,

@@ -41,10 +41,15 @@ Database = Annotated[
 
 
 class Place(msgspec.Struct, frozen=True):
-    """A database: what it is of, and its URL, which may hold a password."""
+    """A database: what it is of, its URL, which may hold a password, and the cloud whose home it is.
+
+    An agent's is the home of no cloud. `known` says whether that is known: a URL alone does not tell.
+    """
 
     label: str
     url: str
+    cloud: str = ""
+    known: bool = False
 
     def __repr__(self) -> str:
         return f"Place({self.label!r})"
@@ -236,7 +241,7 @@ def _restore(place: Place, file: Path, *, replace: bool) -> int:
 
     try:
         with _progress("Checking the snapshot") as advance:
-            snapshot.verify(file, partial(advance, "rows"))
+            verified = snapshot.verify(file, partial(advance, "rows"))
     except OSError as error:
         raise Failed(f"{file} can't be read: {error.strerror}", "name a snapshot") from error
     except NewerSchema as error:
@@ -246,10 +251,11 @@ def _restore(place: Place, file: Path, *, replace: bool) -> int:
         ) from error
     except snapshot.Damaged as error:
         raise Failed(str(error)) from error
-    with _opened(place, missing="fine") as engine:
-        found = restore.present(engine)
+    with _explained(place):
+        found = restore.look(place.url)
+        _check_cloud(place, file, verified.clouds, found.clouds)
         if not replace:
-            restore.check_replaceable(engine, found)
+            restore.check_replaceable(place.url, found)
     with _explained(place), _progress("Restoring") as advance:
         done = restore.restore(place.url, file, found, datetime.now(UTC), partial(advance, "rows"))
     output.say(
@@ -259,6 +265,25 @@ def _restore(place: Place, file: Path, *, replace: bool) -> int:
     if done.kept:
         output.note(f"What was there is kept as {done.kept}.")
     return OK
+
+
+def _check_cloud(place: Place, file: Path, brings: list[str], there: list[str]) -> None:
+    """That the snapshot is of the cloud that it is to be put in place of. Raises Failed."""
+
+    def called(clouds: list[str]) -> str:
+        return f"cloud {clouds[0]}" if clouds else "a host's agent"
+
+    if place.known:
+        wanted, where = [place.cloud] if place.cloud else [], "this home"
+    elif there:
+        wanted, where = there, "this database"
+    else:
+        return
+    if brings != wanted:
+        raise Failed(
+            f"{file} is of {called(brings)}, and {where} is of {called(wanted)}; nothing was changed",
+            f"name the home of {called(brings)} with --home, or a snapshot of {called(wanted)}",
+        )
 
 
 def _migrate(places: list[Place], to: str) -> int:
@@ -279,12 +304,12 @@ def _migrate(places: list[Place], to: str) -> int:
 
 
 @contextmanager
-def _opened(place: Place, *, missing: Literal["wrong", "fine"] = "wrong") -> Iterator[Engine]:
+def _opened(place: Place) -> Iterator[Engine]:
     """The database of a place; what fails there becomes a problem with its next step."""
     from roost.store import database
 
     path = Path(place.url.removeprefix("sqlite:///"))
-    if place.url.startswith("sqlite") and missing == "wrong" and not path.exists():
+    if place.url.startswith("sqlite") and not path.exists():
         raise Failed(f"{path} is not there", "was this home ever started?")
     with _explained(place):
         engine = database.open_engine(place.url)

@@ -115,6 +115,34 @@ def make_token(name: Name, /, *, show: Show = SHOW, connect: Connect = CONNECT) 
         return _token(session, name, "simplex", show)
 
 
+@subcloud.command(name="readmit")
+def readmit(
+    names: Names,
+    /,
+    *,
+    managed: Annotated[bool, Parameter(help="Let shared intent flow down from the start.")] = False,
+    connect: Connect = CONNECT,
+) -> int:
+    """Let in subclouds that joined before, and that this cloud has forgotten because its store was restored.
+
+    What has a certificate of this cloud under the name is let in; nothing need be done at the site. Each is
+    declared if it is not.
+
+    For example:
+        roost subcloud readmit harbor --managed
+    """
+    with opened(connect) as session:
+        for name in names:
+            if session.client.seek(SUBCLOUD, "", name) is None:
+                spec = {"managementState": "managed"} if managed else {}
+                meta = {"name": name}
+                body = {"apiVersion": "roost.edge/v1", "kind": "Subcloud", "metadata": meta, "spec": spec}
+                session.client.create(SUBCLOUD, "", body)
+            session.client.token(SUBCLOUD, "", name, "enrolment", {"spec": {"readmit": True}})
+            output.say(f"Subcloud {name} is let in when it dials next, which takes a minute at most.")
+    return OK
+
+
 @subcloud.command(name="manage")
 def manage(names: Names, /, *, connect: Connect = CONNECT) -> int:
     """Let shared intent flow down to subclouds.

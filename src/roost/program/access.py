@@ -17,11 +17,14 @@ from roost.engine.admission import Refused
 from roost.engine.credentials import issue
 from roost.link import exchange, token
 from roost.link.errors import LinkError
+from roost.link.node import host as host_node
+from roost.link.node import subcloud as subcloud_node
 from roost.link.pki import Authority, expires_at
 from roost.model import time
 from roost.model.cloud import SUBCLOUD
 from roost.model.codec import Raw
 from roost.model.host import HOST
+from roost.program.enrolments import readmit
 from roost.program.home import Settings, StartError
 from roost.store.transaction import Transaction
 
@@ -75,16 +78,22 @@ def authenticators(settings: Settings) -> list[Authenticator]:
 def enrolment_subresources(
     cloud: str, authority: Authority, endpoints: Callable[[], Sequence[str]]
 ) -> dict[tuple[str, str], Subresource]:
-    """POST hosts/NAME/enrolment and subclouds/NAME/enrolment: one-time tokens."""
+    """POST hosts/NAME/enrolment and subclouds/NAME/enrolment: one-time tokens.
+
+    With `spec.readmit` no token is made: the node that enrolled under this name before is let in again.
+    """
 
     async def enrol_host(
         context: ApiContext, caller: exchange.Caller, namespace: str, name: str, body: Raw
     ) -> Raw:
         def work(tx: Transaction) -> str:
             tx.get(HOST.kind, namespace, name)
+            if again:
+                readmit(tx, host_node(namespace, name))
+                return ""
             return issue(tx, "enrol-host", f"{namespace}/{name}", lifetime)
 
-        lifetime = _lifetime(body)
+        lifetime, again = _lifetime(body), _readmits(body)
         return _answer(await context.store.transact(work), lifetime, context.clock())
 
     async def enrol_subcloud(
@@ -92,12 +101,19 @@ def enrolment_subresources(
     ) -> Raw:
         def work(tx: Transaction) -> str:
             tx.get(SUBCLOUD.kind, "", name)
+            if again:
+                readmit(tx, subcloud_node(name))
+                return ""
             return issue(tx, "enrol-subcloud", name, lifetime)
 
-        lifetime = _lifetime(body)
+        lifetime, again = _lifetime(body), _readmits(body)
         return _answer(await context.store.transact(work), lifetime, context.clock())
 
     def _answer(secret: str, lifetime: timedelta, now: datetime) -> Raw:
+        if not secret:
+            # Who is let in again has all it needs.
+            status = {"token": "", "expirationTimestamp": time.seconds(now)}
+            return {"apiVersion": "roost.edge/v1", "kind": "TokenRequest", "status": status}
         there = list(endpoints())
         if not there:
             raise Refused(
@@ -112,6 +128,13 @@ def enrolment_subresources(
         }
 
     return {("hosts", "enrolment"): enrol_host, ("subclouds", "enrolment"): enrol_subcloud}
+
+
+def _readmits(body: Raw) -> bool:
+    asked: Any = (body.get("spec") or {}).get("readmit", False)
+    if not isinstance(asked, bool):
+        raise Refused(f"{asked!r} is neither true nor false", "write true or false", field="spec.readmit")
+    return asked
 
 
 def _lifetime(body: Raw) -> timedelta:

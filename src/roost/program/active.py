@@ -33,7 +33,7 @@ from roost.engine.vault import Vault
 from roost.fleet.controllers import controllers as fleet_controllers
 from roost.link import pki
 from roost.link.conduct import ConductController
-from roost.link.errors import ConnectionLost, LinkError
+from roost.link.errors import ConnectionLost, LinkError, Refused
 from roost.link.exchange import Handler, Unreachable
 from roost.link.identity import FACTS_FILE
 from roost.link.lower import Backoff, LowerLink, State, TlsDialer
@@ -46,7 +46,7 @@ from roost.link.upper import Settings as LinkSettings
 from roost.link.wire import MemoryConnection
 from roost.model import time
 from roost.program.beats import Registry
-from roost.program.enrolments import check_enrolment, remember_enrolment
+from roost.program.enrolments import check_enrolment, remember_enrolment, tell_not_known
 from roost.program.home import LINK_PORT, Home, Settings, split_address
 from roost.program.leaving import keep_link
 from roost.program.listeners import links_taken
@@ -54,6 +54,9 @@ from roost.program.timing import TIMING
 from roost.program.troubles import prove_writing
 from roost.program.uplink import UplinkTeller
 from roost.store.store import Store
+
+NOT_KNOWN_TOLD = 200
+"""Nodes that were turned away of which the log tells, in one term; they dial again and again."""
 
 
 class Parts(msgspec.Struct, frozen=True, kw_only=True):
@@ -93,6 +96,7 @@ class Active:
         )
         self._background: set[asyncio.Task[None]] = set()
         self._boards = Boards()
+        self._not_known: set[Node] = set()
         self.upper = self._make_upper()
         self.uplink = self._make_uplink()
         self._uplink_ends = self.uplink.state.certificate_expires_at if self.uplink else None
@@ -161,7 +165,16 @@ class Active:
         settings = self._parts.settings
         if settings.host and node == host_node(self._name, settings.host):
             return
-        await self._parts.store.read(lambda tx: check_enrolment(tx, node, self._name))
+        store = self._parts.store
+        try:
+            await store.read(lambda tx: check_enrolment(tx, node, self._name))
+        except Refused as refusal:
+            said = refusal
+            if node not in self._not_known and len(self._not_known) < NOT_KNOWN_TOLD:
+                self._not_known.add(node)
+                await store.transact(lambda tx: tell_not_known(tx, self._name, node, said))
+            raise
+        self._not_known.discard(node)
 
     def _make_uplink(self) -> LowerLink | None:
         parts = self._parts

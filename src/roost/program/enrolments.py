@@ -1,18 +1,29 @@
 """Which declaration a node enrolled for. A certificate outlives the deletion of its Host or Subcloud; a
 new one of the same name must not let it in again, so a node is admitted only while the declaration
 that it enrolled for still stands, told by its uid.
+
+A store that was restored knows nothing of those who enrolled after its snapshot. They are turned away like
+any stranger, the log tells of each, and an operator who knows them has them in again (`readmit`): their
+certificate is of this cloud, so nothing need be done where they are.
 """
 
 from __future__ import annotations
 
+from roost.engine.faults import write_log
 from roost.link.errors import Refused
 from roost.link.node import Node
 from roost.model.cloud import SUBCLOUD
 from roost.model.host import HOST
+from roost.store import history
 from roost.store.transaction import Transaction
 
 REFUSED_FOR = 3600.0
 """Seconds for which a node that nobody wants need not dial again; it comes to that in growing steps."""
+
+REFUSED_FOR_RESTORED = 30.0
+"""The same where the store was restored: who is refused may be one that was forgotten."""
+
+EVENT = "node-not-known"
 
 
 def _property(node: Node) -> str:
@@ -38,17 +49,33 @@ def check_enrolment(tx: Transaction, node: Node, cloud: str) -> None:
     """That the node may connect. Raises Refused."""
     verb = "host" if node.kind == "host" else "subcloud"
     uid = _declared(tx, node)
+    if uid and tx.property(_property(node)) == uid:
+        return
+    forgotten = bool(history.restores(tx))
+    later = REFUSED_FOR_RESTORED if forgotten else REFUSED_FOR
+    known = f"; if it joined before this cloud was restored: roost {verb} readmit {node.name}"
     if not uid:
         raise Refused(
             "unknown",
             f"{node} is not declared in cloud {cloud}",
-            f"declare it and enrol it anew: roost {verb} add {node.name}",
-            retry_after=REFUSED_FOR,
+            f"declare it and enrol it anew: roost {verb} add {node.name}{known if forgotten else ''}",
+            retry_after=later,
         )
-    if tx.property(_property(node)) != uid:
-        raise Refused(
-            "enrol",
-            f"{node} was declared anew after this node enrolled",
-            f"enrol it with a new token: roost {verb} token {node.name}",
-            retry_after=REFUSED_FOR,
-        )
+    raise Refused(
+        "enrol",
+        f"{node} was declared anew after this node enrolled",
+        f"enrol it with a new token: roost {verb} token {node.name}{known if forgotten else ''}",
+        retry_after=later,
+    )
+
+
+def readmit(tx: Transaction, node: Node) -> None:
+    """Let in again the node of this name that has a certificate of this cloud, under the declaration that
+    stands. Raises Refused."""
+    remember_enrolment(tx, node, {})
+
+
+def tell_not_known(tx: Transaction, cloud: str, node: Node, refusal: Refused) -> None:
+    """A log entry of a node that was turned away."""
+    text = f"{node} has a certificate of {cloud} and was not let in: {refusal.reason}; {refusal.remedy}."
+    write_log(tx, cloud, event=EVENT, severity="warning", entity=f"{node.kind}={node.name}", text=text)

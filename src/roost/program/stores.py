@@ -31,9 +31,9 @@ def locate(path: Path, use: Use) -> Iterator[list[Place]]:
         cloud, agent = path / "cloud.db", path / "agent.db"
         places = []
         if settings.role == "cloud":
-            places.append(Place("cloud", settings.database or sqlite_url(cloud)))
+            places.append(Place("cloud", settings.database or sqlite_url(cloud), settings.cloud, known=True))
         if settings.role == "agent" or agent.exists():
-            places.append(Place("agent", sqlite_url(agent)))
+            places.append(Place("agent", sqlite_url(agent), known=True))
         yield places
     finally:
         home.close()

@@ -28,6 +28,7 @@ PostgreSQL is asked.
 from __future__ import annotations
 
 import os
+import sqlite3
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 from itertools import islice
@@ -36,11 +37,12 @@ from time import monotonic, sleep
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, Engine, Table, func, insert, inspect, select, text, update
-from sqlalchemy.exc import OperationalError
+from sqlalchemy import Connection, Engine, Table, func, insert, inspect, make_url, select, text, update
+from sqlalchemy.exc import DatabaseError, OperationalError
 
 from roost.model import chance, time
 from roost.model.audit import Record
+from roost.model.cloud import CLOUD
 from roost.store import audit, database, migrating, snapshot
 from roost.store.errors import StoreError
 from roost.store.history import RESTORES, Restored
@@ -53,6 +55,9 @@ A_SECOND = 20_000
 RESTORES_KEPT = 16
 VERB = "restore"
 EPOCHS = 1_000_000
+SPREAD_DIGITS = 5
+"""Of the new identity, that say how far it jumps ahead: who restores one snapshot twice, onto bare disks and
+by a clock that stands, is not given the same revisions and epochs twice."""
 LEAVE_WITHIN = 10.0
 """Seconds in which PostgreSQL forgets connections that were closed."""
 _ROWS = 500
@@ -67,6 +72,14 @@ class NotEmpty(StoreError):
             "say --replace to put the snapshot in its place"
         )
         self.where, self.revision, self.resources = where, revision, resources
+
+
+class Unreadable(StoreError):
+    """There is a file that can't be read, and replacing it was not asked for."""
+
+    def __init__(self, where: str, reason: str) -> None:
+        super().__init__(f"{where} can't be read ({reason}); say --replace to put the snapshot in its place")
+        self.where, self.reason = where, reason
 
 
 class InUse(StoreError):
@@ -93,6 +106,12 @@ class Present(msgspec.Struct, frozen=True):
 
     revision: int
     resources: int
+    clouds: list[str] = []
+    """Those whose home it is."""
+    epochs: dict[str, int] = {}
+    """Of its leases, by name."""
+    damaged: str = ""
+    """Why SQLite can't read what is there; empty when it can."""
 
 
 def go_on_from(header: Header, replaced: int, now: datetime) -> int:
@@ -114,13 +133,37 @@ def present(engine: Engine) -> Present:
         counted = select(func.count()).select_from(tables["resources"])
         names = tables["counters"].c
         revision = select(names.value).where(names.name == "revision")
-        return Present(connection.execute(revision).scalar() or 0, connection.execute(counted).scalar_one())
+        held = tables["resources"].c
+        homes = select(held.name).where(held.kind == CLOUD.kind, held.origin == "").order_by(held.name)
+        taken = tables["leases"].c
+        return Present(
+            revision=connection.execute(revision).scalar() or 0,
+            resources=connection.execute(counted).scalar_one(),
+            clouds=[str(row[0]) for row in connection.execute(homes)],
+            epochs={row[0]: row[1] for row in connection.execute(select(taken.name, taken.epoch))},
+        )
 
 
-def check_replaceable(engine: Engine, found: Present) -> None:
-    """Raises NotEmpty when a database holds anything."""
+def look(url: str) -> Present:
+    """As `present`; a file of SQLite that is damaged is no reason to restore nothing in its place."""
+    engine = database.open_engine(url)
+    try:
+        return present(engine)
+    except DatabaseError as error:
+        code = getattr(error.orig, "sqlite_errorcode", 0) & 0xFF
+        if code not in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+            raise
+        return Present(0, 0, damaged=str(error.orig))
+    finally:
+        engine.dispose()
+
+
+def check_replaceable(url: str, found: Present) -> None:
+    """Raises NotEmpty when a database holds anything, Unreadable when nobody can say."""
+    where = make_url(url).render_as_string(hide_password=True)
+    if found.damaged:
+        raise Unreadable(where, found.damaged)
     if found.resources or found.revision:
-        where = engine.url.render_as_string(hide_password=True)
         raise NotEmpty(where, found.revision, found.resources)
 
 
@@ -159,7 +202,9 @@ def _into_file(
                 connection.exec_driver_sql("PRAGMA journal_mode=DELETE")
         finally:
             engine.dispose()
-        if not target.exists() or not (found.revision or found.resources):
+        if found.damaged:
+            kept = _set_aside(target, kept)
+        elif not target.exists() or not (found.revision or found.resources):
             _drop_database(target)
             kept = Path()
         else:
@@ -171,6 +216,16 @@ def _into_file(
         for part in ("", "-wal", "-shm", "-journal"):
             fresh.with_name(fresh.name + part).unlink(missing_ok=True)
     return msgspec.structs.replace(done, kept=str(kept) if kept.name else "")
+
+
+def _set_aside(target: Path, kept: Path) -> Path:
+    """Keep a damaged database as it is, its log beside it, for those who may still read something of it."""
+    name = _linked(target, kept)
+    for part in ("-wal", "-shm"):
+        beside = target.with_name(target.name + part)
+        if beside.exists():
+            beside.replace(name.with_name(name.name + part))
+    return name
 
 
 def _linked(target: Path, wanted: Path) -> Path:
@@ -244,7 +299,7 @@ def _fill(
     _insert(connection, path, dict(tables), rows)
     if header.schema != SCHEMA_VERSION:
         migrating.run(connection, SCHEMA_VERSION)
-    return _go_on(connection, header, go_on_from(header, found.revision, now), now)
+    return _go_on(connection, header, found, now)
 
 
 def _insert(
@@ -260,9 +315,11 @@ def _insert(
             connection.execute(insert(tables[name]), values)
 
 
-def _go_on(connection: Connection, header: Header, base: int, now: datetime) -> Result:
+def _go_on(connection: Connection, header: Header, found: Present, now: datetime) -> Result:
     """Make it another store that remembers where it comes from."""
     identity = chance.uuid()
+    place = int(identity[:SPREAD_DIGITS], 16)
+    base = go_on_from(header, found.revision, now) + place * STEP
     said = {row[0]: row[1] for row in connection.execute(select(properties))}
     former = msgspec.json.decode(said[RESTORES], type=list[Restored]) if RESTORES in said else []
     this = Restored(
@@ -290,7 +347,9 @@ def _go_on(connection: Connection, header: Header, base: int, now: datetime) -> 
         f"{header.identity}; what was done since then is gone, from the audit too",
     )
     audit.append(connection, told)
-    connection.execute(update(leases).values(expires_at=0.0, epoch=leases.c.epoch + EPOCHS))
+    for name, epoch in connection.execute(select(leases.c.name, leases.c.epoch)).all():
+        beyond = max(epoch, found.epochs.get(name, 0)) + EPOCHS * (1 + place)
+        connection.execute(update(leases).where(leases.c.name == name).values(expires_at=0.0, epoch=beyond))
     return Result(
         taken_at=header.taken_at, at=header.revision, base=base, rows=header.rows, identity=identity
     )

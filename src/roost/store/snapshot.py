@@ -24,6 +24,7 @@ import zstandard
 from sqlalchemy import Connection, Engine, MetaData, func, select, text
 
 from roost.model import time
+from roost.model.cloud import CLOUD
 from roost.store.errors import NewerSchema, StoreError
 from roost.store.schema import SCHEMA_VERSION, metadata
 
@@ -184,12 +185,20 @@ def _header(connection: Connection, found: MetaData, now: datetime, program: str
 # -- reading
 
 
-def verify(path: Path, progress: Progress) -> Header:
+class Verified(msgspec.Struct, frozen=True):
+    """A whole snapshot, and the clouds whose home it is: one, or none where it is of a host's agent."""
+
+    header: Header
+    clouds: list[str]
+
+
+def verify(path: Path, progress: Progress) -> Verified:
     """Read all of a snapshot and check that it is whole. Raises Damaged, NewerSchema, OSError."""
-    header = None
-    for header, _, _ in rows(path, progress):  # noqa: B007 - reading it all is the check
-        pass
-    return header or read_header(path)
+    header, clouds = None, list[str]()
+    for header, table, row in rows(path, progress):  # noqa: B007 - any of them will do
+        if table == "resources" and (row.get("kind"), row.get("origin")) == (CLOUD.kind, ""):
+            clouds.append(str(row.get("name")))
+    return Verified(header or read_header(path), clouds)
 
 
 def read_header(path: Path) -> Header:
