@@ -127,7 +127,7 @@ def test_no_link_dies_of_its_own_load(tmp_path: Path, rate: int) -> None:
 
 
 def narrow(
-    send: Callable[[bytes], Awaitable[None]], rate: float
+    send: Callable[[bytes], Coroutine[Any, Any, None]], rate: float
 ) -> Callable[[bytes], Coroutine[Any, Any, None]]:
     """Sends one after the other, each as long as its bytes take."""
     line = asyncio.Lock()
