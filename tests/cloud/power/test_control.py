@@ -224,6 +224,26 @@ async def test_one_lost_answer_is_no_alarm_and_a_lasting_failure_is_and_ends(vau
 
 
 @pytest.mark.looptime
+async def test_a_secret_that_is_mended_is_tried_at_once(vault: Vault) -> None:
+    async with powered(vault) as site:
+        await asyncio.sleep(1)
+        await site.store.transact(lambda tx: tx.drop(SECRET.kind, CLOUD, "board"))
+        await asyncio.sleep(2000)
+        (alarm,) = await site.alarms()
+        assert "Secret board is not there" in alarm.status.reason
+        await site.store.save(sealed(vault, "board", username=USER, password=PASSWORD))
+        await asyncio.sleep(1)
+        assert (await site.power()).state == "off" and not await site.alarms()
+        looks = site.boards.looks
+        await site.store.save(sealed(vault, "another", username=USER, password=PASSWORD))
+        await asyncio.sleep(1)
+        assert site.boards.looks == looks
+        await site.store.save(sealed(vault, "board", username=USER, password="another"))
+        await asyncio.sleep(1)
+        assert site.boards.looks == looks + 1
+
+
+@pytest.mark.looptime
 async def test_without_a_board_controller_nothing_is_known_of_it(vault: Vault) -> None:
     async with powered(vault) as site:
         site.boards.answer = DOWN

@@ -1,9 +1,10 @@
 """What board controllers say, kept in the status of their hosts; and the alarm when one can't be asked.
 
-Each is looked at every LOOK seconds, sooner after a command; after failures with growing pauses. What it says
-is written when it changes. A board controller that fails raises 200.010, after ALARM_AFTER failures in a
-row so that one lost answer is no alarm; it says nothing about its host, whose states don't depend on it.
-A failure to look leaves the power `unknown`, which is neither on nor off.
+Each is looked at every LOOK seconds, sooner after a command and when its host's spec or its Secret changes;
+after failures with growing pauses. What it says is written when it changes. A board controller that fails
+raises 200.010, after ALARM_AFTER failures in a row so that one lost answer is no alarm; it says nothing about
+its host, whose states don't depend on it. A failure to look leaves the power `unknown`, which is neither on
+nor off.
 """
 
 from __future__ import annotations
@@ -41,9 +42,11 @@ class Way(msgspec.Struct, frozen=True):
 
 
 class _Look(msgspec.Struct, frozen=True):
-    """The last look at one: for which way, when on the loop's clock it is due again, failures in a row."""
+    """The last look at one: for which way, by which Secret, when on the loop's clock it is due again, how
+    often it failed in a row."""
 
     way: Way | None
+    secret: str
     due: float
     failures: int
 
@@ -63,8 +66,12 @@ class PowerController:
         self._looks: dict[str, _Look] = {}
 
     def concerned(self, change: Change) -> Iterable[Key]:
-        if change.kind == HOST.kind and change.namespace == self._cloud and change.origin == HERE:
+        if change.namespace != self._cloud:
+            return
+        if change.kind == HOST.kind and change.origin == HERE:
             yield (self._cloud, change.name)
+        elif change.kind == SECRET.kind:
+            yield from [(self._cloud, n) for n, look in self._looks.items() if look.secret == change.name]
 
     def all_keys(self, tx: Transaction) -> Iterable[Key]:
         return [(self._cloud, s.name) for s in tx.select(HOST.kind, self._cloud, origin=HERE)]
@@ -88,7 +95,8 @@ class PowerController:
     async def look(self, store: Store, host: Host) -> Seen:
         """Look now, and write what is seen. A failure is written too, and is power that is unknown."""
         name = host.metadata.name
-        last = self._looks.get(name) or _Look(None, 0.0, 0)
+        last = self._looks.get(name) or _Look(None, "", 0.0, 0)
+        secret = host.spec.board_controller.secret if host.spec.board_controller else ""
         seen, failure, way = Seen("unknown"), None, None
         try:
             way = await self.way(store, host)
@@ -97,7 +105,7 @@ class PowerController:
             failure = error
         failures = last.failures + 1 if failure else 0
         pause = pause_after(failures) * chance.between(0.8, 1.2)
-        self._looks[name] = _Look(way, asyncio.get_running_loop().time() + pause, failures)
+        self._looks[name] = _Look(way, secret, asyncio.get_running_loop().time() + pause, failures)
         key = (host.metadata.namespace, name)
         await store.transact(lambda tx: _tell(tx, key, seen, failure, failures))
         return seen
