@@ -24,7 +24,6 @@ import msgspec
 from roost.model import time
 from roost.model.alarms import ALARMS, Fault, alarm_name
 from roost.model.cloud import LogShed
-from roost.model.codec import encode
 from roost.model.event import subject
 from roost.model.fault import ALARM, LOG_ENTRY, Alarm, AlarmStatus, LogEntry, LogEntryStatus, LogSeverity
 from roost.model.host import HOST
@@ -189,7 +188,7 @@ def write_log(
             text=text[:2048],
         ),
     )
-    tx.create(encode(entry))
+    tx.save(entry)
     if sequence % _PRUNE_EVERY == 0:
         _prune(tx, namespace, host)
 
