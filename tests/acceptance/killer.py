@@ -80,12 +80,12 @@ class Killer:
         while not self._enough.is_set():
             moment = self._random.random()
             try:
-                cloud, host = self._work.get_nowait() if moment < 0.35 else ("", "")
+                cloud, host = self._work.get_nowait() if moment < 0.25 else ("", "")
             except queue.Empty:
                 cloud, host = "", ""
             if cloud:
                 self._enough.wait(self._random.random() * 1.5)
-                victim = f"{cloud}-{self._random.choice((host, 'controller-0'))}"
+                victim = f"{cloud}-{self._random.choice((host, host, 'controller-0'))}"
                 self.amid_work[victim] += self._kill(victim)
             else:
                 victims = [self._next() for _ in range(2 if moment > 0.82 else 1)]
