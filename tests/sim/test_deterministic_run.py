@@ -43,6 +43,8 @@ ALL_SORTS = Plan(
         event(30, "mend", "site-0001"),
         event(35, "crash", "central"),
         event(38, "start", "central"),
+        event(39, "power-cut", "site-0001"),
+        event(44, "start", "site-0001"),
         event(40, "reset-link", "site-0001/controller-0"),
         event(45, "slow-link", "site-0000", delay=0.4, jitter=0.9),
         event(50, "full-disk", "site-0001"),

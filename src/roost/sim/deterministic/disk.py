@@ -2,19 +2,22 @@
 
 A store's commits go through `SimulatedDisk.of(process)`. Each takes a while before it happens and a while
 until it is answered, so a crash may fall before it, or after it and before the answer; in between SQLite
-itself sees to it that all of a transaction is there or nothing. A slow disk takes longer; a full one refuses
-commits with SQLite's own words, and nothing is written. A dead process commits no more, whoever asks it to.
+itself sees to it that all of a transaction is there or nothing. When power goes in the midst of a commit,
+what was not synced is there in parts (`tearing`), and SQLite has to make of it what it can. A slow disk takes
+longer; a full one refuses commits with SQLite's own words, and nothing is written. A dead process commits no
+more, whoever asks it to.
 
 Databases are real files of SQLite, in memory and without sync. Empty ones are copied from one that was made
 once in this process, for making tables costs more than all else that a run does with a store's schema.
 
-Every write of a store is one commit, and nothing else of a node is kept in files here, so torn files can't
-occur: aspects of simulated machines keep no memory on disk (`roost.sim.machine.SimulatedAspect`).
+Every write of a store is one commit, and nothing else of a node is kept in files here: aspects of simulated
+machines keep no memory on disk (`roost.sim.machine.SimulatedAspect`).
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import sqlite3
 import tempfile
@@ -25,7 +28,9 @@ from random import Random
 from typing import Any, TypeVar, cast
 
 from roost.sim.deterministic.loop import Process, SimulatedDevice, SimulatedLoop
+from roost.sim.deterministic.tearing import Files, torn
 from roost.store import database, restore, snapshot
+from roost.store.errors import StoreError
 from roost.store.schema import metadata
 from roost.store.snapshot import Header
 from roost.store.writer import Writer, unavailable
@@ -49,6 +54,9 @@ class SimulatedDisk:
         self._reader: sqlite3.Connection | None = None
         self._snapshots = 0
         self._opening: Writer | None = None
+        self.cut_power: Callable[[], None] | None = None
+        """Called in the midst of the next commit, when there is something to call."""
+        self._left: Files | None = None
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content or _empty())
 
@@ -65,11 +73,25 @@ class SimulatedDisk:
         """A process opens the database, and may die before anything else knows of it."""
         self._opening = writer
 
+    def tear(self, commit: Callable[[], object]) -> None:
+        """Do a commit that power goes in the midst of: nobody hears of it, and it is there in parts."""
+        cut, self.cut_power = self.cut_power, None
+        before = Files.read(self.path)
+        with contextlib.suppress(StoreError):
+            commit()
+        self._left = torn(before, Files.read(self.path), self.chance)
+        if cut is not None:
+            cut()
+
     def let_go(self) -> None:
         """Close what the process had open that is dead now, as its kernel does."""
         if self._opening is not None:
             self._opening.abandon()
             self._opening = None
+        if self._left is not None:
+            self.close()
+            self._left.write(self.path)
+            self._left = None
 
     def seconds(self) -> float:
         """How long half a commit takes now."""
@@ -151,8 +173,13 @@ class _Writing(SimulatedDevice):
         arguments: tuple[Any, ...],
     ) -> None:
         try:
+            if not self._process.alive:
+                return
             if self._disk.is_full and _is(function, Writer.commit):  # the rest needs no room
                 raise unavailable(sqlite3.OperationalError("database or disk is full"))
+            if self._disk.cut_power is not None and _is(function, Writer.commit):
+                self._disk.tear(functools.partial(function, *arguments))
+                return
             if _is(function, Writer.start):
                 self._disk.opening(cast("Writer", getattr(function, "__self__", None)))
             answer = functools.partial(_succeed, future, function(*arguments))

@@ -6,6 +6,7 @@ which they happen, in simulated seconds after the tree has settled for the first
 Actions, with their arguments (all have defaults):
 - `crash` (`silent`: bool): the process ends at once. Its peers are told by a reset, unless it is silent, as
   when power goes: then only their own timeouts tell, or a reset when the machine is up again;
+- `power-cut`: the machine goes off silently in the midst of the next commit, of which parts are left;
 - `start`, `stop`: begin the process; end it in good order;
 - `cut` (`direction`: "up", "down", "both"), `mend`: the link from the target to what is above it;
 - `slow-link` (`delay`, `jitter`: seconds), `reset-link`: the same link;
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 Argument = float | int | str | bool
 Action = Literal[
     "crash",
+    "power-cut",
     "start",
     "stop",
     "cut",

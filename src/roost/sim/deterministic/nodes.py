@@ -143,6 +143,10 @@ class Node:
         self.tree.say(f"crash {self.name}{' silently' if silent else ''}")
         self._end(silent=silent)
 
+    def lose_power(self) -> None:
+        """Let power go in the midst of its next commit, and at once in nothing else."""
+        self.disk.cut_power = lambda: self.tree.at_once(functools.partial(self.crash, silent=True))
+
     async def stop(self) -> None:
         """End its process in good order; at the latest after a minute it is killed."""
         self._forget_start()

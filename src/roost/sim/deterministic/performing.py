@@ -39,6 +39,10 @@ def _crash(node: Node, arguments: Arguments) -> None:
     node.crash(silent=bool(arguments.get("silent", False)))
 
 
+def _power_cut(node: Node, _: Arguments) -> None:
+    node.lose_power()
+
+
 def _start(node: Node, _: Arguments) -> None:
     node.start()
 
@@ -126,6 +130,7 @@ def _snapshot(node: Node, _: Arguments) -> None:
 
 _AT_ONCE: dict[str, Callable[[Node, Arguments], None]] = {
     "crash": _crash,
+    "power-cut": _power_cut,
     "start": _start,
     "cut": _cut,
     "mend": _mend,

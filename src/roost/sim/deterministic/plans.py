@@ -40,6 +40,7 @@ _EVEN = {
     "flap": 1.5,
     "slow": 1.5,
     "power": 3.0,
+    "torn": 2.0,
     "stop": 1.5,
     "disk": 1.5,
     "clock": 1.0,
@@ -51,7 +52,7 @@ _EVEN = {
 THEMES: dict[str, Theme] = {
     "even": Theme(weights=_EVEN, episodes=(3, 9)),
     "still": Theme(weights={"outage": 3, "flap": 2, "power": 3, "stop": 2, "slow": 1}, episodes=(2, 6)),
-    "crashes": Theme(weights={**_EVEN, "power": 12, "work": 8}, episodes=(4, 9)),
+    "crashes": Theme(weights={**_EVEN, "power": 10, "torn": 5, "work": 8}, episodes=(4, 9)),
     "links": Theme(weights={**_EVEN, "outage": 9, "flap": 6, "slow": 6, "work": 9}, episodes=(4, 10)),
     "backups": Theme(weights={**_EVEN, "backup": 10, "work": 8}, episodes=(3, 7)),
     "people": Theme(weights={**_EVEN, "work": 16, "conflict": 6, "fleet": 5}, episodes=(5, 12)),
@@ -142,7 +143,7 @@ class _Making:
             self._one_thing(at)
             at += self._soon()
         if self._likely(0.35):
-            fault = self._chance.choice((self.power, self.outage, self.flap, self.stop))
+            fault = self._chance.choice((self.power, self.torn, self.outage, self.flap, self.stop))
             fault(max(0.0, at + self._soon() - 0.002))
 
     def _one_thing(self, at: float) -> None:
@@ -268,6 +269,15 @@ class _Making:
         if self._likely(0.92):
             self._add(at + self._while(), "start", node)
 
+    def torn(self, at: float) -> None:
+        """Power goes in the midst of a commit, perhaps again in that which a start begins with."""
+        node = self._node()
+        for _ in range(self._chance.choice((1, 1, 2))):
+            self._add(at, "power-cut", node)
+            at += self._while()
+            self._add(at, "start", node)
+            at += self._soon() * 0.1
+
     def stop(self, at: float) -> None:
         """A process is ended in good order and begun again."""
         node = self._node()
@@ -347,6 +357,7 @@ EPISODES: dict[str, Callable[[_Making, float], None]] = {
     "flap": _Making.flap,
     "slow": _Making.slow,
     "power": _Making.power,
+    "torn": _Making.torn,
     "stop": _Making.stop,
     "disk": _Making.disk,
     "clock": _Making.clock,

@@ -24,6 +24,7 @@ Fails = Callable[[Plan], bool]
 
 _ENDS = {
     "crash": "start",
+    "power-cut": "start",
     "stop": "start",
     "cut": "mend",
     "full-disk": "free-disk",

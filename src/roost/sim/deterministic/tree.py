@@ -133,6 +133,10 @@ class Tree:
         """Call soon, whatever has died by then."""
         self.loop.call_soon(callback, context=self._context)
 
+    def at_once(self, callback: Callable[[], object]) -> None:
+        """Call now, as what happens to a process and not within it."""
+        self._context.copy().run(callback)
+
     def keep(self, remains: object) -> None:
         """Keep what is left of a dead process to the end of the run, so that nothing of it is unwound."""
         self._kept.append(remains)
@@ -147,7 +151,7 @@ class Tree:
     def heal(self) -> None:
         """Mend every link, make room on every disk, set every clock right, start every node."""
         for node in self.nodes.values():
-            node.disk.is_full, node.disk.slow_seconds = False, 0.0
+            node.disk.is_full, node.disk.slow_seconds, node.disk.cut_power = False, 0.0, None
             node.clock.right()
             node.station.skew = Skew()
             if node.link is not None:
