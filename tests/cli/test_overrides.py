@@ -97,9 +97,20 @@ def test_what_is_set_is_shown_first_and_a_further_patch_is_laid_over_it(
 def test_all_of_it_is_put_out_of_force(server: ApiServer, roost: Roost) -> None:
     done = roost("override", "set", COPY, "--withdraw", "--reason", "nobody gets in")
     assert done.code == 0 and "put out of force" in done.out, done
-    assert roost("override", "set", COPY, "--patch", "{order: 9}").code == 0
+    early = roost("override", "set", COPY, "--restore")
+    assert early.code == 1 and f"roost override remove {NAME}" in early.err, "nothing would be left of it"
+    patched = roost("override", "set", COPY, "--patch", "{order: 9}")
+    assert patched.code == 0 and "stays out of force" in patched.err and "nobody gets in" in patched.err
     spec = json.loads(roost("override", "show", COPY, "-o", "json").out)["spec"]
     assert spec["withdrawn"] is True and spec["patch"] == {"order": 9}
+    assert "all of its target" in roost("override", "show", COPY).out
+    back = roost("override", "set", COPY, "--restore", "--reason", "mended")
+    assert back.code == 0 and "is overridden" in back.out, back
+    spec = json.loads(roost("override", "show", COPY, "-o", "json").out)["spec"]
+    assert not spec.get("withdrawn") and spec["patch"] == {"order": 9}
+    assert "not put out of force" in roost("override", "set", COPY, "--restore").err
+    both = roost("override", "set", COPY, "--withdraw", "--patch", "{order: 9}")
+    assert both.code == 2 and "exclude each other" in both.err
     silent = roost("override", "set", COPY)
     assert silent.code == 2 and "--withdraw" in silent.err
 
@@ -109,10 +120,11 @@ def test_all_of_it_is_put_out_of_force(server: ApiServer, roost: Roost) -> None:
     [
         (["base.far", "--patch", "{order: 1}"], 2, "write KIND/NAME"),
         (["Host/h", "--patch", "{order: 1}"], 2, "Host can't be overridden"),
-        ([COPY, "--patch", "order"], 2, "must be an object"),
+        ([COPY, "--patch", "order"], 2, "is no object"),
         ([COPY, "--patch", "{order: ["], 2, "neither JSON nor YAML"),
         ([COPY, "--patch", "@none"], 2, "can't be read"),
-        (["FirewallPolicy/none", "--patch", "{order: 1}"], 4, "none"),
+        (["FirewallPolicy/none", "--patch", "{order: 1}"], 4, "there are in central: base.far, shared"),
+        (["FirewallPolicy/base", "--patch", "{order: 1}"], 4, "did you mean base.far?"),
         ([COPY, "--patch", "{order: 1}"], 1, "give a reason"),
         ([COPY, "--patch", "{order: 7}", "--reason", "r"], 1, "says so already"),
         ([COPY, "--patch", "{order: many}", "--reason", "r"], 1, "spec.order"),
@@ -183,3 +195,10 @@ def test_in_the_namespace_of_a_subcloud_only_decisions_are_written(server: ApiSe
         done = server.kubectl("create", "-f", str(file))
         assert (done.returncode == 0) is not bool(said), done.stderr
         assert said in done.stderr
+
+
+def test_who_decides_on_what_is_not_there_hears_what_there_is(server: ApiServer, roost: Roost) -> None:
+    typo = roost("override", "adopt", "habor", "mine")
+    assert typo.code == 4 and '"habor" not found' in typo.err and "did you mean harbor?" in typo.err, typo
+    late = roost("override", "revert", "harbor", "fresh")
+    assert late.code == 4 and "has not come up yet" in late.err and "mine" in late.err, late

@@ -7,9 +7,11 @@ with Retry-After) is asked again for reads and writes alike: it did nothing.
 
 from __future__ import annotations
 
+import difflib
 import ssl
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
@@ -30,6 +32,8 @@ Raw = dict[str, Any]
 RETRIES = 3
 PAGE = 500
 PAGES = 400
+SEVERAL = 12
+"""So many names are listed where one is not there."""
 LARGEST_ANSWER = 256 * 1024 * 1024
 LONGEST_LINE = 16 * 1024 * 1024
 JSON = "application/json"
@@ -83,13 +87,13 @@ class Client:
 
     def get(self, kind: Kind, namespace: str, name: str, type: type[T]) -> T:
         """One object; raises NotFound."""
-        body = self.request("GET", path(kind, namespace, name), doing=f"read {kind.singular} {name}")
-        return self._decode(body, type)
+        with self._known(kind, namespace, name):
+            return self._read(kind, namespace, name, type)
 
     def seek(self, kind: Kind, namespace: str, name: str) -> Raw | None:
         """One object as it stands, or None when it is not there."""
         try:
-            return self.get(kind, namespace, name, dict)
+            return self._read(kind, namespace, name, dict)
         except NotFound:
             return None
 
@@ -136,7 +140,8 @@ class Client:
                 asked["continue"] = following
             at = path(kind, namespace, name)
             doing = f"read {kind.singular} {name}" if name else f"list {kind.plural}"
-            body = self.request("GET", at, query=asked, accept=TABLE, doing=doing)
+            with self._known(kind, namespace, name):
+                body = self.request("GET", at, query=asked, accept=TABLE, doing=doing)
             tables.append(self._decode(body, answers.Table))
             following = tables[-1].metadata.continue_
             if not following:
@@ -159,14 +164,15 @@ class Client:
 
     def patch(self, kind: Kind, namespace: str, name: str, body: Raw, *, dry_run: bool = False) -> Raw:
         """Merge-patch an object; the object as the server has it. Fields unknown to the kind are refused."""
-        answer = self.request(
-            "PATCH",
-            path(kind, namespace, name),
-            query={**_STRICT, **_dry(dry_run)},
-            json=body,
-            content_type=MERGE_PATCH,
-            doing=f"change {kind.singular} {name}",
-        )
+        with self._known(kind, namespace, name):
+            answer = self.request(
+                "PATCH",
+                path(kind, namespace, name),
+                query={**_STRICT, **_dry(dry_run)},
+                json=body,
+                content_type=MERGE_PATCH,
+                doing=f"change {kind.singular} {name}",
+            )
         return self._decode(answer, dict)
 
     def apply(self, kind: Kind, namespace: str, body: Raw, query: Query) -> Raw:
@@ -184,9 +190,9 @@ class Client:
 
     def delete(self, kind: Kind, namespace: str, name: str, *, dry_run: bool = False) -> Raw:
         """Delete an object; the server's answer: a Status, or the object while finalizers hold it."""
-        answer = self.request(
-            "DELETE", path(kind, namespace, name), query=_dry(dry_run), doing=f"delete {kind.singular} {name}"
-        )
+        at, doing = path(kind, namespace, name), f"delete {kind.singular} {name}"
+        with self._known(kind, namespace, name):
+            answer = self.request("DELETE", at, query=_dry(dry_run), doing=doing)
         return self._decode(answer, dict) if answer else {}
 
     def token(
@@ -284,6 +290,30 @@ class Client:
             time.sleep(min(pause, 5.0))
         raise AssertionError("the last attempt returns or raises")
 
+    def _read(self, kind: Kind, namespace: str, name: str, type: type[T]) -> T:
+        body = self.request("GET", path(kind, namespace, name), doing=f"read {kind.singular} {name}")
+        return self._decode(body, type)
+
+    @contextmanager
+    def _known(self, kind: Kind, namespace: str | None, name: str) -> Iterator[None]:
+        """Say of an object that is not there which ones of its kind are."""
+        try:
+            yield
+        except NotFound as absent:
+            if name and not absent.remedy:
+                absent.remedy = self._names(kind, namespace, name)
+            raise
+
+    def _names(self, kind: Kind, namespace: str | None, name: str) -> str:
+        """What there is of a kind instead of what was named; the first of many."""
+        try:
+            body = self.request("GET", path(kind, namespace), query={"limit": str(PAGE)}, doing="look")
+            page = self._decode(body, Page)
+        except Problem:
+            return ""
+        names = [self._decode(bytes(raw), answers.Item).metadata.name for raw in page.items]
+        return instead(kind, namespace or "", name, names, whole=not page.metadata.continue_)
+
     def _pages(self, kind: Kind, namespace: str | None, query: Query) -> Iterator[Page]:
         following = ""
         for _ in range(PAGES):
@@ -329,6 +359,18 @@ class Client:
         return Unreachable(
             f"cloud {self.target.name} at {self.target.server} can't be reached: {reason}", remedy
         )
+
+
+def instead(kind: Kind, namespace: str, name: str, names: list[str], *, whole: bool) -> str:
+    """What to do about a name that nothing has, `names` being those there are, all if `whole`. Pure."""
+    where = f" in {namespace}" if kind.namespaced and namespace else ""
+    near = [n for n in names if name in n] or difflib.get_close_matches(name, names, n=1, cutoff=0.6)
+    meant = f"did you mean {near[0]}? " if near else ""
+    if not names:
+        return f"there are no {kind.plural}{where}"
+    if whole and len(names) <= SEVERAL:
+        return f"{meant}there {'is' if len(names) == 1 else 'are'}{where}: {', '.join(names)}"
+    return f"{meant}`roost get {kind.plural}` lists them"
 
 
 def path(kind: Kind, namespace: str | None, name: str = "") -> str:
