@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import msgspec
 import pytest
 
 from roost.cloud.leaving import rule, take_over
@@ -80,7 +81,7 @@ async def admit(place: Site, new: LocalOverride, old: LocalOverride | None = Non
         for one in rules(CLOUD)[LOCAL_OVERRIDE.kind]:
             one(tx, request)
 
-    await place.store.read(work)
+    await place.store.transact(work)
 
 
 async def compiled(place: Site) -> list[list[str]]:
@@ -222,6 +223,29 @@ async def test_an_unmanaged_site_owes_no_reason() -> None:
             await admit(place, override({"order": 6}, target="elsewhere.central"), old)
         assert refused.value.field == "spec.target"
         await admit(place, override({"order": 6}), old)
+
+
+@on_fake_time
+async def test_what_people_do_to_an_override_is_in_the_log() -> None:
+    async with site() as place:
+        await bring(place, shared(), told("managed"))
+        old = await place.store.save(override({"order": 5}))
+        await admit(place, override({"order": 6, "hosts": {"labels": {"a": "b"}}}), old)
+        await admit(place, override({"order": 5}, withdrawn=True), old)
+        out = msgspec.structs.replace(old, spec=msgspec.structs.replace(old.spec, withdrawn=True))
+        await admit(place, override({"order": 5}), out)
+        await admit(place, override({"order": 5}, generation=1), old)
+        await admit(place, override({"order": 5}, reason="said otherwise"), old)
+        delete = Request(operation="delete", info=LOCAL_OVERRIDE, user="eve", old=old)
+        await place.store.transact(lambda tx: [r(tx, delete) for r in rules(CLOUD)[LOCAL_OVERRIDE.kind]])
+        found = [e.status for e in await place.store.every(LogEntry)]
+        assert [(e.event, e.entity) for e in found] == [
+            *[("override-changed", "override=o")] * 4,
+            ("override-removed", "override=o"),
+        ]
+        words = ["is changed in /order, /hosts/labels/a by eve", "puts all of it out of force by eve"]
+        words += ["no longer puts it out of force", "is held to against generation 1", "is removed by eve"]
+        assert all(w in e.text for w, e in zip(words, found, strict=True)), found
 
 
 async def stands(place: Site, *, alone: bool) -> None:

@@ -9,11 +9,11 @@ import msgspec
 from cyclopts import App, Parameter
 from rich.text import Text
 
-from roost.cli import kinds, listing, output
+from roost.cli import answers, kinds, listing, output
 from roost.cli.client import Client, path
-from roost.cli.kinds import LOCAL_OVERRIDE, OVERRIDE_REVIEW
+from roost.cli.kinds import LOCAL_OVERRIDE, OVERRIDE_REVIEW, SUBCLOUD
 from roost.cli.login import whoami
-from roost.cli.problems import OK, Misused, NotFound, Problem
+from roost.cli.problems import OK, Misused, NotFound, Problem, Refused
 from roost.cli.session import CONNECT, PICK, SHOW, Connect, Pick, Session, Show, opened
 from roost.engine.overrides import OVERRIDABLE, Unfit, laid_over, normal, shown
 from roost.model import patches
@@ -39,7 +39,8 @@ def set_override(
     patch: Annotated[
         str, Parameter(help="Merge patch of its spec, as JSON or YAML; @FILE reads a file.")
     ] = "",
-    withdraw: Annotated[bool, Parameter(help="Put all of it out of force.")] = False,
+    withdraw: Annotated[bool, Parameter(help="Put all of it out of force, until --restore.")] = False,
+    restore: Annotated[bool, Parameter(help="Take --withdraw back; what is patched stays so.")] = False,
     reason: Annotated[str, Parameter(help="Why; needed while the site is managed.")] = "",
     dry_run: Annotated[bool, Parameter(help="Show what would be in force, and change nothing.")] = False,
     show: Show = SHOW,
@@ -54,16 +55,25 @@ def set_override(
         roost override set FirewallPolicy/baseline.central --patch '{order: 10}' --reason "printer moved"
         roost override set fwp/baseline.central --patch @open-443.yaml --reason "ticket 81" --dry-run
         roost override set fwp/lockdown.central --withdraw --reason "nobody gets in"
+        roost override set fwp/lockdown.central --restore --reason "mended above"
     """
-    if not patch and not withdraw:
-        raise Misused("nothing is said of what should be otherwise", "give --patch, or --withdraw")
+    if not patch and not withdraw and not restore:
+        raise Misused("nothing is said of what should be otherwise", "give --patch, --withdraw or --restore")
+    if withdraw and (patch or restore):
+        raise Misused(
+            f"--withdraw and {'--patch' if patch else '--restore'} exclude each other",
+            "what is out of force as a whole differs in no field; say one after the other",
+        )
     wanted = read_patch(patch) if patch else {}
     with opened(connect) as session:
         kind, name = _target(session.client, target)
         raw = session.client.get(kind, session.namespace, name, dict)
         before = _override_of(session.client, session.namespace, kind.kind, name)
         whole = patches.composed(_patch(before), wanted) if before else wanted
-        out = withdraw or bool((before or {}).get("spec", {}).get("withdrawn"))
+        was_out = bool((before or {}).get("spec", {}).get("withdrawn"))
+        if restore:
+            _may_restore(kind.kind, name, before, was_out=was_out, patched=bool(whole))
+        out = withdraw or (was_out and not restore)
         wish = {"reason": reason} | ({"withdrawn": True} if out else {})
         made = _written(session, before, kind.kind, raw, whole, wish, dry_run=dry_run)
         if show.output != "table":
@@ -73,6 +83,10 @@ def set_override(
         verb = "would be" if dry_run else "is"
         how = "put out of force" if out else "overridden"
         output.say(f"{kind.kind} {name} {verb} {how} by {made['metadata']['name']}.")
+        if was_out and out and patch:
+            output.note("It stays out of force as a whole; --restore takes that back.")
+        if before and not reason and (kept := made["spec"].get("reason")):
+            output.note(f"The reason stays: {kept} (--reason gives another)")
     return OK
 
 
@@ -148,7 +162,8 @@ def read_patch(text: str) -> Raw:
         try:
             text = Path(text[1:]).read_text()
         except (OSError, UnicodeError) as error:
-            raise Misused(f"the patch can't be read: {error}") from error
+            why = getattr(error, "strerror", None) or str(error)
+            raise Misused(f"the patch can't be read from {text[1:]}: {why.lower()}") from error
     try:
         patch = yaml.safe_load(text)
     except (yaml.YAMLError, RecursionError) as error:
@@ -156,7 +171,8 @@ def read_patch(text: str) -> Raw:
     if isinstance(patch, dict) and set(patch) == {"spec"}:
         patch = patch["spec"]
     if not isinstance(patch, dict) or not patch:
-        raise Misused("the patch must be an object with fields of spec", "as '{order: 10}'")
+        what = "is empty; it" if patch in (None, {}) else "is no object; it"
+        raise Misused(f"the patch {what} must name fields of spec", "as '{order: 10}'")
     return patch
 
 
@@ -167,6 +183,7 @@ def override_lines(found: LocalOverride) -> list[Text]:
         ("Name", found.metadata.name),
         ("Target", f"{spec.target.kind}/{spec.target.name}"),
         ("In force", "yes" if status.in_force else "no"),
+        ("Puts out of force", "all of its target" if spec.withdrawn else ""),
         ("Reason", spec.reason),
         ("By", spec.by),
         ("Review", status.review),
@@ -203,7 +220,9 @@ def _called(client: Client, namespace: str, name: str) -> str:
     kind, target = _target(client, name)
     found = _override_of(client, namespace, kind.kind, target)
     if found is None:
-        raise NotFound(f"{namespace} does not override {kind.kind} {target}", "see: roost override list")
+        raise NotFound(
+            f"{namespace} does not override {kind.kind} {target}", f"see: roost override list -n {namespace}"
+        )
     return str(found["metadata"]["name"])
 
 
@@ -212,6 +231,18 @@ def _override_of(client: Client, namespace: str, kind: str, name: str) -> Raw | 
     query = {"fieldSelector": f"spec.target.kind={kind},spec.target.name={name}"}
     found, _ = client.list_items(LOCAL_OVERRIDE, namespace, dict, query)
     return found[0] if found else None
+
+
+def _may_restore(kind: str, name: str, before: Raw | None, *, was_out: bool, patched: bool) -> None:
+    """Raise Refused when there is nothing to take back, or nothing would be left of the override."""
+    if before is None or not was_out:
+        raise Refused(f"{kind} {name} is not put out of force here", "see: roost override list")
+    if not patched:
+        called = before["metadata"]["name"]
+        raise Refused(
+            f"nothing else of {kind} {name} is overridden",
+            f"give the override up: roost override remove {called}",
+        )
 
 
 def _patch(raw: Raw) -> Raw:
@@ -278,14 +309,24 @@ def _show_effect(kind: str, target: Raw, patch: Raw) -> None:
             (side, shown(patches.at(spec, pointer)) or "(absent)")
             for side, spec in (("central", central), ("local", local))
         ]
-        output.print_lines([Text(pointer, "bold"), *output.fields(sides, indent=2)])
+        same = "  says so already" if sides[0][1] == sides[1][1] else ""
+        output.print_lines([Text(pointer, "bold").append(same, "dim"), *output.fields(sides, indent=2)])
 
 
 def _review(subcloud: str, name: str, decision: Decision, comment: str, connect: Connect) -> int:
     with opened(connect) as session:
         client = session.client
-        called = _called(client, subcloud, name)
-        meta = client.get(LOCAL_OVERRIDE, subcloud, called, dict)["metadata"]
+        below = client.get(SUBCLOUD, "", subcloud, answers.Subcloud)
+        try:
+            called = _called(client, subcloud, name)
+            meta = client.get(LOCAL_OVERRIDE, subcloud, called, dict)["metadata"]
+        except NotFound as absent:
+            if below.status.availability == "online":
+                raise
+            late = (
+                f"{subcloud} is {below.status.availability}: what it has overridden since has not come up yet"
+            )
+            raise NotFound(f"{absent.reason}; {late}", absent.remedy) from absent
         spec = {
             "override": called,
             "uid": meta["uid"],

@@ -106,7 +106,8 @@ def _news(override: LocalOverride, status: LocalOverrideStatus) -> list[tuple[st
     told = []
     if not before.observed_generation:
         by = f" by {spec.by}" if spec.by else ""
-        told.append(("override-made", f"{what} is overridden{by}: {spec.reason or 'no reason was given'}"))
+        how = "put out of force" if spec.withdrawn else "overridden"
+        told.append(("override-made", f"{what} is {how}{by}: {spec.reason or 'no reason was given'}"))
     if status.conflicts > before.conflicts:
         told.append(("override-conflict", f"{what} is overridden, and the central cloud has changed it too."))
     if before.in_force and not status.in_force:

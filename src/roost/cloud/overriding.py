@@ -1,11 +1,17 @@
-"""What an override may say: rules for people, with reason and remedy."""
+"""What an override may say: rules for people, with reason and remedy.
+
+What people do to an override that there is, also that they remove it, is told in the site's log within their
+own write (so at the central cloud too); how overrides come about and end otherwise the controller tells.
+"""
 
 from __future__ import annotations
 
 from typing import cast
 
 from roost.engine.admission import Refused, Request, Rule
+from roost.engine.faults import write_log
 from roost.engine.overrides import OVERRIDABLE, Unfit, laid_over, management, normal, patch_of, signed
+from roost.model import patches
 from roost.model.override import LOCAL_OVERRIDE, LocalOverride
 from roost.store.transaction import UP, Stored, Transaction
 
@@ -17,10 +23,12 @@ def rules(cloud: str) -> dict[str, list[Rule]]:
     """Rules by kind."""
 
     def overrides(tx: Transaction, request: Request) -> None:
+        old = cast(LocalOverride | None, request.old)
         if request.operation == "delete":
+            if old is not None and old.metadata.deletion_timestamp is None:
+                _tell(tx, cloud, old, "removed", f"is removed by {request.user}.")
             return
         new = cast(LocalOverride, request.new)
-        old = cast(LocalOverride | None, request.old)
         signed(request.user, new.spec.by, old.spec.by if old else "")
         if old is None or old.spec.target != new.spec.target or _said(old) != _said(new):
             _told(tx, cloud, new)
@@ -33,6 +41,8 @@ def rules(cloud: str) -> dict[str, list[Rule]]:
             _fits(_target(tx, cloud, new), new)
         elif old.spec.target != new.spec.target:
             _target(tx, cloud, new)
+        if old is not None and (old.spec.target != new.spec.target or _said(old) != _said(new)):
+            _tell(tx, cloud, new, "changed", f"{_news(old, new)} by {request.user}: {new.spec.reason}")
 
     return {LOCAL_OVERRIDE.kind: [overrides]}
 
@@ -44,6 +54,32 @@ def _named(override: LocalOverride) -> tuple[str, str]:
 def _said(override: LocalOverride) -> tuple[object, ...]:
     """All that an override wants."""
     return override.spec.patch, override.spec.removes, override.spec.withdrawn
+
+
+def _tell(tx: Transaction, cloud: str, override: LocalOverride, end: str, what: str) -> None:
+    kind, name = _named(override)
+    write_log(
+        tx,
+        cloud,
+        event=f"override-{end}",
+        severity="warning",
+        entity=f"override={override.metadata.name}",
+        text=f"The override of {kind}/{name} {what}",
+    )
+
+
+def _news(old: LocalOverride, new: LocalOverride) -> str:
+    """What became of an override in words. Pure."""
+    if new.spec.withdrawn and not old.spec.withdrawn:
+        return "puts all of it out of force"
+    if old.spec.withdrawn and not new.spec.withdrawn:
+        return "no longer puts it out of force"
+    before, now = patches.leaves(patch_of(old)), patches.leaves(patch_of(new))
+    changed = [p for p in (*now, *before) if now.get(p, ...) != before.get(p, ...)]
+    if not changed:
+        return f"is held to against generation {new.spec.target.generation}"
+    named = ", ".join(dict.fromkeys(changed))
+    return f"is changed in {named[:500]}"
 
 
 def _told(tx: Transaction, cloud: str, new: LocalOverride) -> None:

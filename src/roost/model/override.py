@@ -218,6 +218,7 @@ LOCAL_OVERRIDE = KindInfo(
         Column("Kind", "spec.target.kind", "Kind of what is overridden."),
         Column("Target", "spec.target.name", "What is overridden."),
         Column("In force", "status.inForce", "Whether it is laid over its target.", "boolean"),
+        Column("Withdraws", "spec.withdrawn", "Whether it puts all of its target out of force.", "boolean"),
         Column("Differences", "status.differences|count", "What the two sides want otherwise.", "integer"),
         Column("Conflicts", "status.conflicts", "Of these, changed above since.", "integer"),
         Column("Review", "status.review", "What the central cloud has decided."),
