@@ -422,6 +422,12 @@ def main(version: str) -> None:
         text = "".join(json.dumps(line, sort_keys=True) + "\n" for line in lines)
         (RECORDED / version / f"{scenario}.jsonl").write_text(text)
         print(scenario, len(lines), "lines")
+    from tests.link import enrolment_recording
+
+    with tempfile.TemporaryDirectory() as directory:
+        lines = run(lambda: enrolment_recording.record(Path(directory)))
+    text = "".join(json.dumps(line, sort_keys=True) + "\n" for line in lines)
+    (RECORDED / version / f"{enrolment_recording.SCENARIO}.jsonl").write_text(text)
 
 
 if __name__ == "__main__":
