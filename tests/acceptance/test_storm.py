@@ -228,7 +228,8 @@ def _account(
         f"watches: {len(streams)}, {sum(len(s.events) for s in streams)} events, "
         f"{sum(s.requests for s in streams)} requests, {sum(s.broken for s in streams)} of them broken, "
         f"{sum(s.bookmarks for s in streams)} bookmarks, {sum(len(s.relists) for s in streams)} lists anew",
-        f"probes: {prober.probes}, {prober.while_dead.total()} while the host's process was not ready",
+        f"probes: {prober.probes}, {prober.while_dead.total()} while the host's process was not ready, "
+        f"{len(prober.problems)} against the rules",
         f"commands typed: {typist.acts}, {typist.failed} failed, the longest took {typist.longest:.1f} s",
         "longest without an answer: " + ", ".join(f"{p.name} {p.longest_silence:.1f} s" for p in people),
     ]
