@@ -43,6 +43,8 @@ QUEUED = 8 * 1024
 """Bytes that may wait in each buffer between a sender and the network. What is written after them waits for
 them: on a narrow link that is time."""
 RETRY_AFTER_MOST = 3600.0
+_THIN_LINEAR_TIMEOUTS = 16
+"""TCP_THIN_LINEAR_TIMEOUTS (Linux, tcp.h), which the module socket does not name."""
 
 # What the library logs of each handshake that fails is said in our own words, once.
 QUIET = logging.getLogger("roost.link.websockets")
@@ -78,7 +80,7 @@ class SocketConnection:
     def __init__(self, websocket: WebSocket) -> None:
         self._websocket = websocket
         self._peer = peer_of(websocket)
-        _queue_little(websocket)
+        _tune(websocket)
 
     @property
     def peer(self) -> Peer:
@@ -110,11 +112,16 @@ class SocketConnection:
         self._websocket.transport.abort()
 
 
-def _queue_little(websocket: WebSocket) -> None:
-    """Let senders wait rather than their bytes, in the kernel and below TLS."""
+def _tune(websocket: WebSocket) -> None:
+    """Let senders wait rather than their bytes, in the kernel and below TLS; repeat what was lost steadily.
+
+    A link at rest has a heartbeat a second under way. Were each repetition twice as late as the one before,
+    three packets lost in a row would be a longer silence than a link is given.
+    """
     kernels = websocket.transport.get_extra_info("socket")
     with contextlib.suppress(AttributeError, OSError):
         kernels.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, QUEUED)
+        kernels.setsockopt(socket.IPPROTO_TCP, _THIN_LINEAR_TIMEOUTS, 1)
     # asyncio has no public way to the transport below TLS, whose buffer is 64 KiB.
     below = getattr(getattr(websocket.transport, "_ssl_protocol", None), "_transport", None)
     if isinstance(below, asyncio.WriteTransport):
