@@ -72,7 +72,6 @@ def break_disk(home: Path) -> None:
 def replace_disk(home: Path) -> None:
     """What an operator does with such a disk: copy it, mend the copy, put it in place."""
     broken, mended = home.with_name(f"{home.name}.image"), home.with_name(f"{home.name}.mended")
-    _run("sync", "-f", str(home))
     _run("cp", "--sparse=always", str(broken), str(mended))
     subprocess.run(["fsck.ext4", "-y", "-f", str(mended)], capture_output=True, check=False, timeout=60)
     _run("umount", "-l", str(home))
