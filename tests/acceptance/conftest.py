@@ -45,6 +45,7 @@ def demo(place: Path) -> Iterator[Demo]:
     """A demo that is ready, for all tests of a module."""
     running = Demo(place / "demo", free_port())
     try:
-        yield running.until_ready()
+        # How soon it is up is a matter of `test_life`; here it is enough that it comes up.
+        yield running.until_ready(180)
     finally:
         running.close()

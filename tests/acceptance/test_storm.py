@@ -15,7 +15,6 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Protocol
 
 import pytest
@@ -26,7 +25,7 @@ from tests.acceptance.doors import PATHS, Door, path
 from tests.acceptance.killer import Killer
 from tests.acceptance.operator import Operator, Typist, make_shared, unlock_all
 from tests.acceptance.probing import Prober
-from tests.acceptance.running import Demo, free_port
+from tests.acceptance.running import Demo
 from tests.acceptance.waiting import report, until
 from tests.acceptance.watcher import Watcher, judge_stream, state
 from tests.acceptance.writes import Writes, counts, judge
@@ -49,16 +48,6 @@ class Worker(Protocol):
     def start(self) -> None: ...
     def ask_to_stop(self) -> None: ...
     def join(self) -> None: ...
-
-
-@pytest.fixture(scope="module")
-def demo(place: Path) -> Iterator[Demo]:
-    """A demo that is ready; what comes is hard enough on a slow machine."""
-    running = Demo(place / "demo", free_port())
-    try:
-        yield running.until_ready(180)
-    finally:
-        running.close()
 
 
 @pytest.fixture(scope="module")
