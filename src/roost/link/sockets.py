@@ -122,7 +122,7 @@ def _tune(websocket: WebSocket) -> None:
     with contextlib.suppress(AttributeError, OSError):
         kernels.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, QUEUED)
         kernels.setsockopt(socket.IPPROTO_TCP, _THIN_LINEAR_TIMEOUTS, 1)
-    # asyncio has no public way to the transport below TLS, whose buffer is 64 KiB.
+    # asyncio has no public way to the transport below TLS, whose buffer is 64 KiB; uvloop has none at all.
     below = getattr(getattr(websocket.transport, "_ssl_protocol", None), "_transport", None)
     if isinstance(below, asyncio.WriteTransport):
         below.set_write_buffer_limits(QUEUED)
