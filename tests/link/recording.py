@@ -235,12 +235,43 @@ def _ends(reason: str, *, returning: bool) -> Callable[[End], Awaitable[None]]:
     return end
 
 
+TARGET = {"kind": "FirewallPolicy", "name": "web"}
+REVIEW = {"override": "firewallpolicy.web", "uid": "u-1", "generation": 1, "decision": "revert"}
+
+
+def override(**parts: Any) -> Any:
+    return resource("LocalOverride", "harbor", "firewallpolicy.web", **parts)
+
+
 HOST_STATUS: dict[str, Any] = {"inventory": {"hostname": "c0"}, "agent": {"version": "0.1.0"}}
 
 Step = tuple[Side, Callable[[End], Awaitable[Any]]]
 STEPS: dict[str, Step] = {
     "intent is declared": ("upper", lambda e: put_all(e.store, [policy("web"), policy("mine", "mgmt")])),
     "a host is declared": ("upper", lambda e: put(e.store, _host(spec={}))),
+    "the site is managed": (
+        "upper",
+        lambda e: put(
+            e.store, resource("Management", "harbor", "harbor", spec={"managementState": "managed"})
+        ),
+    ),
+    "the site overrides": (
+        "lower",
+        lambda e: put(e.store, override(spec={"target": TARGET, "patch": {"order": 7}, "reason": "moved"})),
+    ),
+    "both sides have changed it": (
+        "lower",
+        lambda e: put(e.store, override(status={"observedGeneration": 1, "inForce": True, "conflicts": 1})),
+    ),
+    "it is reverted above": (
+        "upper",
+        lambda e: put(e.store, resource("OverrideReview", "harbor", "r-1", spec=REVIEW)),
+    ),
+    "the site gives it up": (
+        "lower",
+        lambda e: remove(e.store, "LocalOverride", "harbor", "firewallpolicy.web"),
+    ),
+    "the review is over": ("upper", lambda e: remove(e.store, "OverrideReview", "harbor", "r-1")),
     "there is a conflict": ("lower", lambda e: put(e.store, policy("mine"))),
     "a log entry is written": ("lower", lambda e: put(e.store, entry(1))),
     "intent changes": ("upper", lambda e: put(e.store, policy("web", "oam", "mgmt"))),
@@ -271,6 +302,15 @@ SCENARIOS: dict[str, tuple[str, list[str]]] = {
             *("intent changes", "its status is told", "more log entries are written"),
             *("the conflict is solved", "the upper end calls", "the lower end calls"),
             *("the lower end returns at once", "intent is removed", "connect", "the upper end stops"),
+        ],
+    ),
+    "overrides": (
+        "subcloud",
+        [
+            *("the site is managed", "intent is declared", "a log entry is written", "connect"),
+            *("the site overrides", "the lower end returns at once", "intent changes"),
+            *("both sides have changed it", "connect", "it is reverted above", "the site gives it up"),
+            *("the review is over", "the upper end stops"),
         ],
     ),
     "host": (
