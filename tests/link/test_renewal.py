@@ -36,10 +36,8 @@ async def given(site: Site, who: Node, ended: timedelta) -> str:
     directory, key = site.path / "harbor", pki.new_key()
     end = clock() - ended
     made = end - 90 * DAY
-    old = pki.Authority(site.authority._certificate, site.authority._key)
-    old.begins = made
     lifetime = end - max(made, pki.RELEASED)
-    certificate = old.sign_node(pki.request(key), who, made, lifetime)
+    certificate = site.authority.sign_node(pki.request(key), who, made, lifetime)
     identity.replace_certificate(directory, key, certificate, made)
     fingerprint = pki.pin(certificate)
     await site.store.transact(lambda tx: renewal.remember(tx, who, fingerprint))

@@ -7,10 +7,11 @@
 - user certificates: common name is the user, organisations are the groups.
 
 The key never leaves its machine: a node sends a request. Time is passed in, and clocks are wrong: machines
-boot in 1970 and find the time later. So certificates of nodes begin an hour before now, those of servers and
-users with their authority (else who issued them while his clock ran ahead would be trusted by nobody once it
-is right); and none ends earlier than one that is issued at a time which has surely passed. Importing this
-module costs 8 MB of memory: a lower end does so only to enrol and to renew.
+boot in 1970 or with the date of their firmware, and find the time later. So certificates of nodes begin an
+hour before now, authorities at a time that has surely passed, and servers' and users' with their authority:
+who looks at them with a clock that is behind, or has them from one that ran ahead, trusts them all the same.
+None ends earlier than one that is issued at that time. Importing this module costs 8 MB of memory: a lower
+end does so only to enrol and to renew.
 """
 
 from __future__ import annotations
@@ -80,7 +81,7 @@ class Authority:
                 x509.NameAttribute(NameOID.COMMON_NAME, f"{name} CA"),
             ]
         )
-        begin, end = now - BACKDATE, max(now, RELEASED) + AUTHORITY_LIFETIME
+        begin, end = min(now - BACKDATE, RELEASED), max(now, RELEASED) + AUTHORITY_LIFETIME
         builder = _builder(subject, subject, key.public_key(), begin, end)
         builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
         builder = builder.add_extension(_usage(signs_certificates=True), critical=True)
@@ -150,7 +151,7 @@ class Authority:
 
     def _end(self, now: datetime, lifetime: timedelta) -> datetime:
         """When what is issued now ends: counted from a time that has passed even if the clock is behind."""
-        return min(max(now, RELEASED, self.begins + BACKDATE) + lifetime, self.ends)
+        return min(max(now, RELEASED) + lifetime, self.ends)
 
     def _issue(
         self,
