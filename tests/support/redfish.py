@@ -60,6 +60,18 @@ Answer = Callable[[ssl.SSLSocket], None]
 
 @contextlib.contextmanager
 def broken(directory: Path, answer: Answer) -> Iterator[Emulated]:
+    """A board controller that does `answer` with each connection once a request has come."""
+
+    def heard(secured: ssl.SSLSocket) -> None:
+        secured.recv(65536)
+        answer(secured)
+
+    with serving(directory, heard) as found:
+        yield found
+
+
+@contextlib.contextmanager
+def serving(directory: Path, answer: Answer) -> Iterator[Emulated]:
     """A board controller that does `answer` with each connection once the TLS of it stands."""
     authority = Authority(directory)
     pair = authority.server()
@@ -81,7 +93,6 @@ def broken(directory: Path, answer: Answer) -> Iterator[Emulated]:
             accepted,
             context.wrap_socket(accepted, server_side=True) as secured,
         ):
-            secured.recv(65536)
             answer(secured)
 
     threading.Thread(target=serve, daemon=True).start()

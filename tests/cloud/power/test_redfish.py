@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import ssl
 import time
 from collections.abc import Iterator
@@ -13,7 +14,7 @@ import pytest
 from roost.cloud.power import boards, redfish
 from roost.cloud.power.boards import Boards
 from roost.cloud.power.redfish import Board, BoardFailed
-from tests.support.redfish import PASSWORD, USER, Emulated, broken, emulator
+from tests.support.redfish import PASSWORD, USER, Emulated, broken, emulator, serving
 
 FOLLOWS_WITHIN = 120.0
 
@@ -90,6 +91,13 @@ def dripping(secured: ssl.SSLSocket) -> None:
         time.sleep(0.05)
 
 
+def dripping_headers(secured: ssl.SSLSocket) -> None:
+    secured.sendall(OK + b"x-more: ")
+    while True:
+        secured.sendall(b"x")
+        time.sleep(0.05)
+
+
 def endless(secured: ssl.SSLSocket) -> None:
     secured.sendall(OK + b"\r\n")
     while True:
@@ -119,6 +127,7 @@ def hanging_up(secured: ssl.SSLSocket) -> None:
     [
         (silent, "did not answer in time"),
         (dripping, "did not finish its answer"),
+        (dripping_headers, "did not finish its answer"),
         (endless, "an answer of more than"),
         (failing, "HTTP 500"),
         (nonsense, "as Redfish does"),
@@ -134,6 +143,48 @@ async def test_a_broken_one_is_told_within_bounds(
     with broken(tmp_path, answer) as found, pytest.raises(BoardFailed, match=reason) as failed:  # type: ignore[arg-type]
         await asked.look(board(found), found.ca_bundle)
     assert failed.value.remedy
+
+
+SYSTEM = "/redfish/v1/Systems/1"
+RESOURCES = {
+    "/redfish/v1/": {
+        "Id": "RootService",
+        "Name": "Root",
+        "RedfishVersion": "1.6.0",
+        "Systems": {"@odata.id": "/redfish/v1/Systems"},
+    },
+    SYSTEM: {
+        "Id": "1",
+        "Name": "System",
+        "PowerState": "On",
+        "Actions": {
+            "#ComputerSystem.Reset": {
+                "target": f"{SYSTEM}/Actions/ComputerSystem.Reset",
+                "ResetType@Redfish.AllowableValues": ["On", "ForceOff", "ForceRestart"],
+            }
+        },
+    },
+}
+
+
+async def test_a_command_whose_answer_is_lost_is_given_once(tmp_path: Path, asked: Boards) -> None:
+    commands: list[bytes] = []
+
+    def answering(secured: ssl.SSLSocket) -> None:
+        said = b""
+        while b"\r\n\r\n" not in said:
+            said += secured.recv(65536)
+        method, path = said.split()[:2]
+        if method == b"POST":
+            commands.append(path)
+            return
+        body = json.dumps({"@odata.id": path.decode(), **RESOURCES[path.decode()]}).encode()
+        length = f"connection: close\r\ncontent-length: {len(body)}\r\n\r\n"
+        secured.sendall(OK + length.encode() + body)
+
+    with serving(tmp_path, answering) as found, pytest.raises(BoardFailed, match="can't be reached"):
+        await asked.command(board(found, system=SYSTEM), found.ca_bundle, "reset")
+    assert commands == [f"{SYSTEM}/Actions/ComputerSystem.Reset".encode()]
 
 
 async def test_nobody_there_is_told(asked: Boards) -> None:

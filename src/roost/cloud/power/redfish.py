@@ -1,18 +1,19 @@
 """One board controller, spoken to by Redfish (DMTF DSP0266) with sushy. Blocking: called in threads.
 
-Board controllers are slow, and some are broken: each answer is bounded in bytes (LARGEST) and time, a whole
-look by `deadline` however slowly bytes drip. Nothing is tried again here: who asks decides that.
-What goes wrong is `BoardFailed`, with reason and next step; values of credentials are in neither.
+Board controllers are slow, and some are broken: each answer is bounded in bytes (LARGEST), a whole look in
+time (`deadline`), however slowly bytes drip. Nothing is tried again here: who asks decides that, and a reset
+whose answer is lost has perhaps been done. What goes wrong is `BoardFailed`, with reason and next step; of
+credentials neither has a value.
 """
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 import msgspec
 
+from roost.cloud.power.deadline import Deadline
 from roost.model.power import BootDevice, PowerState
 
 CONNECT_WITHIN = 5.0
@@ -112,31 +113,53 @@ def _sushy() -> Any:
 
 def _with_system(board: Board, work: Callable[[Any], T]) -> T:
     """Work on the machine's resource; whatever goes wrong is BoardFailed."""
-    sushy = _sushy()
-    deadline = time.monotonic() + WITHIN
+    deadline = Deadline(WITHIN)
     try:
-        connector = sushy.connector.Connector(
-            board.address,
-            verify=board.verify,
-            default_request_timeout=READ_WITHIN,
-            connect_timeout=CONNECT_WITHIN,
-        )
-        session = connector._session
-        # A redirect would carry the request, and perhaps its credentials, to where nobody told it to go.
-        session.max_redirects = 0
-        session.trust_env = False
-        session.hooks["response"].append(_bounded(deadline))
+        with deadline:
+            return _on_system(board, work, deadline)
+    except BoardFailed:
+        raise
+    except Exception as error:
+        if deadline.is_over:
+            raise _late() from error
+        # Whatever a stranger's answer makes a library stumble over says the same: it can't be asked.
+        raise _explained(error, board) from error
+
+
+def _on_system(board: Board, work: Callable[[Any], T], deadline: Deadline) -> T:
+    sushy = _sushy()
+    connector = _connector(board)
+    session = connector._session
+    # A redirect would carry the request, and perhaps its credentials, to where nobody told it to go.
+    session.max_redirects = 0
+    session.trust_env = False
+    session.hooks["response"].append(_bounded(deadline))
+    deadline.bound(session)
+    try:
         root = sushy.Sushy(
             board.address,
             connector=connector,
             auth=sushy.auth.BasicAuth(board.username, board.password) if board.username else None,
         )
         return work(root.get_system(_system_path(root, board)))
-    except BoardFailed:
-        raise
-    except Exception as error:
-        # Whatever a stranger's answer makes a library stumble over says the same: it can't be asked.
-        raise _explained(error, board) from error
+    finally:
+        session.close()
+
+
+def _connector(board: Board) -> Any:
+    """What speaks HTTP to it, each request once: left alone, sushy makes three of what gets no answer."""
+
+    class Once(_sushy().connector.Connector):  # type: ignore[misc]
+        def _op(self, *given: Any, server_side_retries_left: int | None = None, **named: Any) -> Any:
+            return super()._op(*given, server_side_retries_left=0, **named)
+
+    return Once(
+        board.address,
+        verify=board.verify,
+        default_request_timeout=READ_WITHIN,
+        connect_timeout=CONNECT_WITHIN,
+        server_side_retries=1,
+    )
 
 
 def _system_path(root: Any, board: Board) -> str:
@@ -153,7 +176,11 @@ def _system_path(root: Any, board: Board) -> str:
     )
 
 
-def _bounded(deadline: float) -> Callable[..., None]:
+def _late() -> BoardFailed:
+    return BoardFailed(f"it did not finish its answer in {WITHIN:g} s", "restart the board controller")
+
+
+def _bounded(deadline: Deadline) -> Callable[..., None]:
     """Reads an answer within bounds, before anybody else does."""
 
     def read(response: Any, **_: Any) -> None:
@@ -167,11 +194,9 @@ def _bounded(deadline: float) -> Callable[..., None]:
                     f"an answer of more than {LARGEST} bytes came",
                     "check that the address is a board controller's",
                 )
-            if time.monotonic() > deadline:
+            if deadline.is_over:
                 response.close()
-                raise BoardFailed(
-                    f"it did not finish its answer in {WITHIN:g} s", "restart the board controller"
-                )
+                raise _late()
         response._content, response._content_consumed = b"".join(parts), True
 
     return read
