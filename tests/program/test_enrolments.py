@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import pytest
 
+from roost.link import renewal
 from roost.link.errors import Refused
 from roost.link.node import Node, host, subcloud
 from roost.model.cloud import SUBCLOUD, Subcloud
+from roost.model.fault import LogEntry
 from roost.model.host import HOST, Host
 from roost.model.meta import Metadata
-from roost.program.enrolments import check_enrolment, remember_enrolment
+from roost.program.enrolments import check_enrolment, readmit, remember_enrolment, tell_not_known
 from roost.store.store import Store
 
 LONG = "a" * 60
@@ -59,3 +61,28 @@ async def test_a_namesake_does_not_let_the_former_node_in(store: Store, node: No
 async def test_nobody_enrols_for_what_is_not_declared(store: Store) -> None:
     with pytest.raises(Refused, match="not declared"):
         await store.transact(lambda tx: remember_enrolment(tx, NODES[0], {}))
+
+
+@pytest.mark.parametrize("node", NODES, ids=str)
+async def test_who_was_forgotten_by_a_restore_is_told_of_and_had_in_again(store: Store, node: Node) -> None:
+    """Nothing is said of it while no store was restored: then the one way is a token."""
+    with pytest.raises(Refused) as plain:
+        await _check(store, node)
+    assert "readmit" not in plain.value.remedy
+    await store.transact(
+        lambda tx: tx.set_property("restores", '[{"at": 1, "base": 9, "time": "", "snapshotOf": "s"}]')
+    )
+    with pytest.raises(Refused) as refused:
+        await _check(store, node)
+    assert f"roost {node.kind} readmit {node.name}" in refused.value.remedy
+    assert 0 < refused.value.retry_after < plain.value.retry_after, "it is back soon"
+    await store.transact(lambda tx: tell_not_known(tx, "central", node, refused.value))
+    (entry,) = await store.read(lambda tx: tx.every(LogEntry, "central"))
+    assert entry.status.event == "node-not-known" and refused.value.remedy in entry.status.text
+    with pytest.raises(Refused, match="not declared"):
+        await store.transact(lambda tx: readmit(tx, node))
+    await _declare(store, node)
+    await store.transact(lambda tx: renewal.remember(tx, node, "as of the snapshot"))
+    await store.transact(lambda tx: readmit(tx, node))
+    await _check(store, node)
+    assert await store.read(lambda tx: renewal.known(tx, node)) == ()

@@ -10,6 +10,7 @@ certificate is of this cloud, so nothing need be done where they are.
 from __future__ import annotations
 
 from roost.engine.faults import write_log
+from roost.link import renewal
 from roost.link.errors import Refused
 from roost.link.node import Node
 from roost.model.cloud import SUBCLOUD
@@ -71,8 +72,12 @@ def check_enrolment(tx: Transaction, node: Node, cloud: str) -> None:
 
 def readmit(tx: Transaction, node: Node) -> None:
     """Let in again the node of this name that has a certificate of this cloud, under the declaration that
-    stands. Raises Refused."""
+    stands. Raises Refused.
+
+    Which certificate it was given last is forgotten with the rest: any that it shows may be renewed.
+    """
     remember_enrolment(tx, node, {})
+    renewal.remember(tx, node)
 
 
 def tell_not_known(tx: Transaction, cloud: str, node: Node, refusal: Refused) -> None:
