@@ -8,6 +8,7 @@ import msgspec
 import pytest
 
 from roost.link import node
+from roost.link.entries import Refuse
 from roost.link.flow import (
     Copy,
     Decision,
@@ -15,15 +16,14 @@ from roost.link.flow import (
     Downward,
     Drop,
     Nothing,
-    Refuse,
     Replace,
     Upward,
     audience,
     coalesced,
-    permitted,
 )
 from roost.link.messages import Entry, EntryType
 from roost.link.node import BadNode, parse, parse_uri
+from roost.link.permission import permitted
 from roost.model.codec import Raw
 from roost.store.transaction import Change, ChangeType, Stored
 from tests.link.world import resource

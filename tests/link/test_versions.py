@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from roost.link import node
-from roost.link.flow import Replace, Upward, owned_by_host
+from roost.link.flow import Replace, Upward
 from roost.link.intake import kinds_property
+from roost.link.merging import owned_by_host
 from roost.link.messages import Entries, Entry, Hello
 from roost.model.codec import Raw
 from roost.store.transaction import Stored

@@ -18,7 +18,8 @@ from typing import Any
 
 import msgspec
 
-from roost.link.flow import ENTRY_LIMIT, Span
+from roost.link.entries import ENTRY_LIMIT
+from roost.link.flow import Span
 from roost.link.messages import Entry, Key
 from roost.store.store import Store
 from roost.store.transaction import Stored, Transaction

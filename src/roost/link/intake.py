@@ -19,8 +19,9 @@ import msgspec
 import structlog
 from sqlalchemy import select
 
+from roost.link.entries import Refuse
 from roost.link.errors import BadMessage, TakenOver
-from roost.link.flow import Copy, Direction, Drop, Nothing, Refuse, Replace
+from roost.link.flow import Copy, Direction, Drop, Nothing, Replace
 from roost.link.messages import Entries, Entry, Key, RefusedEntry
 from roost.model.registry import BY_KIND
 from roost.store.errors import Overloaded, Unavailable

@@ -22,9 +22,10 @@ from typing import Literal
 import structlog
 from sqlalchemy import select
 
+from roost.link.entries import ENTRY_LIMIT
 from roost.link.errors import SAID, BadMessage, TookNothing
 from roost.link.feed import Subscription
-from roost.link.flow import ENTRY_LIMIT, Direction, coalesced
+from roost.link.flow import Direction, coalesced
 from roost.link.messages import Acknowledge, Entries, Entry, Key, Message
 from roost.store.errors import Compacted, FutureRevision
 from roost.store.schema import resources

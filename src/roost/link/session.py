@@ -34,8 +34,9 @@ from roost.link.conduct import What
 from roost.link.errors import BadMessage, ConnectionLost, Flooded, LinkError, Refused, TookNothing
 from roost.link.exchange import Caller, Handler, Request, Response
 from roost.link.feed import EVERYONE, Feed
-from roost.link.flow import EVENT_KIND, HOST_KINDS, TRAVELLING, Direction, Downward, Upward, owned_by_host
+from roost.link.flow import TRAVELLING, Direction, Downward, Upward
 from roost.link.intake import DRIFT_SHOWN, Drifted, Intake, Step
+from roost.link.merging import HOST_KINDS, owned_by_host
 from roost.link.messages import (
     Acknowledge,
     Again,
@@ -59,6 +60,7 @@ from roost.link.messages import (
 from roost.link.node import Node
 from roost.link.outgoing import WINDOW, Outgoing
 from roost.link.parts import PART, Collected, Lane
+from roost.link.permission import EVENT_KIND
 from roost.link.wire import Connection
 from roost.store.errors import StoreError
 from roost.store.store import Store

@@ -23,7 +23,7 @@ from roost.engine.procedures import OperationController
 from roost.engine.queue import WorkQueue
 from roost.fleet.sharing import SharingController
 from roost.host.agent import Agent
-from roost.link import flow, intake
+from roost.link import entries, flow, intake
 from roost.link.feed import Feed
 from roost.link.intake import Intake
 from roost.link.messages import Acknowledge
@@ -121,7 +121,7 @@ def _snapshot_forgets_deletions() -> Iterator[None]:
     "status-over-spec", "a status that comes up brings the spec it was observed with, and that is taken, too"
 )
 def _status_over_spec() -> Iterator[None]:
-    observed, merged = flow._observed, flow.Upward._merged
+    observed, merged = entries.observed, flow.Upward._merged
 
     def with_spec(raw: Any) -> Any:
         return {**observed(raw), **({"spec": raw["spec"]} if "spec" in raw else {})}
@@ -133,7 +133,7 @@ def _status_over_spec() -> Iterator[None]:
             return flow.Replace(raw={**decision.raw, "spec": brought["spec"]})
         return decision
 
-    with _patched(flow, _observed=with_spec), _patched(flow.Upward, _merged=take):
+    with _patched(flow, observed=with_spec), _patched(flow.Upward, _merged=take):
         yield
 
 
