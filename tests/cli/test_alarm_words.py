@@ -56,6 +56,39 @@ def test_what_makes_no_suppression_is_refused(roost: Roost, server: ApiServer) -
     assert roost("alarm", "suppress", "100.104", "--reason", "r", "--for", "soon").code == 2
     assert roost("alarm", "suppress", "100.104", "--reason", "r", "--until", "2026").code == 2
     assert roost("alarm", "suppress", "none", "--reason", "r").code == 1
+    words = ["alarm", "suppress", "100.104", "--reason", "r"]
+    both = roost(*words, "--for", "1h", "--until", "2099-01-01T00:00:00Z")
+    assert both.code == 2 and "exclude each other" in both.err
+    assert "would end at once" in roost(*words, "--for", "0s").err
+
+
+def test_a_suppression_is_named_as_it_was_printed(roost: Roost, server: ApiServer) -> None:
+    assert roost("alarm", "suppress", "100.104", "--reason", "r", "--name", "disks").code == 0
+    printed = roost("alarm", "suppressions", "-o", "name").out.split()
+    assert "alarmsuppression/disks" in printed
+    gone = roost("alarm", "unsuppress", "alarmsuppression/disks")
+    assert gone.code == 0 and gone.out.startswith("disks suppresses nothing"), gone
+
+
+def test_who_takes_an_alarm_over_does_not_inherit_what_another_said(roost: Roost, server: ApiServer) -> None:
+    status = AlarmStatus(alarm_id="200.004", severity="critical", entity="host=w")
+    server.do(server.store.save(Alarm(metadata=Metadata(name="a", namespace="central"), status=status)))
+    assert "ACKNOWLEDGED" not in roost("alarm", "list").out
+    assert "was acknowledged by nobody" in roost("alarm", "unacknowledge", "a").out
+    assert roost("alarm", "acknowledge", "a", "--comment", "part ordered").code == 0
+    assert roost("alarm", "acknowledge", "a").code == 0
+    assert server.do(server.store.load(Alarm, "central", "a")).spec.comment == "part ordered"
+    listed = roost("alarm", "list").out
+    assert "ACKNOWLEDGED" in listed and "admin" in listed
+    over = roost("alarm", "acknowledge", "a", "--by", "bob")
+    assert over.code == 0 and "takes it over from admin" in over.out, over
+    spec = server.do(server.store.load(Alarm, "central", "a")).spec
+    assert (spec.acknowledged_by, spec.comment) == ("bob", "")
+
+
+def test_ids_are_of_the_severity_asked_for(roost: Roost) -> None:
+    told = roost("alarm", "list", "--ids", "--severity", "critical", "-o", "name").out.split()
+    assert told and set(told) == {i for i, a in ALARMS.items() if "critical" in a.severities}
 
 
 def test_suppressed_alarms_are_counted_and_shown_when_asked_for(roost: Roost, server: ApiServer) -> None:

@@ -8,7 +8,7 @@ from cyclopts import App, Parameter
 from msgspec import to_builtins
 from rich.text import Text
 
-from roost.cli import answers, listing, output, suppressions
+from roost.cli import answers, lastknown, listing, output, suppressions
 from roost.cli.client import Client
 from roost.cli.hostview import acknowledged, alarm_grid, rank
 from roost.cli.kinds import ALARM
@@ -48,7 +48,7 @@ def list_alarms(
         roost alarm list --ids
     """
     if ids:
-        return _list_ids(show)
+        return _list_ids(show, severity)
     with opened(connect) as session:
         if pick.watch or show.output in ("json", "yaml", "name"):
             return listing.show_list(session, ALARM, pick, show)
@@ -60,8 +60,10 @@ def list_alarms(
         shown = [a for a in found if suppressed or not a.status.suppressed]
         grid = alarm_grid(shown, wide=show.output == "wide", clouds=pick.all_namespaces)
         output.print_grid(grid, headers=show.headers, empty="No alarms.")
+        everywhere = " -A" if pick.all_namespaces else ""
         if len(shown) < len(found):
-            output.note(f"{len(found) - len(shown)} suppressed: `roost alarm list --suppressed`")
+            output.note(f"{len(found) - len(shown)} suppressed: `roost alarm list{everywhere} --suppressed`")
+        lastknown.note_of_alarms(session, pick)
     return OK
 
 
@@ -105,8 +107,9 @@ def explain_alarm(
     return OK
 
 
-def _list_ids(show: Show) -> int:
-    found = list(ALARMS.values())
+def _list_ids(show: Show, severity: str | None) -> int:
+    least = rank(severity or "warning")
+    found = [a for a in ALARMS.values() if any(rank(s) <= least for s in a.severities)]
     if show.output in ("json", "yaml"):
         output.print_data([_data(a) for a in found], show.output)
     elif show.output == "name":
@@ -207,14 +210,16 @@ def acknowledge(
             try:
                 found = _find(session.client, session, name)
                 spec = {"acknowledgedBy": by, "acknowledgedSeverity": found.status.severity}
-                if comment:
+                former = found.spec.acknowledged_by
+                if comment or former != by:  # nobody's words stand under another's name
                     spec["comment"] = comment
                 session.client.patch(ALARM, found.metadata.namespace, found.metadata.name, {"spec": spec})
             except Problem as problem:
                 output.show_problem(problem)
                 worst = max(worst, problem.code)
                 continue
-            output.say(f"{found.status.alarm_id} {found.status.entity} is acknowledged by {by}.")
+            taken = f", who takes it over from {former}" if former not in ("", by) else ""
+            output.say(f"{found.status.alarm_id} {found.status.entity} is acknowledged by {by}{taken}.")
     return worst
 
 
@@ -227,6 +232,9 @@ def unacknowledge(name: Name, /, *, connect: Connect = CONNECT) -> int:
     """
     with opened(connect) as session:
         found = _find(session.client, session, name)
+        if not found.spec.acknowledged_by:
+            output.say(f"{found.status.alarm_id} {found.status.entity} was acknowledged by nobody.")
+            return OK
         spec = {"acknowledgedBy": "", "acknowledgedSeverity": "", "comment": ""}
         session.client.patch(ALARM, found.metadata.namespace, found.metadata.name, {"spec": spec})
         output.say(f"{found.status.alarm_id} {found.status.entity} is acknowledged by nobody.")

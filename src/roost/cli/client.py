@@ -374,7 +374,8 @@ def instead(kind: Kind, namespace: str, name: str, names: list[str], *, whole: b
 
 
 def path(kind: Kind, namespace: str | None, name: str = "") -> str:
-    """Path of a collection or an object."""
+    """Path of a collection or an object, which may be named as `-o name` prints it."""
+    name = name.removeprefix(f"{kind.singular}/")
     scope = f"/namespaces/{namespace}" if kind.namespaced and namespace else ""
     return f"{kind.group_path}{scope}/{kind.plural}" + (f"/{name}" if name else "")
 

@@ -186,16 +186,18 @@ def inventory_lines(inventory: Inventory, now: datetime, width: int | None) -> l
 
 
 def alarm_grid(alarms: Sequence[answers.Alarm], *, wide: bool = False, clouds: bool = False) -> Grid:
-    """Alarms, the worst first, within a severity the newest first."""
+    """Alarms, the worst first, within a severity the newest first; who has one in hand, where anybody has."""
     newest = sorted(alarms, key=lambda a: a.status.raised_at, reverse=True)
     worst = sorted(newest, key=lambda a: rank(a.status.severity))
-    heads = ("Severity", "Id", "Entity", "Reason", "Updates")
+    in_hand = any(a.spec.acknowledged_by for a in worst) and not wide
+    heads = ("Severity", "Id", "Entity", "Reason", "Updates", *(("Acknowledged",) if in_hand else ()))
     columns = [*(Column(h) for h in heads), Column("Age", "date")]
     rows: list[list[object]] = []
     for alarm in worst:
         status = alarm.status
         waits = "blocked" if status.blocks_updates else ""
-        row = [status.severity, status.alarm_id, status.entity, _reason(status), waits, status.raised_at]
+        by = [acknowledged(alarm)] if in_hand else []
+        row = [status.severity, status.alarm_id, status.entity, _reason(status), waits, *by, status.raised_at]
         until = status.suppression.until if status.suppression else ""
         more = [status.repair, acknowledged(alarm), until, alarm.metadata.name] if wide else []
         rows.append([*([alarm.metadata.namespace] if clouds else []), *row, *more])

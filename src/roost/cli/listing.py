@@ -13,7 +13,7 @@ import msgspec
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.text import Text
 
-from roost.cli import answers, output, tables
+from roost.cli import answers, lastknown, output, tables
 from roost.cli.client import TABLE, Client, Query
 from roost.cli.kinds import Kind
 from roost.cli.problems import Expired
@@ -39,6 +39,8 @@ def show_list(session: Session, kind: Kind, pick: Pick, show: Show, *, empty: st
     if pick.query():  # the advice for an empty cloud would mislead
         empty = f"No {kind.plural}{where} match."
     output.print_grid(grid, headers=show.headers, empty=empty or f"No {kind.plural}{where}.")
+    if kind.namespaced:
+        lastknown.note_of_list(session, pick)
     return 0
 
 

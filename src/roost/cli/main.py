@@ -36,7 +36,7 @@ VERBS = {
     "cloud": ("clouds:cloud", "Clouds that this one knows, and which one commands go to."),
     "host": ("hosts:host", "Machines of a cloud: add, lock, unlock, reboot, look."),
     "subcloud": ("subclouds:subcloud", "Clouds below this one: add, manage, look."),
-    "alarm": ("alarms:alarm", "What is wrong now: look, acknowledge."),
+    "alarm": ("alarms:alarm", "What is wrong now: look, acknowledge, suppress; what alarms mean."),
     "outlet": ("outlets:outlet", "Receivers outside that are told of alarms: look, test, suspend."),
     "log": ("logs:log", "What has happened: alarms, states, operations."),
     "audit": ("audit:audit", "Who did what: list, export, verify, note the head."),

@@ -12,9 +12,12 @@ from roost.cli.kinds import ALARM_SUPPRESSION
 from roost.cli.login import whoami
 from roost.cli.problems import OK, Misused
 from roost.cli.session import CONNECT, PICK, SHOW, Connect, Pick, Show, opened
-from roost.cli.spans import moment, span
+from roost.cli.spans import after, span
 from roost.model import time
 from roost.model.meta import API_VERSION
+
+USUAL = "8h"
+"""How long alarms are suppressed when nothing is said of it."""
 
 
 def suppress(
@@ -25,8 +28,10 @@ def suppress(
     entity: Annotated[
         str, Parameter(help="Entity instances, as 'host=worker-*'; * for anything, ? for one character.")
     ] = "*",
-    for_: Annotated[str, Parameter(name="--for", help="How long: 90s, 30m, 8h, 7d.")] = "8h",
-    until: Annotated[str, Parameter(help="Until when, as 2026-11-23T18:00:00Z; instead of --for.")] = "",
+    for_: Annotated[str, Parameter(name="--for", help=f"How long: 90s, 30m, 8h, 7d; default: {USUAL}.")] = "",
+    until: Annotated[
+        str, Parameter(help="Until when, as 18:00 or 2026-11-23T18:00:00Z; instead of --for.")
+    ] = "",
     name: Annotated[str, Parameter(help="Name of the suppression; one is made up if left out.")] = "",
     connect: Connect = CONNECT,
 ) -> int:
@@ -41,8 +46,10 @@ def suppress(
     """
     if not ids:
         raise Misused("no alarm is named", "name ids: `roost alarm list --ids` shows all")
+    if for_ and until:
+        raise Misused("--for and --until exclude each other", "give one of them")
     now = output.now()
-    end = moment("--until", until) if until else now + _length(for_)
+    end = after("--until", until, now) if until else now + _length(for_ or USUAL)
     metadata = {"name": name} if name else {"generateName": f"suppress-{ids[0].replace('.', '-')}-"}
     with opened(connect) as session:
         spec = {
@@ -80,7 +87,7 @@ def unsuppress(
     with opened(connect) as session:
         for name in names:
             session.client.delete(ALARM_SUPPRESSION, session.namespace, name)
-            output.say(f"{name} suppresses nothing any more.")
+            output.say(f"{name.rpartition('/')[2]} suppresses nothing any more.")
     return OK
 
 
@@ -98,5 +105,6 @@ def list_suppressions(*, pick: Pick = PICK, show: Show = SHOW, connect: Connect 
 def _length(text: str) -> timedelta:
     found = span(text)
     if found is None or not found:
-        raise Misused(f"--for {text} is no span of time", "write 90s, 30m, 8h or 7d")
+        what = "is no span of time" if found is None else "would end at once"
+        raise Misused(f"--for {text} {what}", "write 90s, 30m, 8h, 1d12h or 7d")
     return found

@@ -64,7 +64,7 @@ def _ids(new: AlarmSuppression) -> None:
             )
         if not known.suppressible:
             raise Refused(
-                f"{alarm_id} ({known.title}) can't be suppressed: {known.effect}",
+                f"{alarm_id} ({known.title}) can't be suppressed, as it means: {known.effect.rstrip('.')}",
                 f"mend its cause, or acknowledge it: roost alarm acknowledge {alarm_id}",
                 field="spec.alarmIds",
             )
