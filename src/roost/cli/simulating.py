@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from roost.sim.deterministic.many import Report
 
 SHRINK_SECONDS = 120.0
+PLANTED_SEEDS = 500
 PLACE = "roost-sim-{seed}.json"
 
 sim = App(name="sim", help="Hunt faults of this program in simulated time, where every run can be repeated.")
@@ -41,38 +42,49 @@ def run(
     *,
     seed: Annotated[int | None, Parameter(help="Run the plan of this seed and tell what happened.")] = None,
     plan: Annotated[Path | None, Parameter(help="Run the plan in this file and tell what happened.")] = None,
-    seeds: Annotated[int, Parameter(help="Run so many seeds, and tell only what broke.")] = 0,
-    first: Annotated[int, Parameter(help="The first of these seeds.")] = 0,
-    workers: Annotated[int, Parameter(help="Processes to run them in; 0: one for each processor.")] = 0,
-    planted: Annotated[str, Parameter(help="Plant this bug first, to see that it is found.")] = "",
+    seeds: Annotated[int | None, Parameter(help="Run so many seeds, and tell only what broke.")] = None,
+    first: Annotated[int, Parameter(help="The first of these seeds; else 0.")] = 0,
+    workers: Annotated[int, Parameter(help="Processes to run them in; else one for each processor.")] = 0,
+    planted: Annotated[
+        str,
+        Parameter(help="Plant this bug (`roost sim bugs`); of --seeds, else 500, until one finds it."),
+    ] = "",
     keep: Annotated[Path, Parameter(help="Folder for the plan of a failure.")] = Path(),
     shrink: Annotated[
-        float, Parameter(help="Seconds to spend on finding the shortest plan.")
-    ] = SHRINK_SECONDS,
-    output: Annotated[Format, Parameter(name=("--output", "-o"), help="table or json.")] = "table",
+        float | None,
+        Parameter(help="Seconds to spend on finding the shortest plan; else 120, and none with --plan."),
+    ] = None,
+    output: Annotated[Format, Parameter(name=("--output", "-o"), help="table, json or yaml.")] = "table",
 ) -> int:
     """Run simulated trees of clouds whose links, disks, clocks and processes fail, and hold them to laws.
 
-    The same seed or plan gives the same run, on any machine. Exit code 1 when a law was broken.
+    The same seed or plan gives the same run, on any machine. Its story has the simulated second first, then
+    what happens. Exit code 1 when a law was broken. Ctrl-C ends it, and says how far it came.
 
     For example:
         roost sim run --seed 7
         roost sim run --seeds 2000 --workers 2
         roost sim run --plan roost-sim-7.json -o json
+        roost sim run --planted alarm-on-edge
     """
-    if (seed is not None) + (plan is not None) + (seeds > 0) != 1:
-        raise problems.Misused("say what to run", "one of --seed N, --seeds COUNT, --plan FILE")
     if planted:
         _known(planted)
+        if seed is None and plan is None and seeds is None:
+            seeds = PLANTED_SEEDS
+    _make_sense(seed, plan, seeds, {"--first": first, "--workers": workers, "--shrink": shrink or 0.0})
+    chosen = _read(plan) if plan is not None else None
+    if shrink is None:
+        shrink = SHRINK_SECONDS if plan is None else 0.0
+    if shrink > 0:
+        _room(keep)
     _fixed_hashes()
-    if seeds > 0:
+    if seeds is not None:
         return _many(
             range(first, first + seeds), workers or os.cpu_count() or 1, planted, keep, shrink, output
         )
     from roost.sim.deterministic.plans import plan as plan_of
 
-    chosen = plan_of(seed or 0) if plan is None else _read(plan)
-    return _one(chosen, planted, keep, shrink, output, given=plan)
+    return _one(chosen or plan_of(seed or 0), planted, keep, shrink, output)
 
 
 @sim.command
@@ -88,7 +100,7 @@ def bugs() -> int:
 # -- one run
 
 
-def _one(plan: Plan, planted: str, keep: Path, shrink: float, output: Format, *, given: Path | None) -> int:
+def _one(plan: Plan, planted: str, keep: Path, shrink: float, output: Format) -> int:
     from roost.sim.deterministic.many import one, quiet
 
     quiet()
@@ -105,7 +117,7 @@ def _one(plan: Plan, planted: str, keep: Path, shrink: float, output: Format, *,
     if not outcome.violations:
         return problems.OK
     law = min(outcome.violations, key=lambda v: v.at).law
-    if given is None and shrink > 0:
+    if shrink > 0:
         _shortest(plan, law, planted, keep, shrink)
     return problems.FAILED
 
@@ -142,17 +154,23 @@ def _many(chosen: range, workers: int, planted: str, keep: Path, shrink: float, 
     from roost.sim.deterministic.plans import plan as plan_of
 
     broken: list[Report] = []
-    began, done, simulated = time.monotonic(), 0, 0.0
+    began, simulated, left = time.monotonic(), 0.0, dict.fromkeys(chosen)
     try:
         with _progress(len(chosen)) as tick, closing(hunt(chosen, workers, planted)) as reports:
             for found in reports:
-                done, simulated = done + 1, simulated + found.simulated
+                simulated += found.simulated
+                del left[found.seed]
                 if found.broken:
                     broken.append(found)
-                tick(done, len(broken))
+                tick(len(chosen) - len(left), len(broken))
+                if planted and broken:
+                    break
     except Workers as error:
         raise problems.Failed(str(error), "run the seeds one by one: roost sim run --seed N") from error
-    seconds = time.monotonic() - began
+    except KeyboardInterrupt:
+        _interrupted(chosen, left, broken, planted)
+        raise
+    done, seconds = len(chosen) - len(left), time.monotonic() - began
     broken.sort(key=lambda r: r.seed)
     if output in ("json", "yaml"):
         print_data(
@@ -172,7 +190,7 @@ def _many(chosen: range, workers: int, planted: str, keep: Path, shrink: float, 
         f"{done / seconds:.2f} seeds a second with {workers} workers"
     )
     if not broken:
-        say("Every law was kept.")
+        say("Every law was kept." if not planted else f"Nothing was found of {planted}; run more seeds.")
         return problems.OK
     for found in broken[:20]:
         why = found.error or min(found.violations, key=lambda v: v.at).message
@@ -186,6 +204,16 @@ def _many(chosen: range, workers: int, planted: str, keep: Path, shrink: float, 
     else:
         say(f"Look at one: {_command(f'--seed {broken[0].seed}', planted)}")
     return problems.FAILED
+
+
+def _interrupted(chosen: range, left: dict[int, None], broken: list[Report], planted: str) -> None:
+    """How far it came, and how to go on."""
+    note(f"interrupted after {len(chosen) - len(left)} of {len(chosen)} seeds; {len(broken)} broke a law")
+    for found in sorted(broken, key=lambda r: r.seed)[:20]:
+        note(f"  seed {found.seed}: {found.broken}")
+    if left:
+        first = min(left)
+        note(f"Go on: {_command(f'--first {first} --seeds {chosen.stop - first}', planted)}")
 
 
 def _shortest(plan: Plan, law: str, planted: str, keep: Path, seconds: float) -> None:
@@ -233,6 +261,29 @@ def _progress(total: int) -> Iterator[Any]:
 # -- helps
 
 
+def _make_sense(seed: int | None, plan: Path | None, seeds: int | None, numbers: dict[str, float]) -> None:
+    """Raises Misused for what can't be run."""
+    given = [name for name, it in (("--seed", seed), ("--seeds", seeds), ("--plan", plan)) if it is not None]
+    if len(given) != 1:
+        said = f"{' and '.join(given)} can't be had together" if given else "say what to run"
+        raise problems.Misused(said, "give one of --seed N, --seeds COUNT, --plan FILE")
+    if seeds is not None and seeds < 1:
+        raise problems.Misused(f"--seeds {seeds} is no number of seeds to run", "give a count of at least 1")
+    for name, number in numbers.items():
+        if number < 0:
+            raise problems.Misused(f"{name} {number:g} makes no sense", "give a number that is not negative")
+
+
+def _room(keep: Path) -> None:
+    """Make the folder before anything is run for it."""
+    try:
+        keep.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise problems.Misused(
+            f"{keep} can't be made: {error.strerror}", "give a folder for the plan with --keep"
+        ) from error
+
+
 def _fixed_hashes() -> None:
     """Begin anew with PYTHONHASHSEED=0: only then a run is the same in every process."""
     if os.environ.get("PYTHONHASHSEED") == "0":
@@ -243,16 +294,21 @@ def _fixed_hashes() -> None:
 
 
 def _read(path: Path) -> Plan:
-    from roost.sim.deterministic.events import Plan
+    from roost.sim.deterministic.events import Plan, Wrong
+    from roost.sim.deterministic.operators import VERBS
 
     try:
-        return Plan.decode(path.read_bytes())
+        plan = Plan.read(path.read_bytes())
+        plan.check(VERBS)
+    except Wrong as error:
+        raise problems.Misused(f"{path}: {error}", "mend that event, or leave it out") from error
     except OSError as error:
         raise problems.NotFound(
             f"{path} can't be read: {error.strerror}", "name a file that this command made"
         ) from error
     except msgspec.MsgspecError as error:
         raise problems.Misused(f"{path} is no plan: {error}", "name a file that this command made") from error
+    return plan
 
 
 def _known(planted: str) -> None:

@@ -21,6 +21,7 @@ Actions, with their arguments (all have defaults):
 
 from __future__ import annotations
 
+from collections.abc import Container
 from typing import TYPE_CHECKING, Literal, Protocol, get_args
 
 import msgspec
@@ -50,6 +51,15 @@ Action = Literal[
     "operate",
 ]
 ACTIONS: tuple[str, ...] = get_args(Action)
+
+
+MOST_SITES = 100
+MOST_HOSTS = 20
+MOST_SECONDS = 1_000_000.0
+
+
+class Wrong(ValueError):
+    """A plan that can't be performed, and why."""
 
 
 class Event(msgspec.Struct, frozen=True, kw_only=True):
@@ -88,6 +98,32 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     def decode(cls, text: bytes | str) -> Plan:
         """The plan of a JSON text; raises msgspec.ValidationError, msgspec.DecodeError."""
         return msgspec.json.decode(text, type=cls)
+
+    @classmethod
+    def read(cls, text: bytes | str) -> Plan:
+        """The plan of a JSON text, which may also be what a run gave, with the plan in it."""
+        found = msgspec.json.decode(text)
+        if isinstance(found, dict) and isinstance(found.get("plan"), dict):
+            found = found["plan"]
+        return msgspec.convert(found, cls)
+
+    def check(self, verbs: Container[str]) -> None:
+        """Raises Wrong for what can't be performed: sizes, moments, targets and verbs that there are not."""
+        if not (1 <= self.sites <= MOST_SITES and 1 <= self.hosts <= MOST_HOSTS):
+            raise Wrong(f"a plan has 1 to {MOST_SITES} sites of 1 to {MOST_HOSTS} hosts")
+        if not 0 < self.seconds <= MOST_SECONDS:
+            raise Wrong(f"a plan lasts more than 0 and at most {MOST_SECONDS:g} seconds")
+        nodes = {"central"}
+        for site in range(self.sites):
+            nodes |= {f"site-{site:04d}", *(f"site-{site:04d}/controller-{n}" for n in range(self.hosts))}
+        for number, event in enumerate(self.events, start=1):
+            said = f"event {number} ({event})"
+            if not 0 <= event.at <= self.seconds:
+                raise Wrong(f"{said} is at {event.at:g} s, and the plan lasts from 0 to {self.seconds:g} s")
+            if event.target not in nodes:
+                raise Wrong(f"{said} happens to nobody; there are {', '.join(sorted(nodes)[:12])}")
+            if event.action == "operate" and event.arguments.get("verb") not in verbs:
+                raise Wrong(f"{said} has no verb that people know")
 
 
 class Violation(msgspec.Struct, frozen=True):
