@@ -31,7 +31,7 @@ async def site(tmp_path: Path) -> AsyncIterator[Site]:
     await made.close()
 
 
-async def given(site: Site, who: Node, ended: timedelta) -> str:
+async def holds(site: Site, who: Node, ended: timedelta) -> str:
     """The node's last certificate is one that ended so long ago; its fingerprint."""
     directory, key = site.path / "harbor", pki.new_key()
     end = clock() - ended
@@ -50,7 +50,7 @@ async def given(site: Site, who: Node, ended: timedelta) -> str:
 async def test_a_node_that_was_off_for_long_comes_back_by_itself(site: Site) -> None:
     await site.start()
     await site.enrol(await site.token())
-    before = await given(site, HARBOR, 200 * DAY)
+    before = await holds(site, HARBOR, 200 * DAY)
     link = await site.lower()
     await until(lambda: link.state.connected)
     now = identity.load(site.path / "harbor")
@@ -64,7 +64,7 @@ async def test_a_node_that_was_off_for_long_comes_back_by_itself(site: Site) -> 
 async def test_what_is_over_opens_that_door_and_no_other(site: Site) -> None:
     await site.start()
     await site.enrol(await site.token())
-    await given(site, HARBOR, DAY)
+    await holds(site, HARBOR, DAY)
     context = sockets.verified_context(
         site.authority.certificate_pem.decode(), site.path / "harbor" / identity.NODE_FILE
     )
@@ -87,9 +87,9 @@ async def test_a_key_that_was_replaced_meanwhile_opens_nothing(site: Site) -> No
     """As one from the disk of a machine that was taken out of service."""
     await site.start()
     await site.enrol(await site.token())
-    await given(site, HARBOR, DAY)
+    await holds(site, HARBOR, DAY)
     stolen = (site.path / "harbor" / identity.NODE_FILE).read_bytes()
-    await given(site, HARBOR, -DAY)
+    await holds(site, HARBOR, -DAY)
     write_private(site.path / "harbor" / identity.NODE_FILE, stolen)
     link = await site.lower()
     await until(lambda: "not the last that this node was given" in link.state.error)
@@ -100,7 +100,7 @@ async def test_a_key_that_was_replaced_meanwhile_opens_nothing(site: Site) -> No
 async def test_after_the_grace_a_person_has_to_enrol_it(site: Site) -> None:
     await site.start()
     await site.enrol(await site.token())
-    await given(site, HARBOR, 366 * DAY)
+    await holds(site, HARBOR, 366 * DAY)
     link = await site.lower()
     await until(lambda: "could be renewed until" in link.state.error)
     assert "roost subcloud token harbor" in link.state.error
@@ -117,7 +117,7 @@ async def test_a_node_that_is_not_wanted_any_more_is_given_nothing(site: Site) -
 
     await site.start(admit=admit)
     await site.enrol(await site.token())
-    await given(site, HARBOR, DAY)
+    await holds(site, HARBOR, DAY)
     pem = (site.path / "harbor" / identity.NODE_FILE).read_bytes()
     link = await site.lower()
     await until(lambda: "is not known here" in link.state.error)
@@ -127,7 +127,7 @@ async def test_a_node_that_is_not_wanted_any_more_is_given_nothing(site: Site) -
 async def test_nothing_is_given_that_could_not_be_noted(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     await site.start()
     await site.enrol(await site.token())
-    await given(site, HARBOR, DAY)
+    await holds(site, HARBOR, DAY)
     transact, full = site.store.transact, True
 
     async def failing(work: Any, **options: Any) -> Any:
@@ -145,7 +145,7 @@ async def test_nothing_is_given_that_could_not_be_noted(site: Site, monkeypatch:
 async def test_the_answer_that_was_lost_locks_nobody_out(site: Site) -> None:
     await site.start()
     await site.enrol(await site.token())
-    await given(site, HARBOR, DAY)
+    await holds(site, HARBOR, DAY)
     ca = site.authority.certificate_pem.decode()
     context = sockets.verified_context(ca, site.path / "harbor" / identity.NODE_FILE)
     for _ in range(3):
@@ -227,3 +227,13 @@ def test_who_may_have_a_new_one(ended: timedelta, noted: tuple[str, ...], code: 
 def test_who_shows_nothing_gets_nothing() -> None:
     with pytest.raises(Refused, match="shows no certificate"):
         check_return(HARBOR, Peer(node=HARBOR, address=""), (), GRACE, NOW)
+
+
+def test_what_is_noted_has_what_the_node_holds_whichever_answers_were_lost() -> None:
+    noted: tuple[str, ...] = ("0",)
+    for number in range(1, 20):
+        noted = renewal.given(noted, "0", str(number))
+        assert noted[0] == "0" and noted[-1] == str(number) and len(noted) <= renewal.KNOWN
+    # The first answer came, the second was lost: over the link on which both were asked for.
+    assert "1" in renewal.given(renewal.given(("0",), "0", "1"), "0", "2")
+    assert renewal.given((), "", "1") == ("1",)

@@ -441,6 +441,13 @@ class LowerLink:
                 continue
             if self._session is None or not self.state.connected or not await self._renewed(self._session):
                 await asyncio.sleep(self._retry())
+            elif self._is_due():
+                # One of the two clocks is wrong: to renew again would give the same.
+                await rest(3600.0, self._clock)
+
+    def _is_due(self) -> bool:
+        due = self._dialer.renewal_due()
+        return due is not None and self._clock() >= due
 
     def _retry(self) -> float:
         """A tenth of what is left of the certificate's life, between 1 s and RENEW_RETRY."""

@@ -7,8 +7,8 @@ a new one, when all of this holds:
 - TLS has proven it: this cloud's CA signed it, and who dials has its key;
 - the node is admitted: declared, and enrolled for the declaration that stands (`admit`);
 - it ended no longer than `grace` ago by this cloud's clock;
-- it is one of the last two that this cloud knows the node to have: the one with which it asked last, and
-  the answer to that, which may have been lost. A key from an old backup opens nothing.
+- it is the one with which the node asked last, or one of the last that it was given, whose answers may have
+  been lost (KNOWN together). A key from an old backup opens nothing.
 
 Deleting a node, or declaring it anew, shuts it out here as it does at the link. What a node was given is
 noted before the answer leaves. Nodes of which nothing is noted enrolled with an earlier version: they are let
@@ -43,7 +43,7 @@ RENEW_EVERY = 60.0
 NODES = 25_000
 SERVE_WITHIN = 20.0
 ASK_AGAIN = 3600.0
-KNOWN = 2
+KNOWN = 4
 
 Admit = Callable[[Node], Awaitable[None]]
 
@@ -57,8 +57,14 @@ class TooOften(LinkError):
 
 
 def remember(tx: Transaction, node: Node, *fingerprints: str) -> None:
-    """Note which certificates a node may have, the newest last; empty ones are none."""
-    tx.set_property(_property(node), " ".join(f for f in fingerprints if f))
+    """Note which certificates a node may have, the newest last."""
+    tx.set_property(_property(node), " ".join(fingerprints))
+
+
+def given(noted: tuple[str, ...], shown: str, new: str) -> tuple[str, ...]:
+    """What a node may have once it was given a new certificate for one that it has shown. Pure."""
+    others = [one for one in noted if one != shown]
+    return tuple(one for one in [shown, *others[-(KNOWN - 2) :], new] if one)
 
 
 def known(tx: Transaction, node: Node) -> tuple[str, ...]:
@@ -118,7 +124,7 @@ class Renewals:
             raise TooOften(wait)
         certificate = self._authority.sign_node(request, node, self._clock(), self._lifetime)
         fingerprint = pki.pin(certificate)
-        await self._store.transact(lambda tx: remember(tx, node, shown, fingerprint))
+        await self._store.transact(lambda tx: remember(tx, node, *given(known(tx, node), shown, fingerprint)))
         return certificate
 
     @property
