@@ -12,7 +12,8 @@ import msgspec
 import pytest
 from hypothesis import given, settings
 
-from roost.cloud.alarms import AlarmController
+from roost.cloud import alarms as alarms_module
+from roost.cloud.alarms import AlarmController, Marked
 from roost.cloud.suppressing import rules as admission
 from roost.engine.admission import Refused, Request
 from roost.engine.clock import LoopClock
@@ -119,6 +120,35 @@ async def test_a_suppression_ends_in_time_and_one_that_is_deleted_ends_at_once()
         revision = s.store.revision
         await asyncio.sleep(4000)
         assert s.store.revision == revision, "nothing happens, nothing is written"
+
+
+@on_fake_time
+async def test_what_is_said_of_all_alarms_is_laid_over_a_page_at_a_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(alarms_module, "PAGE", 10)
+    largest, real = [0], AlarmController._mark
+
+    def mark(self: AlarmController, tx: Transaction, before: Marked) -> Marked:
+        done = real(self, tx, before)
+        largest.append(sum(c.kind == "Alarm" for c in tx.changes))
+        return done
+
+    monkeypatch.setattr(AlarmController, "_mark", mark)
+    async with world() as w:
+        for n in range(35):
+            fault = Fault(alarm_id="100.103", severity="major", entity=f"host=h{n}", reason="r")
+            await w.store.transact(lambda tx, n=n, f=fault: settle(tx, CLOUD, f"host.h{n}", [f]))  # type: ignore[misc]
+        w.start([AlarmController(CLOUD)])
+        until = time.seconds(w.clock() + timedelta(hours=1))
+        await w.store.save(suppression("works", until, "100.103", entity="host=h*"))
+        await asyncio.sleep(5)
+        assert all(a.status.suppressed for a in await w.store.every(Alarm, CLOUD))
+        assert (await w.store.load(AlarmSuppression, CLOUD, "works")).status.alarms == 35
+        assert max(largest) == 10
+        await w.store.transact(lambda tx: tx.remove(ALARM_SUPPRESSION.kind, CLOUD, "works"))
+        await asyncio.sleep(5)
+        assert not any(a.status.suppressed for a in await w.store.every(Alarm, CLOUD))
 
 
 @on_fake_time

@@ -4,7 +4,8 @@ Alarms are raised and cleared where their causes are observed (`engine.faults.se
 what operators say. This controller does the same for alarms that stand, when an operator says something else
 or a suppression ends: level, by the cloud's own clock, so a process that was away at the end of a suppression
 catches up when it is back. It tells what each suppression does in its status, and the log when it begins and
-ends.
+ends. What is said of all alarms is laid over a PAGE of them in each transaction, so that nobody waits for a
+whole fleet's; what is said anew meanwhile begins again behind it.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from datetime import datetime
+from functools import partial
 
 import msgspec
 
@@ -27,6 +29,7 @@ from roost.model.suppression import (
     AlarmSuppression,
     AlarmSuppressionStatus,
 )
+from roost.store.store import Store
 from roost.store.transaction import HERE, Change, Transaction
 
 ALL = ("", "all")
@@ -34,6 +37,34 @@ COUNTS = ("", "counts")
 _SUPPRESSED = '"suppressed":true'
 LONGEST_LOOK = 3600.0
 """Clocks are set: an end is looked at anew after so many seconds at the latest."""
+PAGE = 500
+
+
+class _Named(msgspec.Struct, frozen=True):
+    name: str = ""
+
+
+class _Marks(msgspec.Struct, frozen=True):
+    suppression: _Named = _Named()
+
+
+class _Line(msgspec.Struct, frozen=True):
+    """Of an alarm, what suppresses it."""
+
+    status: _Marks = _Marks()
+
+
+_read = msgspec.json.Decoder(_Line).decode
+
+
+class Marked(msgspec.Struct, frozen=True):
+    """How far alarms were marked: how many of them, how many each suppression has, the last one looked at
+    unless it was the last of all, and in how many seconds to look anew."""
+
+    looked: int = 0
+    number: Mapping[str, int] = {}
+    after: Key | None = None
+    again_in: float | None = None
 
 
 class AlarmController(StoreController):
@@ -60,24 +91,46 @@ class AlarmController(StoreController):
     def all_keys(self, tx: Transaction) -> Iterable[Key]:
         return [ALL]
 
+    async def reconcile(self, store: Store, key: Key) -> float | None:
+        if key != ALL:
+            return await super().reconcile(store, key)
+        done = await store.transact(lambda tx: self._mark(tx, Marked()))
+        while done.after is not None:
+            done = await store.transact(partial(self._mark, before=done))
+        return done.again_in
+
     def decide(self, tx: Transaction, key: Key) -> float | None:
-        if key[0]:
+        rules = rules_of(tx, self._cloud)
+        if key != COUNTS:
             alarm = tx.seek(Alarm, *key)
             if alarm is not None:
-                remark(tx, alarm, rules_of(tx, self._cloud))
+                remark(tx, alarm, rules)
             return None
-        if wait := self._pace.wait(key[1], tx.now):
+        if wait := self._pace.wait(COUNTS[1], tx.now):
             return wait
+        if rules.suppressions:
+            alarms = tx.select(ALARM.kind, self._cloud, origin=HERE)
+            self._pace.looked(COUNTS[1], tx.now, len(alarms) + len(rules.suppressions))
+            names = (_read(s.data).status.suppression.name for s in alarms if _SUPPRESSED in s.data)
+            self._tell(tx, rules, Counter(names))
+        return None
+
+    def _mark(self, tx: Transaction, before: Marked) -> Marked:
+        """Mark the next page of alarms as operators say; after the last one tell what that comes to."""
+        if before.after is None and (wait := self._pace.wait(ALL[1], tx.now)):
+            return Marked(again_in=wait)
         rules = rules_of(tx, self._cloud)
-        if key == COUNTS and not rules.suppressions:
-            return None
-        alarms = [s.typed(Alarm) for s in tx.select(ALARM.kind, self._cloud, origin=HERE)]
-        if key == ALL:
-            alarms = [remark(tx, alarm, rules) for alarm in alarms]
-        self._pace.looked(key[1], tx.now, len(alarms) + len(rules.suppressions))
-        number = Counter(a.status.suppression.name for a in alarms if a.status.suppression)
+        page = tx.select(ALARM.kind, self._cloud, origin=HERE, after=before.after, limit=PAGE)
+        alarms = [remark(tx, stored.typed(Alarm), rules) for stored in page]
+        number = Counter(before.number) + Counter(
+            a.status.suppression.name for a in alarms if a.status.suppression
+        )
+        looked = before.looked + len(page)
+        if len(page) == PAGE:
+            return Marked(looked, number, (page[-1].namespace, page[-1].name))
+        self._pace.looked(ALL[1], tx.now, looked + len(rules.suppressions))
         self._tell(tx, rules, number)
-        return due(rules, tx.now) if key == ALL else None
+        return Marked(looked, number, again_in=due(rules, tx.now))
 
     def _tell(self, tx: Transaction, rules: Rules, number: Mapping[str, int]) -> None:
         for suppression in rules.suppressions:
