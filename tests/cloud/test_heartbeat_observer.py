@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 
 import pytest
+import structlog
 
 from roost.cloud.heartbeat_observer import AWAITED, Observer
 from roost.engine.heartbeat import Beat, Registration, new_id, new_secret, seal
@@ -113,8 +114,12 @@ def test_a_pause_of_its_own_begins_anew(heard: Heard) -> None:
     for n in range(1, 20):
         heard.send(id_, n)
         heard.pass_time(0.1)
-    heard.clock.added += 30
-    heard.observer.look()
+    with structlog.testing.capture_logs() as logs:
+        heard.clock.added += 30
+        heard.observer.look()
+        heard.observer.look()
+    (said,) = [log for log in logs if log["event"] == "heartbeat.not-judged"]
+    assert said["what"] == "it did not look for a while" and said["pauses"] == 1
     assert heard.states() == {"mgmt0": "unknown"} and heard.observer("h").verdict == "unknown"
     assert heard.observer.counters.pauses == 1
     heard.pass_time(0.8)

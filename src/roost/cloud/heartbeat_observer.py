@@ -7,7 +7,8 @@ silence counts anew; and while there is more to read than one look takes, nothin
 
 A host registers through its link (`register`) and is known from then on, until it registers anew or is
 forgotten. Each datagram is looked at in the order of what it costs (`engine.heartbeat`); what is refused is
-counted, never logged. The sockets are opened with the first registration: a cloud of one host has none.
+counted, never logged one by one. While something keeps it from judging, the log says so once in TELL_EVERY
+seconds, with all counts. The sockets are opened with the first registration: a cloud of one host has none.
 """
 
 from __future__ import annotations
@@ -48,6 +49,7 @@ AWAITED = 30.0
 REGISTERED = 5_000
 """Hosts registered at most."""
 OPEN_AGAIN = 5.0
+TELL_EVERY = 60.0
 BUFFER = 8 * 1024 * 1024
 
 # Of <asm-generic/socket.h>; Python names neither.
@@ -113,6 +115,7 @@ class Observer:
         self._sockets: dict[int, socket.socket] = {}
         self._dropped: dict[int, int] = {}
         self._open_again_at = 0.0
+        self._told_at = -TELL_EVERY
         self._looking_since = self._looked = monotonic()
         self._lock = threading.Lock()
         self._wake = threading.Event()
@@ -233,11 +236,19 @@ class Observer:
         if pause > PAUSE:
             self.counters.pauses += 1
             self._looking_since = now
+            self._tell(now, "it did not look for a while")
         self._looked = began
         if not drained:
             self.counters.floods += 1
+            self._tell(now, "more comes than can be read")
             return
         self._judge(now)
+
+    def _tell(self, now: float, what: str) -> None:
+        """Say what keeps hosts from being judged: no alarm of theirs will."""
+        if now - self._told_at >= TELL_EVERY:
+            self._told_at = now
+            log.warning("heartbeat.not-judged", what=what, **msgspec.structs.asdict(self.counters))
 
     def _judge(self, now: float) -> None:
         thresholds, looking_since = self._thresholds, self._looking_since
@@ -281,6 +292,7 @@ class Observer:
                     self.counters.dropped += (count - self._dropped.get(family, 0)) & 0xFFFFFFFF
                     self._dropped[family] = count
                     self._looking_since = now
+                    self._tell(now, "the kernel dropped some")
         # The clock of stamps can be set; a datagram came after the last look all the same.
         return min(now, max(at, self._looked))
 
