@@ -8,10 +8,10 @@ from typing import Any
 import msgspec
 import pytest
 
-from roost.cloud.configuration import PlatformPorts, compile_host, ports_by_network, selects
+from roost.cloud.configuration import PlatformPorts, compile_host, ports_by_network
 from roost.model.cloud import Subcloud
 from roost.model.configuration import HostConfiguration, HostConfigurationSpec, NetworkFirewall
-from roost.model.firewall import FirewallPolicy, FirewallRule, HostSelector, SubcloudSelector
+from roost.model.firewall import FirewallPolicy, FirewallRule, HostSelector, SubcloudSelector, selects
 from roost.model.host import (
     Host,
     HostSpec,

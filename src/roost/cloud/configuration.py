@@ -31,7 +31,7 @@ from roost.model.configuration import (
     HostConfigurationSpec,
     NetworkFirewall,
 )
-from roost.model.firewall import FIREWALL_POLICY, FirewallPolicy, FirewallRule, HostSelector
+from roost.model.firewall import FIREWALL_POLICY, FirewallPolicy, FirewallRule, selects
 from roost.model.host import HOST, Host
 from roost.model.meta import Metadata
 from roost.model.monitoring import MONITORING_PROFILE, MonitoringProfile, selected
@@ -83,13 +83,6 @@ def ports_by_network(host: Host, networks: Iterable[PlatformNetwork]) -> dict[st
         if ports:
             found[name] = sorted(ports)
     return found
-
-
-def selects(selector: HostSelector, host: Host) -> bool:
-    """Whether a selector selects a host."""
-    if selector.personalities and not set(selector.personalities) & set(host.spec.personalities):
-        return False
-    return selector.labels.items() <= host.metadata.labels.items()
 
 
 def compile_host(

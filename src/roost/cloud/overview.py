@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 import msgspec
 
-from roost.cloud.configuration import ports_by_network, selects
+from roost.cloud.configuration import ports_by_network
 from roost.engine.controller import Key, StoreController
 from roost.engine.faults import SHED, shed
 from roost.engine.overrides import in_force, management
@@ -15,7 +15,7 @@ from roost.model import time
 from roost.model.cloud import CLOUD, Cloud, HostCounts
 from roost.model.configuration import HOST_CONFIGURATION, HostConfiguration, is_in_force
 from roost.model.fault import ALARM, LOG_ENTRY, Severity
-from roost.model.firewall import FIREWALL_POLICY, FirewallPolicy, FirewallPolicyStatus
+from roost.model.firewall import FIREWALL_POLICY, FirewallPolicy, FirewallPolicyStatus, selects
 from roost.model.host import HOST, Host
 from roost.model.marking import counted
 from roost.model.meta import Condition, set_condition

@@ -11,7 +11,7 @@ import re
 from functools import lru_cache
 from typing import Annotated, Literal
 
-from roost.model.host import Personality
+from roost.model.host import Host, Personality
 from roost.model.kind import Column, Flow, KindInfo, Problem
 from roost.model.meta import Condition, Part, Resource, doc
 from roost.model.network import NetworkType
@@ -44,6 +44,13 @@ class HostSelector(Part, frozen=True, kw_only=True, omit_defaults=False):
         list[Personality], doc("Hosts with any of these.", list_type="set", max_length=3)
     ] = []
     labels: Annotated[dict[str, str], doc("Hosts with all of these labels.")] = {}
+
+
+def selects(selector: HostSelector, host: Host) -> bool:
+    """Whether a selector selects a host."""
+    if selector.personalities and not set(selector.personalities) & set(host.spec.personalities):
+        return False
+    return selector.labels.items() <= host.metadata.labels.items()
 
 
 class SubcloudSelector(Part, frozen=True, kw_only=True, omit_defaults=False):

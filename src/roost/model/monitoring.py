@@ -13,7 +13,7 @@ from typing import Annotated
 
 import msgspec
 
-from roost.model.firewall import HostSelector
+from roost.model.firewall import HostSelector, selects
 from roost.model.host import Host, Threshold, Thresholds
 from roost.model.kind import Column, Flow, KindInfo, Problem
 from roost.model.meta import Part, Resource, doc
@@ -73,12 +73,8 @@ def selected(profiles: Iterable[MonitoringProfile], host: Host) -> list[Monitori
     """The profiles that are for a host, in the order in which they are laid over each other."""
 
     def fits(profile: MonitoringProfile) -> bool:
-        spec, wanted = profile.spec, profile.spec.selector
-        if spec.hosts and host.metadata.name not in spec.hosts:
-            return False
-        if wanted.personalities and not set(wanted.personalities) & set(host.spec.personalities):
-            return False
-        return wanted.labels.items() <= host.metadata.labels.items()
+        named = not profile.spec.hosts or host.metadata.name in profile.spec.hosts
+        return named and selects(profile.spec.selector, host)
 
     return sorted(filter(fits, profiles), key=lambda p: (p.spec.order, p.metadata.name))
 
