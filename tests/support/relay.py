@@ -55,7 +55,12 @@ class Relay:
                 if not self._open:
                     _close(client)
                     continue
-                server = socket.create_connection(("127.0.0.1", self._to), timeout=30)
+                try:
+                    server = socket.create_connection(("127.0.0.1", self._to), timeout=30)
+                except OSError:
+                    # Who should be there is dead, or is being started.
+                    _close(client)
+                    continue
                 server.settimeout(None)
                 self._pairs += [client, server]
             for source, target in ((client, server), (server, client)):
