@@ -164,7 +164,12 @@ def test_the_log_is_searched_by_time_entity_alarm_and_words(roost: Roost, server
         return "".join(str(i["status"]["sequence"]) for i in found)
 
     assert numbers() == "123"
-    assert numbers("--entity", "host=worker-1") == "1"
+    assert numbers("--entity", "host=worker-1") == "12", "with what lies in it"
+    assert numbers("--entity", "host=worker") == "", "no part of a name"
+    assert "entities like host=worker-1," in roost("log", "list", "--entity", "worker-1").err
+    assert "has alarms as 200.005" in roost("log", "list", "--alarm", "999.999").err
+    wrong = roost("log", "list", "--since", "1m", "--until", "2m")
+    assert wrong.code == 2 and "is not before" in wrong.err
     assert numbers("--entity", "host=worker-1*") == "12"
     assert numbers("--alarm", "200.005") == "13"
     assert numbers("--alarm", "100.*") == "2"

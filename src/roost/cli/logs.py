@@ -6,8 +6,9 @@ patterns, words) is looked for here, page by page, and no more is kept than is p
 
 from __future__ import annotations
 
+import difflib
 import heapq
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Iterable, Iterator
 from datetime import datetime
 from fnmatch import fnmatchcase
@@ -31,6 +32,9 @@ from roost.model import time
 log = App(name="log", help="What has happened: alarms set and cleared, states, operations.")
 
 REMEMBERED = 50_000
+SAMPLE = 2_000
+"""So many of the newest entries are looked at for what there is when nothing was found."""
+NAMED = 8
 _KNOWN = (*SEVERITIES, "info")
 
 
@@ -51,7 +55,7 @@ class Search(msgspec.Struct, frozen=True, dict=True):
         if self.severity:
             milder = _KNOWN[_KNOWN.index(self.severity) + 1 :]
             fields += [f"status.severity!={word}" for word in milder]
-        exact = {"alarmId": self.alarm, "event": self.event, "entity": self.entity}
+        exact = {"alarmId": self.alarm, "event": self.event}
         fields += [f"status.{name}={_escaped(v)}" for name, v in exact.items() if v and not _is_pattern(v)]
         return {**asked, "fieldSelector": ",".join(fields)} if fields else asked
 
@@ -61,13 +65,13 @@ class Search(msgspec.Struct, frozen=True, dict=True):
         known = bool(self.severity) and status.severity in _KNOWN
         if known and _KNOWN.index(status.severity) > _KNOWN.index(self.severity):
             return False
-        for pattern, value in (
-            (self.alarm, status.alarm_id),
-            (self.event, status.event),
-            (self.entity, status.entity),
-        ):
+        for pattern, value in ((self.alarm, status.alarm_id), (self.event, status.event)):
             if pattern and not fnmatchcase(value, pattern):
                 return False
+        # What lies in an entity is told of it too: host=a.filesystem=/ of host=a.
+        lies_in = bool(self.entity) and status.entity.startswith(f"{self.entity}.")
+        if self.entity and not lies_in and not fnmatchcase(status.entity, self.entity):
+            return False
         if self._word and self._word not in status.text.casefold():
             return False
         moment = _moment(entry)
@@ -93,10 +97,15 @@ def list_log(
         Literal["critical", "major", "minor", "warning", "info"] | None,
         Parameter(help="This severity and worse."),
     ] = None,
-    since: Annotated[str, Parameter(help="A span, as 2h, or a time, as 2026-11-23T04:00:00Z.")] = "",
+    since: Annotated[
+        str, Parameter(help="A span, as 2h, or a time: as it is printed here, 18:00, 2026-11-23T04:00:00Z.")
+    ] = "",
     until: Annotated[str, Parameter(help="Before this: a span before now, or a time.")] = "",
     entity: Annotated[
-        str, Parameter(help="This entity instance, as host=worker-1, or a pattern, as 'host=worker-*'.")
+        str,
+        Parameter(
+            help="This entity instance and what lies in it, as host=worker-1; or a pattern, as 'host=w*'."
+        ),
     ] = "",
     alarm: Annotated[str, Parameter(help="This alarm, as 200.005, or a pattern, as '200.*'.")] = "",
     event: Annotated[str, Parameter(help="This event, as alarm-set, or a pattern.")] = "",
@@ -106,7 +115,7 @@ def list_log(
     show: Show = SHOW,
     connect: Connect = CONNECT,
 ) -> int:
-    """List log entries, the oldest first.
+    """List log entries, the oldest first. Times are printed in this machine's zone.
 
     For example:
         roost log list --since 1h
@@ -127,6 +136,8 @@ def list_log(
         event=event,
         text=text,
     )
+    if search.start and search.end and search.start >= search.end:
+        raise Misused(f"--since {since} is not before --until {until}", "the earlier of the two is --since")
     with opened(connect) as session:
         if follow or pick.watch:
             _follow(session, pick, search, last)
@@ -146,8 +157,35 @@ def list_log(
                 for s in (e.status for e in entries)
             ],
         )
-        output.print_grid(grid, headers=show.headers, empty="No log entries.")
+        output.print_grid(grid, headers=show.headers, empty=_none(session, scope, search, pick))
     return OK
+
+
+def _none(session: Session, scope: str | None, search: Search, pick: Pick) -> str:
+    """That nothing was found; with what there is, of the newest entries, of what was looked for by name."""
+    if not (search.event or search.entity or search.alarm):
+        return "No log entries match." if search != Search() or pick.query() else "No log entries."
+    found = session.client.sift(
+        LOG_ENTRY, scope, answers.LogEntry, {}, lambda some: Search().newest(some, SAMPLE)
+    )
+    return f"No log entries match. {there_is(search, [e.status for e in found])}".rstrip()
+
+
+def there_is(search: Search, entries: list[answers.LogStatus]) -> str:
+    """What the log has of what nothing was found of: what is like it first, else the most frequent. Pure."""
+    lines = []
+    for what, wanted, values in (
+        ("events", search.event, [e.event for e in entries]),
+        ("entities", search.entity, [e.entity for e in entries]),
+        ("alarms", search.alarm, [e.alarm_id for e in entries]),
+    ):
+        counts = Counter(v for v in values if v)
+        if not wanted or any(fnmatchcase(v, wanted) or v.startswith(f"{wanted}.") for v in counts):
+            continue
+        like = [v for v in counts if wanted in v] or difflib.get_close_matches(wanted, counts, n=3)
+        named = like[:NAMED] or [v for v, _ in counts.most_common(NAMED)]
+        lines.append(f"It has {what} {'like' if like else 'as'} {', '.join(named)}." if named else "")
+    return " ".join(line for line in lines if line)
 
 
 def beginning(since: str, now: datetime) -> datetime | None:

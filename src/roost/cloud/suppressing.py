@@ -1,4 +1,8 @@
-"""What suppressions of alarms may say, and for which clouds; rules for people, with reason and remedy."""
+"""What suppressions of alarms may say, and for which clouds; rules for people, with reason and remedy.
+
+That one is removed before its end is told in the log where it is removed, within that write; how they begin
+and end by themselves the controller of alarms tells.
+"""
 
 from __future__ import annotations
 
@@ -6,10 +10,12 @@ from datetime import timedelta
 from typing import cast
 
 from roost.engine.admission import Refused, Request, Rule
+from roost.engine.faults import write_log
 from roost.engine.overrides import signed
 from roost.model import time
 from roost.model.alarms import ALARMS
 from roost.model.cloud import SUBCLOUD
+from roost.model.marking import seconds_left
 from roost.model.monitoring import MONITORING_PROFILE
 from roost.model.suppression import ALARM_POLICY, ALARM_SUPPRESSION, AlarmSuppression
 from roost.store.transaction import Transaction
@@ -36,6 +42,7 @@ def rules(cloud: str) -> dict[str, list[Rule]]:
 
     def suppressions(tx: Transaction, request: Request) -> None:
         if request.operation == "delete":
+            _tell_of_removed(tx, cloud, cast(AlarmSuppression, request.old), request.user)
             return
         new = cast(AlarmSuppression, request.new)
         old = cast(AlarmSuppression | None, request.old)
@@ -53,6 +60,16 @@ def rules(cloud: str) -> dict[str, list[Rule]]:
         ALARM_POLICY.kind: [place],
         MONITORING_PROFILE.kind: [place],
     }
+
+
+def _tell_of_removed(tx: Transaction, cloud: str, old: AlarmSuppression, user: str) -> None:
+    meta, spec = old.metadata, old.spec
+    if meta.deletion_timestamp is not None or seconds_left(old, tx.now) <= 0:
+        return
+    where = f" of {meta.namespace}" if meta.namespace != cloud else ""
+    what = f"{', '.join(spec.alarm_ids)} at {spec.entity}{where}"
+    text = f"{what} counts again: {meta.name} is removed by {user} before its end at {spec.until}"
+    write_log(tx, cloud, event="suppression-removed", text=text)
 
 
 def _ids(new: AlarmSuppression) -> None:
