@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import queue
 import random
+import re
 import socket
 import threading
 import time
@@ -25,6 +26,7 @@ PAUSE = 4.5
 EARLY_WINDOW = 70.0
 MOST_EARLY = 3
 LOOK = 0.25
+_KILLED = re.compile(r"process (\d+), is killed")
 
 
 class Killer:
@@ -37,6 +39,7 @@ class Killer:
         self._work: queue.Queue[tuple[str, str]] = queue.Queue(100)
         self._early: dict[str, deque[float]] = {}
         self._deck: list[str] = []
+        self._killed: set[int] = set()
         self.names = sorted(demo.processes())
         self.before = demo.processes()
         self.kills: Counter[str] = Counter()
@@ -106,8 +109,11 @@ class Killer:
         state = self._demo.processes()[name]["state"]
         if state == "starting" and not self._bears(name):
             return 0
-        if "reply" not in (said := _tell(self._demo, "kill", name)) or said["reply"] != "done":
+        said = _KILLED.search(_tell(self._demo, "kill", name).get("text", ""))
+        # On a busy machine one that was killed may not be gone yet, and is killed a second time.
+        if said is None or int(said[1]) in self._killed:
             return 0
+        self._killed.add(int(said[1]))
         self.kills[name] += 1
         if state == "starting":
             self.while_starting[name] += 1
