@@ -25,8 +25,8 @@ def suppression(s: Site, name: str, seconds: float, alarm: str = "100.103") -> A
 
 
 async def admit(s: Site, request: Request) -> None:
-    for rule in rules(CLOUD)[ALARM_SUPPRESSION.kind]:
-        await s.store.transact(lambda tx, rule=rule: rule(tx, request))
+    found = rules(CLOUD)[ALARM_SUPPRESSION.kind]
+    await s.store.transact(lambda tx: [rule(tx, request) for rule in found])
 
 
 @on_fake_time
