@@ -24,7 +24,7 @@ demo: install ## A central cloud and three subclouds on this machine, until Ctrl
 
 test: install ## Everything that must hold: unit, property, kernel and acceptance tests.
 	@scripts/prepare test
-	@$(BIN)/python -m pytest
+	@scripts/test
 
 acceptance: install ## Only the tests that run the whole demo.
 	@scripts/prepare test

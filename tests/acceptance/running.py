@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.acceptance.waiting import report, until
+from tests.support.namespaces import PREFIX
 
 REPOSITORY = Path(__file__).parents[2]
 ROOST = Path(sys.executable).parent / "roost"
@@ -288,7 +289,11 @@ def machine() -> dict[str, str]:
         ["ip", "route"],
         ["ip", "netns", "list"],
     )
-    return {shlex.join(argv): run(argv).ok().output for argv in commands}
+    found = {shlex.join(argv): run(argv).ok().output for argv in commands}
+    # Tests that run at the same time have namespaces of their own, which come and go.
+    names = found["ip netns list"].splitlines()
+    found["ip netns list"] = "\n".join(name for name in names if not name.startswith(PREFIX))
+    return found
 
 
 def assert_nothing_left(directory: Path, namespaces: set[str], before: Mapping[str, str]) -> None:

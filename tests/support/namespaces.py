@@ -30,6 +30,8 @@ import pytest
 
 T = TypeVar("T")
 
+PREFIX = "rt-"
+"""What the names of all namespaces of tests begin with."""
 DEADLINE_SECONDS = 20.0
 DROPPED_SECONDS = 0.4
 """A packet that is not there by then was dropped: the way is one veth pair long."""
@@ -118,7 +120,7 @@ class World:
     """The namespaces of one test, by their short names."""
 
     def __init__(self, names: Sequence[str]) -> None:
-        self._prefix = f"rt{os.getpid():x}{secrets.token_hex(2)}"
+        self._prefix = f"{PREFIX}{os.getpid():x}{secrets.token_hex(2)}"
         self._members: dict[str, Namespace] = {}
         self._names = names
 
