@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from roost.cloud.outlets.merging import MOST_CAUSES, Buckets, Merged, merge, portions
+from roost.cloud.outlets.merging import MOST_CAUSES, Merged, allowance, merge, portions
 from roost.cloud.outlets.messages import AlarmFacts, Message, Scope, count_missed, message_of
 from roost.cloud.outlets.pausing import LONGEST_ASKED, Failed, judged, pause, retry_after
 from roost.model.fault import Alarm, AlarmStatus, LogEntry, LogEntryStatus
@@ -136,7 +136,7 @@ def test_whatever_is_cut_off_is_told_again(
     if not messages:
         return
     upto = len(steps)
-    merged = merge(messages, Buckets(1, burst), 0.0)
+    merged = merge(messages, allowance(1, burst), 0.0)
     found = portions(merged, most, upto)
     assert [m for p in found for m in p.messages] == merged.messages
     assert all(len(p.messages) <= most for p in found)
@@ -157,8 +157,8 @@ def _set(number: int, cloud: str = "harbor") -> Message:
 
 
 def test_beyond_its_burst_a_cause_is_counted_by_cloud() -> None:
-    buckets = Buckets(10, 5)
-    merged = merge([_set(n, f"c{n % 60}") for n in range(1, 206)], buckets, 0.0)
+    allowed = allowance(10, 5)
+    merged = merge([_set(n, f"c{n % 60}") for n in range(1, 206)], allowed, 0.0)
     *single, summary = merged.messages
     assert [m.revision for m in single] == [1, 2, 3, 4, 5] and merged.merged == 200
     told = summary.summary
@@ -166,24 +166,24 @@ def test_beyond_its_burst_a_cause_is_counted_by_cloud() -> None:
     assert len(told.clouds) == 50 and told.more_clouds == 10 and sum(told.clouds.values()) < 200
     assert (summary.revision, summary.last, merged.first_merged) == (6, 205, 6)
     # Tokens come back at ten a second, up to the burst.
-    later = merge([_set(n) for n in range(300, 320)], buckets, 1.0)
+    later = merge([_set(n) for n in range(300, 320)], allowed, 1.0)
     assert len(later.messages) == 6, "five at once, for that is the burst, and a summary"
 
 
 def test_causes_are_bounded() -> None:
-    buckets = Buckets(1, 1)
+    allowed = allowance(1, 1)
     for n in range(3 * MOST_CAUSES):
-        buckets.take(("set", str(n)), 0.0)
-    assert len(buckets._buckets) <= MOST_CAUSES
+        allowed.take(f"set {n}", 0.0)
+    assert len(allowed._left) <= MOST_CAUSES
 
 
 @given(st.lists(st.floats(0, 5), max_size=200), st.integers(1, 20), st.integers(1, 20))
 def test_no_more_goes_singly_than_burst_and_rate_allow(gaps: list[float], rate: int, burst: int) -> None:
-    buckets, now, taken = Buckets(rate, burst), 0.0, 0
-    for gap in gaps:
+    allowed, now, single = allowance(rate, burst), 0.0, 0
+    for n, gap in enumerate(gaps):
         now += gap
-        taken += buckets.take(("set", "x"), now)
-    assert taken <= burst + now * rate + 1e-6
+        single += merge([_set(n)], allowed, now).merged == 0
+    assert single <= burst + now * rate + 1e-6
 
 
 @pytest.mark.parametrize(

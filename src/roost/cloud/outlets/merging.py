@@ -1,4 +1,4 @@
-"""How much of one cause is told singly: a bucket of tokens for each, and counted summaries beyond. Pure.
+"""How much of one cause is told singly: an allowance for each, and counted summaries beyond. Pure.
 
 A cause is an alarm's id with set, changed or clear, or an event of the log. Each has `burst` tokens that come
 back at `per_second`; a message that finds none is merged. All of one cause that are merged at one time become
@@ -13,19 +13,13 @@ from collections.abc import Sequence
 import msgspec
 
 from roost.cloud.outlets.messages import Message, SummaryFacts
+from roost.engine.allowance import Allowance
 
 MOST_CLOUDS = 50
 MOST_CAUSES = 1000
 _RANK = {"critical": 4, "major": 3, "minor": 2, "warning": 1, "info": 0}
 
 Cause = tuple[str, str]
-
-
-class Bucket(msgspec.Struct, frozen=True):
-    """Tokens that a cause has left, and when they were counted (monotonic seconds)."""
-
-    tokens: float
-    at: float
 
 
 class Merged(msgspec.Struct, frozen=True, kw_only=True):
@@ -36,36 +30,9 @@ class Merged(msgspec.Struct, frozen=True, kw_only=True):
     first_merged: int = 0
 
 
-class Buckets:
-    """The buckets of one outlet."""
-
-    def __init__(self, per_second: int, burst: int) -> None:
-        self._rate, self._burst = float(per_second), float(burst)
-        self._buckets: dict[Cause, Bucket] = {}
-
-    def take(self, cause: Cause, now: float) -> bool:
-        """Whether one more of a cause may go singly now."""
-        found = self._buckets.get(cause)
-        if found is None:
-            if len(self._buckets) >= MOST_CAUSES:
-                self._drop_full(now)
-            found = Bucket(self._burst, now)
-        tokens = self._filled(found, now)
-        if tokens < 1:
-            self._buckets[cause] = Bucket(tokens, now)
-            return False
-        self._buckets[cause] = Bucket(tokens - 1, now)
-        return True
-
-    def _filled(self, bucket: Bucket, now: float) -> float:
-        return min(self._burst, bucket.tokens + max(0.0, now - bucket.at) * self._rate)
-
-    def _drop_full(self, now: float) -> None:
-        """Forget causes that have been quiet; of none such, the one that was quiet longest."""
-        kept = {c: b for c, b in self._buckets.items() if self._filled(b, now) < self._burst}
-        if len(kept) >= MOST_CAUSES:
-            del kept[min(kept, key=lambda c: kept[c].at)]
-        self._buckets = kept
+def allowance(per_second: int, burst: int) -> Allowance:
+    """The tokens of one outlet's causes."""
+    return Allowance(float(burst), float(per_second), most=MOST_CAUSES)
 
 
 def cause_of(message: Message) -> Cause | None:
@@ -77,13 +44,13 @@ def cause_of(message: Message) -> Cause | None:
     return None
 
 
-def merge(messages: Sequence[Message], buckets: Buckets, now: float) -> Merged:
+def merge(messages: Sequence[Message], allowed: Allowance, now: float) -> Merged:
     """What of these goes singly, and summaries of the rest at the end."""
     single: list[Message] = []
     rest: dict[Cause, list[Message]] = {}
     for message in messages:
         cause = cause_of(message)
-        if cause is None or buckets.take(cause, now):
+        if cause is None or not allowed.take(" ".join(cause), now):
             single.append(message)
         else:
             rest.setdefault(cause, []).append(message)

@@ -20,7 +20,7 @@ import structlog
 
 from roost.cloud.outlets import memory as memories
 from roost.cloud.outlets.memory import Memory
-from roost.cloud.outlets.merging import Buckets, Merged, merge, portions
+from roost.cloud.outlets.merging import Merged, allowance, merge, portions
 from roost.cloud.outlets.messages import Message, Scope, concerns, message_of, missed_message
 from roost.cloud.outlets.pages import Pages
 from roost.cloud.outlets.pausing import Failed, Unwanted, pause
@@ -60,7 +60,7 @@ class Worker:
         self._store, self._settings, self._make, self._clock = store, settings, make, clock
         self._log = structlog.get_logger("roost.outlets").bind(outlet=settings.name)
         self._limits, self._traits = settings.spec.limits, traits_of(settings.spec)
-        self._buckets = Buckets(self._limits.per_second, self._limits.burst)
+        self._allowed = allowance(self._limits.per_second, self._limits.burst)
         self._sink: Sink | None = None
         self._position = 0
         self._memory = Memory()
@@ -167,7 +167,7 @@ class Worker:
             return
         merged = Merged(messages=messages)
         if not self._traits.level:
-            merged = merge(messages, self._buckets, self._now)
+            merged = merge(messages, self._allowed, self._now)
         if merged.merged:
             self._pages.merged(self._now)
             self._progress.count("merged", merged.merged)
