@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -11,11 +12,12 @@ import pytest
 
 from tests.acceptance import checker, clock_demo
 from tests.acceptance.running import Demo, free_port
-from tests.acceptance.waiting import report
+from tests.acceptance.waiting import report, until
 
 pytestmark = pytest.mark.skipif(
     clock_demo.library() is None, reason="libfaketime is not installed: apt-get install faketime"
 )
+HOST = "valley-worker-0"
 VALLEY = tuple(f"valley-{host}" for host in checker.SITES["valley"])
 
 
@@ -77,3 +79,78 @@ def test_a_clock_that_jumps_a_day_ahead_and_back(
     assert not offline, f"a site counted as lost though no link was cut: {offline}"
     starts = [e for e in log if e["status"]["event"] == "agent-started"]
     assert len(starts) <= 1, starts
+
+
+def test_a_host_that_starts_with_its_clock_a_day_ahead(demo: Demo) -> None:
+    """Its cloud's clock is right. It links, beats and is believed; nothing it has is renewed for it."""
+    checker.converge(demo)
+    before, kept = demo.processes(), secrets(demo, HOST)
+    jump(demo, (HOST,), "+1d")
+    demo.verb("kill", HOST)
+    demo.restarted(HOST, before[HOST])
+    checker.converge(demo)
+    jump(demo, (HOST,), "+0")
+    checker.converge(demo)
+    assert secrets(demo, HOST) == kept, "it renewed what was good"
+
+
+def test_a_host_that_starts_with_its_clock_a_day_behind(demo: Demo) -> None:
+    """It links, for what it trusts began long ago; its health check names the clock."""
+    checker.converge(demo)
+    before, kept = demo.processes(), secrets(demo, HOST)
+    jump(demo, (HOST,), "-1d")
+    demo.verb("kill", HOST)
+    demo.restarted(HOST, before[HOST])
+
+    def named() -> None:
+        host = demo.kubectl("-n", "valley", "get", "host", "worker-0", "-o", "json").json()["status"]
+        assert host["connected"], f"it has no link: {host}"
+        assert "clock" in host["task"], host["task"]
+
+    until("its clock is named", named, 60)
+    jump(demo, (HOST,), "+0")
+    checker.converge(demo, 180)
+    assert secrets(demo, HOST) == kept, "it renewed what was good"
+
+
+def test_a_site_that_boots_in_1970_keeps_everything_and_is_back_once_its_clock_is_set(demo: Demo) -> None:
+    """As machines without a battery do, before a time server has answered."""
+    checker.converge(demo)
+    before = demo.processes()
+    kept = {name: secrets(demo, name) for name in VALLEY}
+    jump(demo, VALLEY, f"-{int(time.time()) - 300}")
+    for name in VALLEY:
+        demo.verb("kill", name)
+    for name in VALLEY:
+        demo.restarted(name, before[name])
+
+    def alone() -> None:
+        log = demo.directory / "log"
+        for name in VALLEY:
+            told = (log / f"{name}.log").read_text()
+            told = told[told.rindex("started as process") :]
+            assert "set the clock" in told, f"{name} does not say what is wrong: {told[-1500:]}"
+
+    until("all of it say that their clock is wrong", alone, 90)
+    seen = checker.probe(demo, "valley-router", ["10.3.0.11", "10.3.0.13"])
+    for target in ("10.3.0.11", "10.3.0.13"):
+        assert seen[target, 22] in checker.LET_THROUGH and seen[target, 80] == "silence", seen
+    early = demo.processes()
+    jump(demo, VALLEY, "+0")
+    checker.converge(demo, 120)
+    after = demo.processes()
+    assert {n: after[n]["pid"] for n in VALLEY} == {n: early[n]["pid"] for n in VALLEY}, "it had to restart"
+    assert {name: secrets(demo, name) for name in VALLEY} == kept, "something was made anew in 1970"
+    use(demo, "valley", "worker-0")
+
+
+def secrets(demo: Demo, name: str) -> dict[str, bytes]:
+    """Its keys and certificates, and the way in."""
+    home = demo.directory / name
+    files = [
+        *home.glob("pki/*"),
+        *home.glob("uplink/*.pem"),
+        *home.glob("uplink/ca.crt"),
+        home / "kubeconfig",
+    ]
+    return {str(path): path.read_bytes() for path in files if path.exists()}
