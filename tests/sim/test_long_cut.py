@@ -15,6 +15,7 @@ from roost.sim.deterministic.events import Argument, Event, Plan, Violation
 from roost.sim.deterministic.laws.books import Book
 from roost.sim.deterministic.laws.watching import every
 from roost.sim.deterministic.tree import Tree
+from roost.store.store import HISTORY
 from roost.store.transaction import Transaction
 
 CENTRE, SITE, HOST = "central", "site-0000", "site-0000/controller-0"
@@ -23,7 +24,7 @@ CUT_AT = 60.0
 LOOK_EVERY = 300.0
 BURST = KEPT // 8
 """Entries of the log that something at the site writes every two hours: in all more than is kept."""
-DEADLINE = 600.0
+DEADLINE = 1200.0
 """Seconds of the wall clock, for machines that do much else."""
 
 
@@ -36,7 +37,7 @@ def operate(at: float, target: str, verb: str, **arguments: Argument) -> Event:
 
 
 def day() -> Plan:
-    """Each hour memory is full for half of it, and people write on both sides. Now and then a host is locked."""
+    """Memory is full for half of each hour, and people write on both sides. Now and then a host is locked."""
     events = [event(CUT_AT, "cut", SITE)]
     for hour in range(24):
         at = CUT_AT + 600 + hour * HOUR
@@ -55,7 +56,7 @@ def day() -> Plan:
             events.append(event(at + 50, "crash", SITE, silent=True))
             events.append(event(at + 90, "start", SITE))
     events.append(event(CUT_AT + DAY, "mend", SITE))
-    return Plan(seed=24, sites=2, hosts=1, seconds=CUT_AT + DAY + 300, events=tuple(events))
+    return Plan(seed=24, sites=1, hosts=1, seconds=CUT_AT + DAY + 300, events=tuple(events))
 
 
 async def tell(tree: Tree, _: Event) -> None:
@@ -93,10 +94,11 @@ class Day:
             book = Book(tree.nodes[name].rows())
             self.logs[name] = [row.status for row in book.of("LogEntry", namespace=SITE)]
             self.shed[name] = book.rows["Cloud", "", SITE].status.get("logShed", {})
-            self.history[name] = len(book.table("history"))
+            self.history[name] = len(book.table("changes"))
         return []
 
 
+@pytest.mark.timeout(2 * DEADLINE)
 def test_a_day_apart_keeps_the_laws_and_all_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(running, "OBSERVED_EVERY", LOOK_EVERY)
     monkeypatch.setitem(running.OPERATIONS, "tell", tell)
@@ -106,6 +108,7 @@ def test_a_day_apart_keeps_the_laws_and_all_bounds(monkeypatch: pytest.MonkeyPat
     used = time.process_time() - began
     assert outcome.violations == [], outcome.violations
     assert outcome.simulated > DAY
+    assert seen.steps_a_second < 50, "what costs grows with what changes, not with time"
     steps = f"{seen.steps_a_second:.1f} steps a second"
     print(f"{outcome.simulated:.0f} s took {used:.1f} s of a processor, {steps}")
 
@@ -119,9 +122,13 @@ def test_a_day_apart_keeps_the_laws_and_all_bounds(monkeypatch: pytest.MonkeyPat
         assert events[SHED] == 1, "one entry tells what was shed"
         made = max(entry["sequence"] for entry in log if entry["source"] == SITE)
         missing = made - sum(entry["source"] == SITE for entry in log)
-        assert shed["total"] == missing > 0, f"{shed} of {made}"
+        # The entry that tells of it takes the place of the one before, which is gone without being counted.
+        assert 0 < shed["total"] <= missing <= shed["total"] + made // 128, (
+            f"{shed} of {made}, {missing} gone"
+        )
+        assert seen.history[name] <= HISTORY + 1000, "history is bounded"
         # Memory was full for half of every hour: 24 alarms came and went, none of them to and fro.
         for way in ("alarm-set", "alarm-clear"):
             told = [e for e in log if e["event"] == way and e["alarmId"] == "100.103"]
-            assert len(told) <= 24, f"{way}: {len(told)} of 24"
+            assert 12 <= len(told) <= 24, f"{way}: {len(told)} of 24"
     assert seen.logs[CENTRE] and len(seen.logs[CENTRE]) == len(seen.logs[SITE])
