@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 from roost.cloud.outlets.merging import MOST_CAUSES, Merged, allowance, merge, portions
 from roost.cloud.outlets.messages import AlarmFacts, Message, Scope, count_missed, message_of
 from roost.cloud.outlets.pausing import LONGEST_ASKED, Failed, judged, pause, retry_after
+from roost.cloud.outlets.progress import Progress
+from roost.cloud.outlets.sink import Settings
 from roost.model.fault import Alarm, AlarmStatus, LogEntry, LogEntryStatus
 from roost.model.meta import Metadata
 from roost.model.outlet import ALARM_OUTLET, AlarmOutlet, AlarmOutletSpec, OutletFilter
@@ -184,6 +186,18 @@ def test_no_more_goes_singly_than_burst_and_rate_allow(gaps: list[float], rate: 
         now += gap
         single += merge([_set(n)], allowed, now).merged == 0
     assert single <= burst + now * rate + 1e-6
+
+
+def test_what_the_log_is_to_be_told_waits_until_it_was() -> None:
+    settings = Settings(namespace="harbor", name="noc", uid="u", generation=1, spec=spec(), credentials={})
+    progress = Progress(settings, lambda: NOW)
+    progress.unwanted("noc answered 422", "m-1")
+    (entry,) = progress.untold
+    assert entry[0] == "outlet-refused"
+    # The store fails: it is told with the next report.
+    assert progress.due(0.0) and progress.untold == [entry]
+    progress.reported(0.0)
+    assert progress.untold == [] and not progress.due(0.0)
 
 
 @pytest.mark.parametrize(

@@ -134,10 +134,10 @@ class Progress:
         every = FAILING if self._failure else COUNTERS
         return self._urgent or (self._changed and now >= self._reported_at + every)
 
-    def take_told(self) -> list[Told]:
-        """Entries for the log; they are told once."""
-        told, self._told = self._told, []
-        return told
+    @property
+    def untold(self) -> list[Told]:
+        """Entries for the log, until they are `reported`: a store that fails now is told later."""
+        return list(self._told)
 
     def status(
         self, before: AlarmOutletStatus, position: int, waiting: int, memory: Memory
@@ -163,6 +163,7 @@ class Progress:
     def reported(self, now: float) -> None:
         """The status is in the store: what was counted is in it."""
         self._counted = dict.fromkeys(self._counted, 0)
+        self._told.clear()
         self._urgent = self._changed = False
         self._reported_at = now
 

@@ -295,7 +295,9 @@ class Worker:
         """Keep position and memory, and the status when that is due, in one transaction."""
         position, memory, settings = self._position, self._memory, self._settings
         reports = self._progress.due(self._now)
-        told = self._progress.take_told() if reports else []
+        told = self._progress.untold if reports else []
+        # Counted among readers: who is far behind has many to count, and no writer should wait for that.
+        waiting = await self._store.read(lambda tx: memories.waiting(tx, position)) if reports else 0
 
         def work(tx: Transaction) -> None:
             outlet = tx.seek(AlarmOutlet, settings.namespace, settings.name)
@@ -313,7 +315,6 @@ class Worker:
                     entity=f"outlet={settings.name}",
                     severity=severity,
                 )
-            waiting = memories.waiting(tx, position)
             status = self._progress.status(outlet.status, position, waiting, memory)
             tx.report(msgspec.structs.replace(outlet, status=status))
 
