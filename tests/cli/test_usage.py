@@ -184,6 +184,34 @@ def test_completion_knows_the_verbs(roost: Roost, shell: str, tmp_path: Path) ->
         assert (done.returncode, done.stderr) == (0, "")
 
 
+INTERRUPTED_EARLY = """
+import sys
+
+class Interrupts:
+    def find_spec(self, name, path=None, target=None):
+        if name == "roost.cli.options":
+            raise KeyboardInterrupt
+
+sys.meta_path.insert(0, Interrupts())
+from roost.program import main
+sys.exit(main())
+"""
+
+
+def test_ctrl_c_is_quiet_also_before_the_command_has_begun() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", INTERRUPTED_EARLY],
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
+
+
+def test_help_says_what_an_option_is_when_it_is_left_out(roost: Roost) -> None:
+    told = " ".join(roost("host", "lock", "--help").out.replace("│", " ").split())
+    assert "[default: 600]" in told and "[default: 30]" in told and "[default: table]" in told
+    assert 'default: ""' not in told and "[default: False]" not in told
+
+
 def test_a_closed_pipe_is_quiet(server: ApiServer, controller: object, tmp_path: Path) -> None:
     code = "import sys\nfrom roost.cli.main import app, run\nsys.exit(run(app, sys.argv[1:]))"
     read, write = os.pipe()

@@ -79,7 +79,7 @@ def make_app() -> App:
         help=HELP,
         help_format="plaintext",
         version=__version__,
-        default_parameter=Parameter(negative=(), show_default=False),
+        default_parameter=Parameter(negative=(), show_default=usual),
         result_action="return_value",
         exit_on_error=False,
         print_error=False,
@@ -88,6 +88,13 @@ def make_app() -> App:
     for name, (place, summary) in VERBS.items():
         made.command(f"roost.cli.{place}", name=name, alias=ALIASES.get(name), help=summary)
     return made
+
+
+def usual(value: object) -> str | None:
+    """What an option is when it is left out, as its help shows it; None where that says nothing."""
+    if not value or isinstance(value, bool):  # 0 stands for none, and help says of what
+        return None
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 app = make_app()

@@ -10,9 +10,18 @@ import sys
 from contextlib import AbstractContextManager
 from pathlib import Path
 
+INTERRUPTED = 130
+
 
 def main() -> int:
-    """The command `roost`; the exit code."""
+    """The command `roost`; the exit code. Ctrl-C is quiet also while modules are still being read."""
+    try:
+        return _main()
+    except KeyboardInterrupt:
+        return INTERRUPTED
+
+
+def _main() -> int:
     from roost.cli import main as cli
     from roost.cli import simulating, store
     from roost.cli.demo import commands as demo
