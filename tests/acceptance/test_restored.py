@@ -219,7 +219,6 @@ def test_a_subcloud_older_than_its_centre_and_its_hosts(demo: Demo) -> None:
 
 
 def test_both_ends_older_each_by_its_own_age_while_they_are_cut_and_once_more(demo: Demo) -> None:
-    checker.converge(demo, 180)
     lives = Lives(demo)
     centre, site = Restorable(demo, CENTRE), Restorable(demo, "harbor-controller-0")
     below = site.snapshot()
