@@ -2,8 +2,9 @@
 
 A controller that counts all hosts or compiles all policies can't do so at each of a thousand changes:
 that is the square of their number. After a look at N things the next one comes EACH times N seconds
-later at the earliest, however much has changed meanwhile: in a small cloud at once, in a large one
-still at a bounded share of the time. What a look finds is the latest state, so nothing is missed.
+later at the earliest, LONGEST at most, however much has changed meanwhile: in a small cloud at once, in a
+large one still at a bounded share of the time, if a look at one thing takes some microseconds. What a look
+finds is the latest state, so nothing is missed.
 """
 
 from __future__ import annotations

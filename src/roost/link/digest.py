@@ -42,8 +42,6 @@ class Content:
         self._sums = [0] * BUCKETS
         self._excluded, self._wanted = excluded, wanted
         self.keys: dict[Key, bytes] = {}
-        self.cut = False
-        """Whether there were more keys than may be told at once."""
 
     def add(self, entry: Entry) -> None:
         """Count in what the sender tells of one resource."""
@@ -51,10 +49,8 @@ class Content:
             return
         bucket, found = bucket_of(entry.key), fingerprint(entry)
         self._sums[bucket] = (self._sums[bucket] + int.from_bytes(found)) % _MODULUS
-        if bucket in self._wanted:
-            self.cut = self.cut or len(self.keys) >= KEYS_LIMIT
-            if not self.cut:
-                self.keys[entry.key] = found
+        if bucket in self._wanted and len(self.keys) < KEYS_LIMIT:
+            self.keys[entry.key] = found
 
     @property
     def sums(self) -> list[bytes]:

@@ -178,7 +178,7 @@ class UpperLink:
 
     async def _listen(self, context: ssl.SSLContext, listening: list[socket.socket]) -> None:
         server = serve(
-            self._serve, process_request=self._heard, open_timeout=door.ARRIVE_WITHIN, **sockets.OPTIONS
+            self._serve, process_request=self._turned_away, open_timeout=door.ARRIVE_WITHIN, **sockets.OPTIONS
         )
         listener = door.Listener(self.door, listening, server, context, sockets.OPTIONS)
 
@@ -290,8 +290,8 @@ class UpperLink:
 
     # -- connections
 
-    def _heard(self, websocket: ServerConnection, request: HttpRequest) -> HttpResponse | None:
-        """Who may come in; None lets in."""
+    def _turned_away(self, websocket: ServerConnection, request: HttpRequest) -> HttpResponse | None:
+        """What is said to who may not come in; None lets in."""
         if isinstance(websocket, door.Arriving):
             websocket.arrived()
         if self._stopping or self._open >= self.settings.connections:
