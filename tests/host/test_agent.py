@@ -95,6 +95,7 @@ class Bench:
     def __init__(self, store: Store) -> None:
         self.store, self.machine = store, Machine()
         self.link_up, self.probes = True, 0
+        self.certificate_end = "2027-01-01T00:00:00Z"
         self.running: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.agent = Agent(
             store,
@@ -103,7 +104,7 @@ class Bench:
             clock=LoopClock(START),
             link_up=lambda: self.link_up,
             probe=self._probe,
-            certificate_expires_at=lambda: "2027-01-01T00:00:00Z",
+            certificate_expires_at=lambda: self.certificate_end,
         )
 
     async def stop(self) -> None:
@@ -190,6 +191,17 @@ async def test_a_host_that_is_declared_while_the_agent_looks_is_told_at_once(
         await asyncio.sleep(1)
         assert looks > 3
         assert (await it.host()).inventory == it.machine.has
+
+
+@on_fake_time
+async def test_a_renewed_certificate_is_told_though_nothing_else_has_changed() -> None:
+    async with bench() as b:
+        await b.declare()
+        await asyncio.sleep(20)
+        b.certificate_end = "2027-04-01T00:00:00Z"
+        await asyncio.sleep(10)
+        host = await b.store.load(Host, CLOUD, HOST)
+        assert host.status.agent.certificate_expires_at == "2027-04-01T00:00:00Z"
 
 
 @on_fake_time

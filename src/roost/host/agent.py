@@ -93,6 +93,7 @@ class Agent:
         self._observed = asyncio.Event()
         self._restart_not_before = 0.0
         self._unpublished = False
+        self._told_end = ""
         self._configuration: HostConfiguration | None = None
         self._hooks = hooks or NoHooks()
         self._health, self._drain = self._check_loop("health"), self._check_loop("drain")
@@ -174,8 +175,10 @@ class Agent:
                 history=self._history,
                 carrying=self._specification.platform_ports,
             )
-            if readings != self._readings or self._unpublished:
-                self._readings = readings
+            end = self._certificate_expires_at()
+            if readings != self._readings or self._unpublished or end != self._told_end:
+                # Nothing else tells of a certificate that was renewed while the link stood.
+                self._readings, self._told_end = readings, end
                 await self._publish()
             await asyncio.sleep(self._sample_seconds)
 
