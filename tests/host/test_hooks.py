@@ -11,6 +11,7 @@ import sys
 import time
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from roost.host.hooks import MOST_HOOKS, DirectoryHooks, Hook, last_line, list_hooks
@@ -110,6 +111,27 @@ async def test_one_that_leaves_a_child_with_its_output_holds_nobody_up(home: Pat
     assert (found.state, found.message) == ("passed", "done")
     assert time.monotonic() - started < LONG / 2
     gone(int(told.read_text()))
+
+
+@pytest.mark.parametrize("away", ["setsid sleep 600 &", "set -m; sleep 600 &"], ids=["session", "group"])
+async def test_what_went_its_own_way_is_ended_too(home: Path, tmp_path: Path, away: str) -> None:
+    told = tmp_path / "pid"
+    put(home, "stray", f"#!/bin/bash\n{away}\necho $! > {told}\nsleep 0.2\necho done\n")
+    found = await run(home, "stray")
+    assert (found.state, found.message) == ("passed", "done")
+    assert not there(int(told.read_text()))
+
+
+async def test_a_name_that_can_not_be_shown_is_told_and_not_run(home: Path) -> None:
+    ran = home / "ran"
+    for name in (b"10-\xff\xfe", b"20-a\nb\x1b[2J", b"30-" + b"x" * 250):
+        put(home, os.fsdecode(name), f"#!/bin/sh\ntouch {ran}\n")
+    hooks = DirectoryHooks(home)
+    for hook in await hooks.listed("health"):
+        found = await hooks.run(hook, LONG, {})
+        assert found.state == "failed" and "rename it" in found.message and found.name.isprintable()
+        assert msgspec.json.decode(msgspec.json.encode(found), type=CheckResult) == found
+    assert not ran.exists()
 
 
 async def test_one_that_reads_gets_nothing(home: Path) -> None:

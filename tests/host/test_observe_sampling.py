@@ -102,6 +102,14 @@ async def test_mounts_that_cannot_be_listed(machine: Path) -> None:
     assert "Is a directory" in sample.filesystems.reason
 
 
+async def test_a_mount_whose_name_is_no_text_hides_no_other(machine: Path) -> None:
+    mounts = machine / "proc/self/mountinfo"
+    mounts.write_bytes(mounts.read_bytes() + b"6 1 8:4 / /us\xe9b rw - ext4 /dev/sdb1 rw\n")
+    sample = await sampler(machine).sample()
+    assert isinstance(sample.filesystems, dict)
+    assert set(sample.filesystems) == {"/", "/data", "/us\ufffdb"}
+
+
 async def test_a_mount_that_hangs_is_unread_and_costs_one_thread(
     machine: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

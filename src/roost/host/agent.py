@@ -358,7 +358,7 @@ class Agent:
         except (Unavailable, Overloaded) as error:
             self._log.warning("the agent's store failed", reason=str(error))
             return None
-        except msgspec.ValidationError as error:
+        except (msgspec.ValidationError, UnicodeEncodeError) as error:
             # A machine may have what nobody thought of; its agent must go on keeping its rules in force.
             self._log.error("what was observed does not fit the model", reason=str(error))
             return None

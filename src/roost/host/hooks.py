@@ -5,8 +5,8 @@ hidden counts, in the order of their names. A file that can't be run is never pa
 stands in the list with the reason, and counts as failed. So does one that others may write, since the
 agent runs as root.
 
-A run has no input, a small environment and a session of its own, which is killed as a whole when it is
-over, whatever it left behind. Of its output only the end is kept, however much it writes. `timeout` from
+A run has no input, a small environment and a session of its own, and is killed when it is over with all
+that it left behind (leftovers.py). Of its output only the end is kept, however much it writes. `timeout` from
 coreutils stands between, where it is there: it ends the run even when the agent is killed meanwhile.
 """
 
@@ -24,11 +24,13 @@ from typing import Literal, Protocol
 
 import msgspec
 
+from roost.host.leftovers import kill_left, marked
 from roost.model.health import LONGEST_LINE, CheckResult
 
 HookKind = Literal["health", "drain"]
 
 MOST_HOOKS = 64
+_LONGEST_NAME = 200
 _TAIL = 4096
 _CHUNK = 65536
 _LAST_WORDS = 1.0
@@ -109,6 +111,10 @@ def list_hooks(directory: Path) -> list[Hook]:
 
 def _hook(path: Path) -> Hook | None:
     """None for what is no file, as a directory with the libraries of the others."""
+    if (name := shown_name(path.name)) != path.name:
+        # What can't be written down is not run: nobody could tell which one it was.
+        problem = "its name has characters that can't be shown, or is too long; rename it"
+        return Hook(f"{name} (unfit name)", path, problem)
     try:
         found = path.stat()
     except OSError as error:
@@ -126,6 +132,12 @@ def _hook(path: Path) -> Hook | None:
     return Hook(path.name, path)
 
 
+def shown_name(name: str) -> str:
+    """A file's name as it can be stored and shown: the kernel takes any bytes for one."""
+    text = os.fsencode(name).decode(errors="replace")
+    return "".join(c if c.isprintable() else "?" for c in text)[:_LONGEST_NAME]
+
+
 def _others(path: Path) -> str:
     return f"others may write {path}; chmod go-w it"
 
@@ -138,6 +150,7 @@ async def run_command(
     started = loop.time()
     # A pipe of our own: a child that outlives the command and holds it open must not hold us up.
     reading, writing = os.pipe2(os.O_CLOEXEC)
+    environment = marked(environment)
     try:
         process = await asyncio.create_subprocess_exec(
             *command,
@@ -145,7 +158,7 @@ async def run_command(
             stdout=writing,
             stderr=writing,
             start_new_session=True,
-            env=dict(environment),
+            env=environment,
             cwd="/",
         )
     except OSError as error:
@@ -166,6 +179,7 @@ async def run_command(
         _kill(process.pid)
         # Killed: this ends at once, also when we are cancelled ourselves.
         ended = await asyncio.shield(_gone(process))
+        await asyncio.shield(asyncio.to_thread(kill_left, environment))
         await asyncio.wait({reader}, timeout=_LAST_WORDS)
         reader.cancel()
     took = round(loop.time() - started, 3)

@@ -15,7 +15,7 @@ from __future__ import annotations
 import errno
 import re
 from pathlib import Path
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 from roost.model.host import Unknown
 
@@ -43,11 +43,16 @@ class Look:
         """Note that `at`, a dotted path of the inventory, is unknown, and why."""
         self.unknown.append(unknown(at, reason))
 
-    def text(self, path: Path, at: str, limit: int = _READ_LIMIT) -> str:
-        """Content of a file without surrounding space; "" when it is not present or unknown."""
+    def text(
+        self, path: Path, at: str, limit: int = _READ_LIMIT, errors: Literal["strict", "replace"] = "strict"
+    ) -> str:
+        """Content of a file without surrounding space; "" when it is not present or unknown.
+
+        With errors="replace" bytes that are no text become U+FFFD, otherwise all of it is unknown.
+        """
         try:
             with path.open("rb") as file:
-                return file.read(limit).decode("utf-8").strip(" \t\r\n\0")
+                return file.read(limit).decode("utf-8", errors).strip(" \t\r\n\0")
         except UnicodeDecodeError:
             self.note(at, f"{path} is not text")
         except OSError as error:
@@ -55,9 +60,9 @@ class Look:
                 self.note(at, error)
         return ""
 
-    def whole(self, path: Path, at: str, limit: int) -> str:
+    def whole(self, path: Path, at: str, limit: int, errors: Literal["strict", "replace"] = "strict") -> str:
         """As `text`, and noted when the file is longer than `limit` bytes."""
-        content = self.text(path, at, limit + 1)
+        content = self.text(path, at, limit + 1, errors)
         if len(content.encode()) > limit:
             self.note(at, f"{path} is longer than the {limit} bytes that are read of it")
         return content

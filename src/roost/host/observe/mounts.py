@@ -88,7 +88,8 @@ def ask(mount: str, statvfs: Callable[[str], os.statvfs_result]) -> os.statvfs_r
 
 def read_mounts(look: Look, source: Source, at: str) -> list[Mount]:
     """All mounts this process sees."""
-    content = look.whole(source.proc / "self/mountinfo", at, _MOUNTINFO_LIMIT)
+    # A mount may have any bytes for its name; one that is no text must not hide all others.
+    content = look.whole(source.proc / "self/mountinfo", at, _MOUNTINFO_LIMIT, errors="replace")
     mounts, strange = parse_mountinfo(content)
     if strange:
         look.note(at, f"{strange} lines of mountinfo could not be understood")
