@@ -26,6 +26,11 @@ FILLER = "somebody-elses-file"
 CHUNK = 1024 * 1024
 
 
+def can_break() -> bool:
+    """Whether this machine has loop devices and lets ext4 be told of an error."""
+    return Path("/dev/loop-control").exists() and Path("/sys/fs/ext4").is_dir()
+
+
 def mount(kind: str, home: Path) -> None:
     """A disk of its own at `home`."""
     home.mkdir(mode=0o700, exist_ok=True)
