@@ -88,6 +88,14 @@ def test_labels_are_bounded_and_no_alarm_is_left_out(most: int) -> None:
     assert any(cloud == OTHERS for cloud, _, _ in found) is (most < len(alarms))
 
 
+def test_ids_that_a_cloud_below_makes_up_are_bounded_too() -> None:
+    alarms = {("ridge", "critical", f"{n // 1000:03}.{n % 1000:03}"): 1 for n in range(20_000)}
+    alarms["harbor", "major", "100.101"] = 7
+    found = bounded(alarms, 100)
+    assert len(found) <= 100 and sum(found.values()) == 20_007
+    assert found["harbor", "major", "100.101"] == 7
+
+
 async def test_a_real_prometheus_scrapes_it_with_a_certificate(tmp_path: Path) -> None:
     prometheus = programs.program("prometheus", "prometheus")
     (tmp_path / "api").mkdir()

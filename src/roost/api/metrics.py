@@ -92,9 +92,13 @@ def look(tx: Transaction) -> Standing:
 
 
 def bounded(alarms: Mapping[tuple[str, str, str], int], most: int) -> Series:
-    """The same counts in so many series at most: clouds with the fewest alarms are told together. Pure."""
+    """The same counts in so many series at most: clouds with the fewest alarms are told together. Pure.
+
+    So are the rarest ids, when clouds below tell more of them than there can be series.
+    """
     if len(alarms) <= most:
         return dict(alarms)
+    alarms = _with_common_ids(alarms, most // 2)
     by_cloud: Counter[str] = Counter()
     series: Counter[str] = Counter()
     kinds = {(severity, id) for _, severity, id in alarms}
@@ -104,13 +108,26 @@ def bounded(alarms: Mapping[tuple[str, str, str], int], most: int) -> Series:
     left, kept = most - len(kinds), set()
     for cloud in sorted(by_cloud, key=lambda c: (-by_cloud[c], c)):
         if series[cloud] > left:
-            break
+            # One that tells very much must not take the names of those that tell little.
+            continue
         kept.add(cloud)
         left -= series[cloud]
     found: Counter[tuple[str, str, str]] = Counter()
     for (cloud, severity, id), number in alarms.items():
         found[(cloud if cloud in kept else OTHERS, severity, id)] += number
     return dict(found)
+
+
+def _with_common_ids(alarms: Mapping[tuple[str, str, str], int], most: int) -> Series:
+    """The same counts with so many kinds of alarm at most, and one more for each severity."""
+    kinds: Counter[tuple[str, str]] = Counter()
+    for (_, severity, id), number in alarms.items():
+        kinds[(severity, id)] += number
+    kept = set(sorted(kinds, key=lambda k: (-kinds[k], k))[:most])
+    found: Counter[tuple[str, str, str]] = Counter()
+    for (cloud, severity, id), number in alarms.items():
+        found[(cloud, severity, id if (severity, id) in kept else OTHERS)] += number
+    return found
 
 
 class Metrics:
