@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import uvloop
 
 from roost.cloud.outlets.messages import AlarmFacts, Message
@@ -44,6 +45,16 @@ def test_a_clear_is_a_notice() -> None:
     message = Message(id="s-8", what="clear", time="t", cloud="harbor", revision=8, alarm=ALARM, again=True)
     text = encode(message, 16).decode()
     assert text.startswith("<133>1 ") and 'perceivedSeverity="cleared"' in text and 'again="true"' in text
+
+
+def test_what_a_cloud_below_tells_forges_no_other_line() -> None:
+    forged = msgspec.structs.replace(ALARM, reason="full\r\n<11>1 - forged\x1b[2J", raised_at="2026 x y")
+    message = Message(
+        id="s-9", what="set", time="2026\n<0>1 x host app", cloud="harbor", revision=9, alarm=forged
+    )
+    text = encode(message, 16).decode()
+    assert text.startswith("<129>1 - harbor roost - set [")
+    assert text.isprintable() and "full  <11>1 - forged [2J" in text
 
 
 def _configuration(directory: Path, port: int, authority: Authority, out: Path) -> Path:

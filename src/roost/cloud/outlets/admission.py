@@ -7,6 +7,7 @@ from typing import cast
 
 from roost.cloud.outlets.credentials import lacks
 from roost.engine.admission import Refused, Request, Rule
+from roost.engine.authorities import trusting
 from roost.model.outlet import ALARM_OUTLET, SECRET_TYPE, AlarmOutlet
 from roost.model.secret import Secret
 from roost.store.transaction import Transaction
@@ -34,8 +35,8 @@ def _authorities(outlet: AlarmOutlet) -> None:
     if not outlet.spec.ca_bundle:
         return
     try:
-        ssl.create_default_context(cadata=outlet.spec.ca_bundle)
-    except (ssl.SSLError, ValueError) as error:
+        trusting(outlet.spec.ca_bundle)
+    except ssl.SSLError as error:
         raise Refused(
             "the authorities can't be read", "write certificates as PEM", field="spec.caBundle"
         ) from error

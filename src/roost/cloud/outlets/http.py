@@ -31,9 +31,10 @@ class Poster:
         verify: ssl.SSLContext | bool = False
         if scheme == "https":
             verify = context_of(spec.ca_bundle, settings.credentials)
-        headers = {"user-agent": f"roost/{__version__}", "content-type": "application/json"}
+        headers = [(b"user-agent", f"roost/{__version__}".encode()), (b"content-type", b"application/json")]
         if token := settings.credentials.get("token"):
-            headers["authorization"] = f"Bearer {token.decode('latin-1').strip()}"
+            # Bytes as they are: as text one that is not ASCII could not be sent at all.
+            headers.append((b"authorization", b"Bearer " + token.strip()))
         basic: httpx.BasicAuth | None = None
         if "username" in settings.credentials and spec.type == "alertmanager":
             password = settings.credentials.get("password", b"")
@@ -68,6 +69,8 @@ class Poster:
                 doubtful=True,
                 code="NoAnswer",
             ) from error
+        except httpx.LocalProtocolError as error:
+            raise _unsendable() from error
         except httpx.HTTPError as error:
             raise Failed(
                 f"the connection to {where} broke: {type(error).__name__}",
@@ -76,12 +79,7 @@ class Poster:
                 code="ConnectionLost",
             ) from error
         except (httpx.InvalidURL, ValueError) as error:
-            raise Failed(
-                "the endpoint or a header can't be sent",
-                "check spec.endpoint and the values of its Secret",
-                halted=True,
-                code="BadEndpoint",
-            ) from error
+            raise _unsendable() from error
 
     def _judge(self, answer: httpx.Response, where: str) -> None:
         status = answer.status_code
@@ -108,6 +106,15 @@ class Poster:
     async def close(self) -> None:
         """Close connections."""
         await self._client.aclose()
+
+
+def _unsendable() -> Failed:
+    return Failed(
+        "the endpoint or a header can't be sent",
+        "check spec.endpoint and the values of its Secret",
+        halted=True,
+        code="BadEndpoint",
+    )
 
 
 def _not_connected(error: Exception, where: str, host: str) -> Failed:

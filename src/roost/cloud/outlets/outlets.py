@@ -54,7 +54,16 @@ class Prepared(msgspec.Struct, frozen=True):
         def made() -> Sink:
             if self.failure is not None:
                 raise self.failure
-            return make(self.settings, clock)
+            try:
+                return make(self.settings, clock)
+            except (OSError, ValueError, TypeError) as error:
+                # Its words may hold a credential. What it was made from is as bad at the next attempt.
+                raise Failed(
+                    f"nothing can be sent with these settings and this Secret ({type(error).__name__})",
+                    "check the values of its Secret",
+                    halted=True,
+                    code="BadSettings",
+                ) from error
 
         return made
 

@@ -30,6 +30,7 @@ MOST_TAIL = 1000
 LOOK = 0.01
 LONGEST_TEXT = 4096
 _BOM = b"\xef\xbb\xbf"
+_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?(Z|[+-]\d\d:\d\d)", re.ASCII)
 
 SEVERITIES = {"critical": 1, "major": 2, "minor": 3, "warning": 4}
 """Perceived severity to syslog severity (RFC 5674, table 1); a clear is a notice, all else informational."""
@@ -89,10 +90,11 @@ def encode(message: Message, facility: int, app: str = "roost") -> bytes:
         own |= {"snapshot": message.snapshot.id, "count": str(message.snapshot.count)}
     elements += _element(f"roost@{ENTERPRISE}", own)
     head = (
-        f"<{facility * 8 + severity}>1 {message.time or '-'} {_name(message.cloud, 255)} {_name(app, 48)} - "
+        f"<{facility * 8 + severity}>1 {_time(message.time)} {_name(message.cloud, 255)} {_name(app, 48)} - "
     )
-    text = message.text[:LONGEST_TEXT].encode()
-    mark = b"" if message.text.isascii() else _BOM
+    said = _clean(message.text)
+    text = said.encode()
+    mark = b"" if said.isascii() else _BOM
     return f"{head}{_name(message.what, 32)} {elements} ".encode() + mark + text
 
 
@@ -107,9 +109,18 @@ def _element(id: str, values: dict[str, str]) -> str:
 
 
 def _escaped(value: str) -> str:
-    # Control characters have no place in a line; RFC 5424, 6.3.3 escapes these three.
-    clean = "".join(c if c.isprintable() else " " for c in value[:LONGEST_TEXT])
-    return re.sub(r'(["\\\]])', r"\\\1", clean)
+    # RFC 5424, 6.3.3 escapes these three.
+    return re.sub(r'(["\\\]])', r"\\\1", _clean(value))
+
+
+def _clean(text: str) -> str:
+    """Control characters have no place in a line: a receiver that writes lines would write forged ones."""
+    return "".join(c if c.isprintable() else " " for c in text[:LONGEST_TEXT])
+
+
+def _time(stamp: str) -> str:
+    """A time as RFC 5424, 6.2.3 writes it. A cloud below may have told anything for one."""
+    return stamp if _TIME.fullmatch(stamp) else "-"
 
 
 def _name(text: str, longest: int) -> str:

@@ -7,6 +7,7 @@ import ssl
 from collections.abc import Mapping
 
 from roost.cloud.outlets.pausing import Failed
+from roost.engine.authorities import trusting
 
 
 def context_of(ca_bundle: str, credentials: Mapping[str, bytes]) -> ssl.SSLContext:
@@ -15,7 +16,7 @@ def context_of(ca_bundle: str, credentials: Mapping[str, bytes]) -> ssl.SSLConte
     `ssl` loads key pairs from files only: they are handed over in anonymous memory, and are never on a disk.
     """
     try:
-        context = ssl.create_default_context(cadata=ca_bundle or None)
+        context = trusting(ca_bundle)
     except ssl.SSLError as error:
         raise Failed(
             f"the authorities in spec.caBundle can't be read: {error.reason or 'no PEM'}",
@@ -30,8 +31,9 @@ def context_of(ca_bundle: str, credentials: Mapping[str, bytes]) -> ssl.SSLConte
         try:
             with os.fdopen(handle, "wb", closefd=False) as file:
                 file.write(certificate + b"\n" + key + b"\n")
-            context.load_cert_chain(f"/proc/self/fd/{handle}")
-        except ssl.SSLError as error:
+            # Without a pass phrase given, OpenSSL asks for one at the terminal, and the whole cloud waits.
+            context.load_cert_chain(f"/proc/self/fd/{handle}", password="")
+        except OSError as error:
             raise Failed(
                 "tls.crt and tls.key of its Secret can't be used together",
                 "write a certificate and its key, PEM, without a pass phrase",

@@ -7,6 +7,7 @@ from typing import cast
 
 from roost.cloud.power.procedures import WANTED
 from roost.engine.admission import Refused, Request
+from roost.engine.authorities import trusting
 from roost.model.host import Host
 from roost.model.operation import Operation
 from roost.model.power import BOARD_SECRET_KEYS, BOARD_SECRET_TYPE
@@ -24,8 +25,8 @@ def rule(tx: Transaction, request: Request) -> None:
         return
     if board.ca_bundle:
         try:
-            ssl.create_default_context(cadata=board.ca_bundle)
-        except (ssl.SSLError, ValueError) as error:
+            trusting(board.ca_bundle)
+        except ssl.SSLError as error:
             field = "spec.boardController.caBundle"
             raise Refused("the certificates can't be read", "write them as PEM", field=field) from error
     found = tx.seek(Secret, host.metadata.namespace, board.secret) if board.secret else None
