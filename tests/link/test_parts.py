@@ -98,7 +98,7 @@ def test_no_link_dies_of_its_own_load(tmp_path: Path, rate: int) -> None:
 
     def prepare(lower: MemoryConnection, upper: MemoryConnection) -> None:
         for end in (lower, upper):
-            end.send = narrow(end.send, rate)  # type: ignore[method-assign]
+            end.send = narrow(end.send, rate)  # type: ignore[method-assign, assignment]
 
         def note(frame: bytes) -> list[bytes]:
             if isinstance(messages.unpack(frame), HeartbeatEcho):
@@ -122,6 +122,31 @@ def test_no_link_dies_of_its_own_load(tmp_path: Path, rate: int) -> None:
         assert link.ends in ([], ["the connection was cut"] * 2), link.ends
         longest = max(later - sooner for sooner, later in pairwise(echoes))
         assert longest < TIMING.lost_after / 2, longest
+
+    run(lambda: with_link(tmp_path, HARBOR, work))
+
+
+@pytest.mark.parametrize(("round_trip", "ends"), [(0.0, True), (0.6, False)], ids=["near", "far"])
+def test_over_a_long_way_silence_lasts_longer_before_it_counts(
+    tmp_path: Path, round_trip: float, *, ends: bool
+) -> None:
+    def prepare(lower: MemoryConnection, upper: MemoryConnection) -> None:
+        for end in (lower, upper):
+            setattr(end, "round_trip", round_trip)  # noqa: B010 - what a socket asks its kernel for
+
+    async def work(link: Link) -> None:
+        link.prepare = prepare
+        link.cut()
+        await link.settle()
+        link.ends.clear()
+        assert link.connected is not None
+        for end in link.connected:
+            end.out.tamper = lambda _: []
+        await asyncio.sleep(TIMING.lost_after + 2)
+        for end in link.connected:
+            end.out.tamper = lambda frame: [frame]
+        await link.settle()
+        assert bool(link.ends) is ends, link.ends
 
     run(lambda: with_link(tmp_path, HARBOR, work))
 

@@ -5,9 +5,9 @@ and remedy. Each hello tells how far the speaker took the other's stream in, so 
 once. Then four things go on side by side: sending our stream, taking theirs in, heartbeats, calls.
 
 The lower end sends heartbeats, the upper echoes them; whoever heard nothing for `lost_after` seconds
-gives the connection up. A heartbeat that was echoed proves the way there and back after the moment it
-was sent. Large messages go in parts, between which others pass: however narrow the link, what is sent over it
-does not keep heartbeats from it.
+and a few round trips gives the connection up. A heartbeat that was echoed proves the way there and back
+after the moment it was sent. Large messages go in parts, between which others pass: however narrow the
+link, what is sent over it does not keep heartbeats from it.
 
 Every wait has a deadline. When anything fails the whole session ends: the cursors make the next one
 complete, so nothing here repairs itself halfway.
@@ -78,6 +78,9 @@ TROUBLE_FOR = 5.0
 OWNED_FIELDS = 256
 QUEUED_BYTES = 8 * 1024 * 1024
 """Of batches that wait to be taken in; one larger than that waits alone."""
+
+REPETITIONS, LONGEST_REPEATING = 6, 10.0
+"""Round trips that a frame may take longer because packets are lost, and the most seconds for that."""
 
 CATCHING_UP = 600.0
 """Seconds for which a peer may be held back for its entries before that is strange."""
@@ -384,10 +387,11 @@ class Session:
     async def _receive(self) -> None:
         while True:
             try:
-                async with asyncio.timeout(self.timing.lost_after):
+                patience = self._patience()
+                async with asyncio.timeout(patience):
                     frame = await self._connection.receive()
             except TimeoutError:
-                raise ConnectionLost(f"nothing was heard for {self.timing.lost_after:g} s") from None
+                raise ConnectionLost(f"nothing was heard for {patience:.3g} s") from None
             self._heard = asyncio.get_running_loop().time()
             message = messages.unpack(frame)
             if isinstance(message, Part):
@@ -401,6 +405,11 @@ class Session:
                 await self._queue(message, len(frame))
             elif message is not None:
                 await self._dispatch(message)
+
+    def _patience(self) -> float:
+        """How long silence is none yet: what is lost on the way takes round trips to be repeated."""
+        round_trip = float(getattr(self._connection, "round_trip", 0.0))
+        return self.timing.lost_after + min(REPETITIONS * round_trip, LONGEST_REPEATING)
 
     async def _afford(self, message: messages.AnyMessage | None, size: int) -> None:
         """Hold a peer back that sends more than its budget, by reading no further. Raises Flooded."""

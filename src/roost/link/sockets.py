@@ -14,6 +14,7 @@ import hashlib
 import logging
 import socket
 import ssl
+import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -43,8 +44,8 @@ QUEUED = 8 * 1024
 """Bytes that may wait in each buffer between a sender and the network. What is written after them waits for
 them: on a narrow link that is time."""
 RETRY_AFTER_MOST = 3600.0
-_THIN_LINEAR_TIMEOUTS = 16
-"""TCP_THIN_LINEAR_TIMEOUTS (Linux, tcp.h), which the module socket does not name."""
+_ROUND_TRIP = slice(68, 72)
+"""Where TCP_INFO has the smoothed time of a round trip, in microseconds (Linux, tcp.h, tcpi_rtt)."""
 
 # What the library logs of each handshake that fails is said in our own words, once.
 QUIET = logging.getLogger("roost.link.websockets")
@@ -80,7 +81,7 @@ class SocketConnection:
     def __init__(self, websocket: WebSocket) -> None:
         self._websocket = websocket
         self._peer = peer_of(websocket)
-        _tune(websocket)
+        _queue_little(websocket)
 
     @property
     def peer(self) -> Peer:
@@ -107,21 +108,25 @@ class SocketConnection:
             # Its goodbye stands behind what a peer does not take: the library waits for that without end.
             self.abort()
 
+    @property
+    def round_trip(self) -> float:
+        kernels = self._websocket.transport.get_extra_info("socket")
+        try:
+            told = kernels.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _ROUND_TRIP.stop)
+        except (AttributeError, OSError):
+            return 0.0
+        return int.from_bytes(told[_ROUND_TRIP], sys.byteorder) / 1_000_000
+
     def abort(self) -> None:
         """Break it without a word, as a network does."""
         self._websocket.transport.abort()
 
 
-def _tune(websocket: WebSocket) -> None:
-    """Let senders wait rather than their bytes, in the kernel and below TLS; repeat what was lost steadily.
-
-    A link at rest has a heartbeat a second under way. Were each repetition twice as late as the one before,
-    three packets lost in a row would be a longer silence than a link is given.
-    """
+def _queue_little(websocket: WebSocket) -> None:
+    """Let senders wait rather than their bytes, in the kernel and below TLS."""
     kernels = websocket.transport.get_extra_info("socket")
     with contextlib.suppress(AttributeError, OSError):
         kernels.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, QUEUED)
-        kernels.setsockopt(socket.IPPROTO_TCP, _THIN_LINEAR_TIMEOUTS, 1)
     # asyncio has no public way to the transport below TLS, whose buffer is 64 KiB; uvloop has none at all.
     below = getattr(getattr(websocket.transport, "_ssl_protocol", None), "_transport", None)
     if isinstance(below, asyncio.WriteTransport):
