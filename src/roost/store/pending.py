@@ -11,6 +11,7 @@ forgotten, and nothing need be undone in the database.
 
 from __future__ import annotations
 
+from bisect import bisect_left, insort
 from typing import Any
 
 from roost.store import statements
@@ -33,14 +34,14 @@ class Pending:
         """Where counters will stand."""
         self._there: dict[Key, bool] = {}
         self._counted: dict[str, bool] = {}
-        self._names: dict[str, dict[str, dict[str, None]]] = {}
+        self._names: dict[str, dict[str, list[str]]] = {}
         self._changes: list[Row] = []
 
     def put(self, key: Key, row: Row | None, change: Row, *, there: bool) -> None:
         """A row that becomes `row`; `there` says whether it is in the database, or waits in the batch."""
+        self._enter(key)
         self.rows[key] = row
         self._there.setdefault(key, there)
-        self._names.setdefault(key[0], {}).setdefault(key[1], {})[key[2]] = None
         self._changes.append(change)
 
     def count(self, counter: str, value: int, *, there: bool) -> None:
@@ -51,8 +52,16 @@ class Pending:
     def concerns(self, kind: str, namespace: str | None, prefix: str = "") -> bool:
         """Whether rows of a kind wait, in a namespace or any, whose names begin so."""
         places = self._names.get(kind, {})
-        names = places.values() if namespace is None else [places.get(namespace, {})]
-        return any(name.startswith(prefix) for there in names for name in there)
+        for names in places.values() if namespace is None else [places.get(namespace, [])]:
+            at = bisect_left(names, prefix)
+            if at < len(names) and names[at].startswith(prefix):
+                return True
+        return False
+
+    def _enter(self, key: Key) -> None:
+        """Keep the names of all rows in order, so that they are found by how they begin."""
+        if key not in self.rows:
+            insort(self._names.setdefault(key[0], {}).setdefault(key[1], []), key[2])
 
     @property
     def full(self) -> bool:
@@ -64,12 +73,10 @@ class Pending:
         self.counters.update(later.counters)
         for counter, there in later._counted.items():
             self._counted.setdefault(counter, there)
-        self.rows.update(later.rows)
-        for key, there in later._there.items():
-            self._there.setdefault(key, there)
-        for kind, places in later._names.items():
-            for namespace, names in places.items():
-                self._names.setdefault(kind, {}).setdefault(namespace, {}).update(names)
+        for key, row in later.rows.items():
+            self._enter(key)
+            self.rows[key] = row
+            self._there.setdefault(key, later._there[key])
         self._changes += later._changes
         later.clear()
 
