@@ -11,7 +11,7 @@ from hypothesis import given, settings
 
 from roost.model.codec import Raw, check, decode, encode, overlay, unknown_fields
 from roost.model.configuration import HostConfiguration
-from roost.model.firewall import FirewallPolicy
+from roost.model.firewall import FIREWALL_POLICY, FirewallPolicy
 from roost.model.host import HOST, Host
 from roost.model.registry import KINDS
 from tests.model.test_kinds import LEAST
@@ -138,3 +138,17 @@ def test_unknown_fields_are_listed_and_the_clients_own_pass() -> None:
     given["spec"]["interfaces"][1]["speeed"] = 1
     given["colour"] = 1
     assert sorted(unknown_fields(HOST, given)) == ["colour", "metadata.color", "spec.interfaces[1].speeed"]
+
+
+def test_a_wrong_word_is_told_with_those_there_are_and_a_wrong_type_with_where_it_is_explained() -> None:
+    meta = {"name": "a", "namespace": "c"}
+
+    def remedies(**spec: Any) -> list[tuple[str, str]]:
+        _, problems = check(FIREWALL_POLICY, {"metadata": meta, "spec": {"networks": ["oam"], **spec}})
+        return [(p.field, p.remedy) for p in problems]
+
+    assert remedies(rules=[{"action": "alow"}]) == [("spec.rules[0].action", "one of: allow, deny")]
+    [(field, remedy)] = remedies(networks=["moon"])
+    assert field == "spec.networks[0]" and remedy.startswith("one of: oam, mgmt")
+    [(field, remedy)] = remedies(order="first")
+    assert field == "spec.order" and "kubectl explain firewallpolicy.spec.order" in remedy

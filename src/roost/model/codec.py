@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import re
 from functools import cache
-from typing import Any, NamedTuple, TypeVar, get_origin, get_type_hints
+from typing import Any, Literal, NamedTuple, TypeVar, get_origin, get_type_hints
 
 import msgspec
 
@@ -76,7 +76,7 @@ def check(info: KindInfo, raw: Raw) -> tuple[Resource | None, list[Problem]]:
     try:
         resource = msgspec.convert(body, info.type)
     except msgspec.ValidationError as error:
-        problems.append(_problem(str(error)))
+        problems.append(_problem(str(error), info))
         return None, problems
     problems += info.invariants(resource)
     return (None, problems) if problems else (resource, [])
@@ -151,11 +151,37 @@ def without_nulls(value: Any) -> Any:
 _CONTAINERS = frozenset({dict, list})
 
 
-def _problem(text: str) -> Problem:
+def _problem(text: str, info: KindInfo) -> Problem:
+    """What msgspec says of a value, with the words that its field takes, or else where they are explained."""
     match = _AT.match(text)
-    path = (match["path"] or "") if match else ""
+    path = ((match["path"] or "") if match else "").removeprefix(".")
     reason = match["text"] if match else text
-    return Problem(path.removeprefix("."), reason, "see `kubectl explain` for what this field takes")
+    steps = [step for step in re.sub(r"\[[^]]*\]", "", path).split(".") if step]
+    words = _words(info.type, tuple(steps))
+    if words and reason.startswith("Invalid enum value"):
+        return Problem(path, reason, f"one of: {', '.join(words)}")
+    at = ".".join((info.singular, *steps))
+    return Problem(path, reason, f"`kubectl explain {at}` (or roost explain) tells what it takes")
+
+
+@cache
+def _words(struct: Any, steps: tuple[str, ...]) -> tuple[str, ...]:
+    """The words that a field takes, found by its wire names; none where it takes others, or there is none."""
+    hint: Any = struct
+    for step in steps:
+        struct = _inner(hint)
+        wires = getattr(struct, "__struct_encode_fields__", ())
+        if step not in wires:
+            return ()
+        hint = get_type_hints(struct)[struct.__struct_fields__[wires.index(step)]]
+    return _literals(hint)
+
+
+def _literals(hint: Any) -> tuple[str, ...]:
+    arguments = getattr(hint, "__args__", ())
+    if get_origin(hint) is Literal:
+        return tuple(a for a in arguments if isinstance(a, str) and a)
+    return next((words for a in arguments if (words := _literals(a))), ())
 
 
 @cache
