@@ -118,6 +118,11 @@ def redirecting(secured: ssl.SSLSocket) -> None:
     )
 
 
+def pointing_away(secured: ssl.SSLSocket) -> None:
+    body = b'{"Systems": {"@odata.id": "https://192.0.2.1/redfish/v1/Systems"}, "Id": "1", "Name": "x"}'
+    secured.sendall(OK + b"content-length: %d\r\n\r\n" % len(body) + body)
+
+
 def hanging_up(secured: ssl.SSLSocket) -> None:
     secured.close()
 
@@ -132,6 +137,7 @@ def hanging_up(secured: ssl.SSLSocket) -> None:
         (failing, "HTTP 500"),
         (nonsense, "as Redfish does"),
         (redirecting, "did not answer as Redfish does|can't be reached"),
+        (pointing_away, "point to another address"),
         (hanging_up, "can't be reached"),
     ],
 )

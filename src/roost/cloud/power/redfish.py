@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any, TypeVar
+from urllib.parse import urljoin, urlsplit
 
 import msgspec
 
@@ -101,7 +102,7 @@ def boot_once(board: Board, device: BootDevice) -> None:
 def _seen(system: Any) -> Seen:
     state = _STATES.get(str(getattr(system.power_state, "value", "")), "unknown")
     model = " ".join(p for p in (system.manufacturer, system.model) if isinstance(p, str))
-    return Seen(state, model[:255])
+    return Seen(state, "".join(c if c.isprintable() else " " for c in model)[:255])
 
 
 def _sushy() -> Any:
@@ -147,11 +148,22 @@ def _on_system(board: Board, work: Callable[[Any], T], deadline: Deadline) -> T:
 
 
 def _connector(board: Board) -> Any:
-    """What speaks HTTP to it, each request once: left alone, sushy makes three of what gets no answer."""
+    """What speaks HTTP to it and nobody else, each request once.
+
+    Left alone, sushy makes three of what gets no answer, and takes its credentials to whatever address an
+    answer names.
+    """
 
     class Once(_sushy().connector.Connector):  # type: ignore[misc]
-        def _op(self, *given: Any, server_side_retries_left: int | None = None, **named: Any) -> Any:
-            return super()._op(*given, server_side_retries_left=0, **named)
+        def _op(
+            self, method: str, path: str = "", *, server_side_retries_left: int | None = None, **named: Any
+        ) -> Any:
+            if _origin(urljoin(board.address, path)) != _origin(board.address):
+                raise BoardFailed(
+                    "its answers point to another address, which is asked nothing",
+                    "check that the address is a board controller's; update its firmware",
+                )
+            return super()._op(method, path, server_side_retries_left=0, **named)
 
     return Once(
         board.address,
@@ -160,6 +172,12 @@ def _connector(board: Board) -> Any:
         connect_timeout=CONNECT_WITHIN,
         server_side_retries=1,
     )
+
+
+def _origin(url: str) -> tuple[str, str, int]:
+    """Where a URL leads: its scheme, host and port."""
+    parts = urlsplit(url)
+    return parts.scheme, parts.hostname or "", parts.port or 443
 
 
 def _system_path(root: Any, board: Board) -> str:
