@@ -23,9 +23,10 @@ from tests.acceptance import bounds, checker
 from tests.acceptance.checker import SITES, Key, Raw
 from tests.acceptance.doors import PATHS, Door, path
 from tests.acceptance.killer import Killer
-from tests.acceptance.operator import Operator, Typist, make_shared, unlock_all
+from tests.acceptance.operator import Operator, make_shared, unlock_all
 from tests.acceptance.probing import Prober
 from tests.acceptance.running import Demo
+from tests.acceptance.typist import Typist
 from tests.acceptance.waiting import report, until
 from tests.acceptance.watcher import Watcher, judge_stream, state
 from tests.acceptance.writes import Writes, counts, judge
