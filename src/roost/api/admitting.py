@@ -58,6 +58,8 @@ def own_home(info: KindInfo, stored: Stored) -> None:
     """Copies are written at their home only; raises ApiError 403."""
     if stored.origin == "up":
         remedy = "change it there"
+        if info.flow is Flow.DOWN:
+            remedy = f"change it at the central cloud, with -n {stored.namespace}"
         if stored.kind in OVERRIDABLE:
             remedy = (
                 "change it there, or override it here: "

@@ -25,7 +25,7 @@ def note_of_list(session: Session, pick: Pick) -> None:
     try:
         if pick.all_namespaces:
             _note(offline(_offline(session)))
-        elif session.namespace != _own(session):
+        elif session.namespace != own(session):
             raw = session.client.seek(SUBCLOUD, "", session.namespace)
             found = msgspec.convert(raw, answers.Subcloud) if raw else None
             _note(offline([found] if found and found.status.availability != "online" else []))
@@ -36,7 +36,7 @@ def note_of_list(session: Session, pick: Pick) -> None:
 def note_of_alarms(session: Session, pick: Pick) -> None:
     """Say of a list of alarms, besides, whether the centre hears of them, and whether subclouds have some."""
     note_of_list(session, pick)
-    if pick.all_namespaces or session.namespace != _own(session):
+    if pick.all_namespaces or session.namespace != own(session):
         return
     try:
         raw = session.client.seek(CLOUD, "", session.namespace)
@@ -82,7 +82,8 @@ def _offline(session: Session) -> list[answers.Subcloud]:
     ]
 
 
-def _own(session: Session) -> str:
+def own(session: Session) -> str:
+    """The cloud that is meant when no other is named."""
     target = session.client.target
     return target.namespace or target.name
 

@@ -51,7 +51,8 @@ def list_outlets(*, pick: Pick = PICK, show: Show = SHOW, connect: Connect = CON
         roost outlet list -o wide
     """
     with opened(connect) as session:
-        return listing.show_list(session, ALARM_OUTLET, pick, show)
+        empty = "No outlets; `roost apply -f FILE` makes one: see roost explain alarmoutlet.spec."
+        return listing.show_list(session, ALARM_OUTLET, pick, show, empty=empty)
 
 
 @outlet.command(name="test")

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from roost.cli import listing, output
+from roost.cli import lastknown, listing, output
 from roost.cli.kinds import ALARM_SUPPRESSION
 from roost.cli.login import whoami
 from roost.cli.problems import OK, Misused
@@ -99,7 +99,15 @@ def list_suppressions(*, pick: Pick = PICK, show: Show = SHOW, connect: Connect 
         roost alarm suppressions -o wide
     """
     with opened(connect) as session:
-        return listing.show_list(session, ALARM_SUPPRESSION, pick, show, empty="No suppressions.")
+        code = listing.show_list(session, ALARM_SUPPRESSION, pick, show, empty="No suppressions.")
+        if (
+            show.output in ("table", "wide")
+            and not pick.watch
+            and session.namespace != lastknown.own(session)
+        ):
+            name = session.namespace
+            output.note(f"What they do there {name} tells: roost --cloud {name} alarm suppressions")
+        return code
 
 
 def _length(text: str) -> timedelta:
