@@ -119,7 +119,7 @@ async def test_what_went_its_own_way_is_ended_too(home: Path, tmp_path: Path, aw
     put(home, "stray", f"#!/bin/bash\n{away}\necho $! > {told}\nsleep 0.2\necho done\n")
     found = await run(home, "stray")
     assert (found.state, found.message) == ("passed", "done")
-    assert not there(int(told.read_text()))
+    gone(int(told.read_text()))
 
 
 async def test_a_name_that_can_not_be_shown_is_told_and_not_run(home: Path) -> None:
