@@ -292,7 +292,7 @@ async def test_keys_that_are_worked_on_together_are_committed_together(
     with new_database() as url:
         async with opened(url) as store:
             controller = Settling()
-            task = asyncio.create_task(Runner(store, controller, together=TOGETHER).run())
+            task = asyncio.create_task(Runner(store, controller).run())
             async with asyncio.timeout(60):
                 await controller.over.wait()
             assert await copied(store, "h-199") == "done"

@@ -34,7 +34,7 @@ LOOK_SECONDS = 30.0
 
 ROOM_SECONDS = 0.05
 TOGETHER = 16
-"""Keys of a StoreController that a worker takes at once where storms are to be borne."""
+"""Keys of a StoreController that a worker takes at once."""
 
 
 class Controller(Protocol):
@@ -69,11 +69,15 @@ class StoreController:
 
 
 class Runner:
-    """Runs one controller on one store: `workers` side by side, each on `together` keys at most."""
+    """Runs one controller on one store: `workers` side by side.
 
-    def __init__(self, store: Store, controller: Controller, *, workers: int = 2, together: int = 1) -> None:
-        self._store, self._controller = store, controller
-        self._workers, self._together = workers, together
+    What only reads and writes the store is decided for up to TOGETHER keys at once by each worker, for the
+    store commits together what waits together. What reaches out is done for one key at a time.
+    """
+
+    def __init__(self, store: Store, controller: Controller, *, workers: int = 2) -> None:
+        self._store, self._controller, self._workers = store, controller, workers
+        self._together = TOGETHER if isinstance(controller, StoreController) else 1
         self._queue: WorkQueue[Key] = WorkQueue()
         self._log = structlog.get_logger().bind(controller=controller.name)
         self._look_at_all = True

@@ -27,7 +27,7 @@ from roost.cloud.power.control import PowerController
 from roost.cloud.watching import Watch, machine_up
 from roost.engine.admission import Rule
 from roost.engine.attention import Attention
-from roost.engine.controller import TOGETHER, Runner, StoreController
+from roost.engine.controller import Runner
 from roost.engine.presence import PresenceBook
 from roost.engine.vault import Vault
 from roost.fleet.controllers import controllers as fleet_controllers
@@ -219,10 +219,7 @@ class Active:
         made[conduct.name] = conduct
         aggregation = AggregationController()
         made[aggregation.name] = aggregation
-        runners = {
-            name: Runner(parts.store, one, together=TOGETHER if isinstance(one, StoreController) else 1)
-            for name, one in made.items()
-        }
+        runners = {name: Runner(parts.store, one) for name, one in made.items()}
         # Each waits for a board controller's answer.
         runners[power.name] = Runner(parts.store, power, workers=BOARDS_AT_ONCE)
         self.upper.conduct.listen(lambda node: runners[conduct.name].wake(conduct.key(node)))

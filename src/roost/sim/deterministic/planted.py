@@ -222,12 +222,12 @@ def _log_number_twice() -> Iterator[None]:
 # -- the engine
 
 
-@_bug("lost-wake-up", "what changes while its key is worked on is not looked at again")
+@_bug("lost-wake-up", "what changes while another key is worked on is not looked at")
 def _lost_wake_up() -> Iterator[None]:
     real = WorkQueue.add
 
     def add(self: Any, key: Any) -> None:
-        if key not in self._working:
+        if not self._working:
             real(self, key)
 
     with _patched(WorkQueue, add=add):
@@ -343,18 +343,16 @@ def _restart_on_reconnect() -> Iterator[None]:
 
 @_bug("readings-forgotten", "an agent that starts anew tells that nothing is wrong before it has looked")
 def _readings_forgotten() -> Iterator[None]:
-    real = Agent._report
-
-    async def nothing(self: Agent) -> None:
-        return None
+    real, told = Agent._report, WeakKeyDictionary[Agent, bool]()
 
     def report(self: Any, tx: Transaction) -> None:
         real(self, tx)
         host = tx.seek(Host, self._identity.cloud, self._identity.host)
-        if host is not None and not self._readings and host.status.readings:
+        if host is not None and not told.get(self):
+            told[self] = True
             tx.report(msgspec.structs.replace(host, status=msgspec.structs.replace(host.status, readings=[])))
 
-    with _patched(Agent, _remember=nothing, _report=report):
+    with _patched(Agent, _report=report):
         yield
 
 
