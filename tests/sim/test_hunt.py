@@ -19,7 +19,7 @@ from roost.sim.deterministic.many import hunt
 from roost.sim.deterministic.plans import plan
 from tests.sim.workers import run, words
 
-SEEDS = int(os.environ.get("ROOST_SIM_SEEDS", "300"))
+SEEDS = int(os.environ.get("ROOST_SIM_SEEDS", "2000"))
 WORKERS = 2
 SHOWN = 10
 

@@ -202,9 +202,10 @@ class Store:
         For simulations, where this process lives on; nothing may be at work on the store.
         """
         self._closed = True
+        self._writer.close()
         self._snapshots.close()
         self._finders.close()
-        self._writer.abandon()
+        self._engine.dispose()
 
     # -- writing
 

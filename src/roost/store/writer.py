@@ -129,10 +129,10 @@ class Writer:
         """Give up the connection."""
         self._sessions.close()
 
-    def abandon(self) -> None:
-        """Give the database up at once, whatever is open there; see `Store.abandon`."""
-        self._sessions.close()
-        self._engine.dispose()
+    @property
+    def engine(self) -> Engine:
+        """What it writes with."""
+        return self._engine
 
     # -- a batch
 

@@ -27,6 +27,8 @@ from pathlib import Path
 from random import Random
 from typing import Any, TypeVar, cast
 
+from sqlalchemy import event
+
 from roost.sim.deterministic.loop import Process, SimulatedDevice, SimulatedLoop
 from roost.sim.deterministic.tearing import Files, torn
 from roost.store import database, restore, snapshot
@@ -53,7 +55,7 @@ class SimulatedDisk:
         self._snapshot: Path | None = None
         self._reader: sqlite3.Connection | None = None
         self._snapshots = 0
-        self._opening: Writer | None = None
+        self._open: list[sqlite3.Connection] = []
         self.cut_power: Callable[[], None] | None = None
         """Called in the midst of the next commit, when there is something to call."""
         self._left: Files | None = None
@@ -70,8 +72,12 @@ class SimulatedDisk:
         return _Writing(self, process)
 
     def opening(self, writer: Writer) -> None:
-        """A process opens the database, and may die before anything else knows of it."""
-        self._opening = writer
+        """A process opens the database: every connection it makes ends with it, whoever may hold it then."""
+
+        def connected(connection: Any, _record: Any) -> None:
+            self._open.append(connection)
+
+        event.listen(writer.engine, "connect", connected)
 
     def tear(self, commit: Callable[[], object]) -> None:
         """Do a commit that power goes in the midst of: nobody hears of it, and it is there in parts."""
@@ -85,9 +91,9 @@ class SimulatedDisk:
 
     def let_go(self) -> None:
         """Close what the process had open that is dead now, as its kernel does."""
-        if self._opening is not None:
-            self._opening.abandon()
-            self._opening = None
+        for connection in self._open:
+            connection.close()
+        self._open = []
         if self._left is not None:
             self.close()
             self._left.write(self.path)
@@ -106,7 +112,9 @@ class SimulatedDisk:
     def query(self, sql: str, *values: object) -> list[Row]:
         """What is committed, asked for in SQL that only reads: the quickest look."""
         if self._reader is None:
-            self._reader = sqlite3.connect(f"file:{self.path}?mode=ro", uri=True)
+            # Not for reading alone: after a loss of power there is a log that nobody has looked through.
+            self._reader = sqlite3.connect(f"file:{self.path}?mode=rw", uri=True)
+            self._reader.execute("PRAGMA query_only=ON")
         return self._reader.execute(sql, values).fetchall()
 
     def _table(self, name: str) -> list[dict[str, object]]:

@@ -32,8 +32,9 @@ class Files(msgspec.Struct, frozen=True):
         return cls(_content(path), _content(_log(path)))
 
     def write(self, path: Path) -> None:
-        """Put them there as after a start: without what only a running process has."""
-        path.with_name(f"{path.name}-shm").unlink(missing_ok=True)
+        """Put them there as after a start: as new files, for SQLite knows the old ones as open here."""
+        for part in ("", "-wal", "-shm"):
+            path.with_name(path.name + part).unlink(missing_ok=True)
         path.write_bytes(self.database)
         _log(path).write_bytes(self.log)
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import msgspec
 
+from roost.engine.procedures import LEASE_SECONDS
 from roost.link.exchange import Unreachable
 from roost.link.lower import Backoff
 from roost.link.pki import Authority
@@ -32,6 +33,11 @@ MOST_SAID = 10_000
 _ANNOUNCED = (
     """SELECT name FROM resources WHERE kind = 'Host' AND namespace = ? AND data LIKE '%"nextAt":"2%'"""
 )
+
+_WAITING = """SELECT name FROM steps WHERE state IN ('pending', 'running')
+AND max(CASE holder WHEN '' THEN 0 ELSE lease_until END, not_before) > ?
+AND max(lease_until, not_before) BETWEEN ? AND ?"""
+"""Steps whose holder may be dead, or which pause: the times beyond a lease are of a clock that was wrong."""
 
 
 class Said(msgspec.Struct, frozen=True, kw_only=True):
@@ -193,11 +199,15 @@ class Tree:
 
 
 def _coming(node: Node) -> str:
-    """A recovery of a host that a cloud has announced for a time to come; empty when there is none."""
+    """What a cloud will do by itself at a time that is set: recover a host, try a step again; or empty."""
     if not isinstance(node, CloudNode):
         return ""
     announced = node.query(_ANNOUNCED, node.name)
-    return f"{announced[0][0]} of {node.name} is about to be recovered" if announced else ""
+    if announced:
+        return f"{announced[0][0]} of {node.name} is about to be recovered"
+    now = node.clock().timestamp()
+    waiting = node.query(_WAITING, now, now, now + LEASE_SECONDS)
+    return f"step {waiting[0][0]} is about to be tried at {node.name}" if waiting else ""
 
 
 def _chance(plan: Plan, what: str) -> Random:
