@@ -7,7 +7,6 @@ A worker that fails for a reason nobody foresaw is logged and begun again after 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Callable, Iterable
 from datetime import datetime
 
@@ -140,12 +139,13 @@ class Outlets:
 
     async def _end(self, *keys: Key) -> None:
         for key in list(keys):
-            running = self._running.pop(key, None)
+            running = self._running.get(key)
             if running is None:
                 continue
             running.task.cancel()
-            with contextlib.suppress(TimeoutError, asyncio.CancelledError):
-                await asyncio.wait_for(asyncio.shield(_ended(running.task)), ENDS_WITHIN)
+            # Our own cancellation must get through: swallowed here, whoever stops us would wait for ever.
+            await asyncio.wait({running.task}, timeout=ENDS_WITHIN)
+            self._running.pop(key, None)
 
 
 async def prepare(
@@ -214,10 +214,6 @@ def _suspend(tx: Transaction, key: Key) -> None:
         conditions=set_condition(outlet.status.conditions, condition, time.stamp(tx.now)),
     )
     tx.report(msgspec.structs.replace(outlet, status=status))
-
-
-async def _ended(task: asyncio.Task[None]) -> None:
-    await asyncio.wait([task])
 
 
 def _place(error: BaseException) -> str:
