@@ -21,6 +21,10 @@ from roost.cli.addressing import addressed, addressed_text, aim
 from roost.cli.problems import Problem
 
 Format = Literal["table", "wide", "json", "yaml", "name"]
+_CONTROLS = dict.fromkeys(
+    (*(n for n in range(0x20) if n not in b"\t\n"), *range(0x7F, 0xA0)), "\N{REPLACEMENT CHARACTER}"
+)
+"""What a terminal would obey; texts of lower clouds and boards may hold it."""
 
 
 class _Console(Console):
@@ -65,7 +69,18 @@ def print_lines(lines: Iterable[Text]) -> None:
 
 
 def _aimed(text: str | Text) -> str | Text:
-    return addressed_text(text, aim.get()) if isinstance(text, Text) else addressed(text, aim.get())
+    if isinstance(text, Text):
+        return _harmless(addressed_text(text, aim.get()))
+    return addressed(text, aim.get()).translate(_CONTROLS)
+
+
+def _harmless(text: Text) -> Text:
+    """The text with nothing in it that a terminal obeys."""
+    plain = text.plain.translate(_CONTROLS)
+    if plain != text.plain:
+        text = text.copy()
+        text.plain = plain
+    return text
 
 
 def print_grid(grid: tables.Grid, *, headers: bool = True, empty: str = "") -> None:
@@ -76,7 +91,7 @@ def print_grid(grid: tables.Grid, *, headers: bool = True, empty: str = "") -> N
         return
     screen = console()
     for line in tables.lay_out(grid, now(), width=width_of(screen), headers=headers):
-        screen.print(line, soft_wrap=True)
+        screen.print(_harmless(line), soft_wrap=True)
 
 
 def print_data(value: Any, form: Format) -> None:
