@@ -343,16 +343,22 @@ def _restart_on_reconnect() -> Iterator[None]:
 
 @_bug("readings-forgotten", "an agent that starts anew tells that nothing is wrong before it has looked")
 def _readings_forgotten() -> Iterator[None]:
-    real, told = Agent._report, WeakKeyDictionary[Agent, bool]()
+    real, monitor = Agent._report, Agent._monitor
+
+    async def nothing(self: Agent) -> None:
+        return None
+
+    async def later(self: Any) -> None:
+        await asyncio.sleep(self._sample_seconds)
+        await monitor(self)
 
     def report(self: Any, tx: Transaction) -> None:
         real(self, tx)
         host = tx.seek(Host, self._identity.cloud, self._identity.host)
-        if host is not None and not told.get(self):
-            told[self] = True
+        if host is not None and not self._readings and host.status.readings:
             tx.report(msgspec.structs.replace(host, status=msgspec.structs.replace(host.status, readings=[])))
 
-    with _patched(Agent, _report=report):
+    with _patched(Agent, _remember=nothing, _monitor=later, _report=report):
         yield
 
 
