@@ -244,7 +244,8 @@ def test_what_is_served(run: Run) -> None:
 def test_cluster_info(server: ApiServer, run: Run) -> None:
     assert server.url in run("cluster-info") and "is running at" in run("cluster-info")
     assert "Metrics API not available" in run("top", "nodes", fails=True)
-    assert "NotFound" in run("get", "--raw", "/metrics", fails=True)
+    assert "# TYPE roost_alarms gauge" in run("get", "--raw", "/metrics")
+    assert "NotFound" in run("get", "--raw", "/metric", fails=True)
     assert run("get", "--raw", "/readyz") == "ok"
     assert run("config", "current-context") == "central\n"
     assert "__start_kubectl" in run("completion", "bash")

@@ -123,7 +123,8 @@ def test_points_in_time() -> None:
     assert point("1200", now) == "1200"
     assert point("2026-11-23T04:00:00+01:00", now) == "2026-11-23T03:00:00.000Z"
     assert point("2h", now) < point("1h", now) < point("1s", now)
-    for wrong in ("", "2x", "2026-11-23", "-5", "9999999999999d"):
+    assert point("2026-11-23", now) < point("2026-11-23 23:59:59", now)
+    for wrong in ("", "2x", "2026-11-33", "-5", "9999999999999d"):
         with pytest.raises(Misused, match="no point in time"):
             point(wrong, now)
 
