@@ -7,12 +7,15 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 # Imported here, for its plugin does so after the tests otherwise, where CPython 3.11 can fail to parse it.
-import hypothesis  # noqa: F401
+import hypothesis
 import pytest
 
 from roost.store.store import Store
 from tests.support.stores import BACKENDS, opened
 
+# How long an example takes says something of the machine, and nothing of the program.
+hypothesis.settings.register_profile("roost", deadline=None)
+hypothesis.settings.load_profile("roost")
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     # Started in the background, where shells have Ctrl-C ignored: what tests start would ignore it, too.
     signal.signal(signal.SIGINT, signal.default_int_handler)
