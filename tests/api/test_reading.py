@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from roost.api import patching, tables
+from roost.api import tables
 from roost.api.app import Api
 from roost.api.context import ApiContext
 from roost.api.forms import Form, Shape, negotiate
@@ -20,6 +20,7 @@ from roost.api.protobuf import Malformed, fields, part, text
 from roost.api.protobuf_kinds import MEDIA_TYPE as PROTOBUF
 from roost.api.snapshots import Continue
 from roost.api.status import ApiError
+from roost.model import patches
 from roost.model.codec import Raw
 from roost.model.kind import Column
 from roost.model.registry import BY_KIND, KINDS
@@ -147,7 +148,7 @@ def has_null(value: Any) -> bool:
 
 @given(json_objects, json_objects)
 def test_merge_patch_as_its_specification_says(target: Raw, patch: Raw) -> None:
-    merged = patching.merge(target, patch)
+    merged = patches.merge(target, patch)
     for key in set(target) | set(patch):
         if key not in patch:
             assert merged[key] == target[key]
@@ -157,10 +158,10 @@ def test_merge_patch_as_its_specification_says(target: Raw, patch: Raw) -> None:
             assert merged[key] == patch[key]
         else:
             inner = target.get(key)
-            assert merged[key] == patching.merge(inner if isinstance(inner, dict) else {}, patch[key])
-    assert patching.merge(merged, patch) == merged
+            assert merged[key] == patches.merge(inner if isinstance(inner, dict) else {}, patch[key])
+    assert patches.merge(merged, patch) == merged
     if not has_null(target) and not has_null(patch):
-        assert patching.merge({}, target) == target
+        assert patches.merge({}, target) == target
 
 
 @pytest.mark.parametrize(
@@ -184,7 +185,7 @@ def test_merge_patch_as_its_specification_says(target: Raw, patch: Raw) -> None:
     ],
 )
 def test_merge_patch_appendix(target: Any, patch: Any, result: Any) -> None:
-    assert patching.merge(target, patch) == result
+    assert patches.merge(target, patch) == result
 
 
 HUMAN = [

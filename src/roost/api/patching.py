@@ -13,6 +13,7 @@ from roost.api.write_options import APPLY_PATCH
 from roost.model.codec import Raw
 from roost.model.kind import KindInfo, Problem
 from roost.model.meta import GROUP
+from roost.model.patches import merge
 
 MOST_STEPS = 1000
 _TAKEN = (bodies.MERGE_PATCH, bodies.JSON_PATCH, APPLY_PATCH)
@@ -56,19 +57,6 @@ def apply(kind: str, current: Raw, patch: Any) -> Raw:
     if not isinstance(patched, dict) or not isinstance(patched.get("metadata"), dict):
         raise bad_request("the patch leaves no resource: metadata must stay an object")
     return patched
-
-
-def merge(target: Any, patch: Any) -> Any:
-    """RFC 7386: objects are merged, null removes, everything else replaces."""
-    if not isinstance(patch, dict):
-        return patch
-    merged = dict(target) if isinstance(target, dict) else {}
-    for key, value in patch.items():
-        if value is None:
-            merged.pop(key, None)
-        else:
-            merged[key] = merge(merged.get(key), value)
-    return merged
 
 
 def _json_patch(current: Raw, steps: Any) -> Any:
