@@ -16,7 +16,7 @@ complete, so nothing here repairs itself halfway.
 from __future__ import annotations
 
 import asyncio
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Awaitable, Callable, Iterator
 from datetime import datetime
 from typing import Literal
@@ -24,8 +24,6 @@ from typing import Literal
 import msgspec
 import structlog
 
-import roost
-from roost.engine.faults import write_log
 from roost.link import messages, parts
 from roost.link.budget import ASKED, ENTRIES, ENTRY_BYTES, PATIENCE, STRANGE, UNBIDDEN, UNBIDDEN_BYTES, Budget
 from roost.link.calls import Calls
@@ -34,8 +32,9 @@ from roost.link.conduct import What
 from roost.link.errors import BadMessage, ConnectionLost, Flooded, LinkError, Refused, TookNothing
 from roost.link.exchange import Caller, Handler, Request, Response
 from roost.link.feed import EVERYONE, Feed
-from roost.link.flow import TRAVELLING, Direction, Downward, Upward
-from roost.link.intake import DRIFT_SHOWN, Drifted, Intake, Step
+from roost.link.flow import Direction, Downward, Upward
+from roost.link.greeting import check_identity, own_hello, refused, their_hello
+from roost.link.intake import Intake
 from roost.link.merging import HOST_KINDS, owned_by_host
 from roost.link.messages import (
     Acknowledge,
@@ -60,16 +59,15 @@ from roost.link.messages import (
 from roost.link.node import Node
 from roost.link.outgoing import WINDOW, Outgoing
 from roost.link.parts import PART, Collected, Lane
-from roost.link.permission import EVENT_KIND
+from roost.link.telling import Telling
 from roost.link.wire import Connection
 from roost.store.errors import StoreError
 from roost.store.store import Store
-from roost.store.transaction import Change, Transaction
+from roost.store.transaction import Change
 
 log = structlog.get_logger(__name__)
 
 AGAIN_AT_ONCE = 1000
-HELLO_LIMIT = 64 * 1024
 TROUBLE = 300
 """Characters of what a side says of its trouble."""
 
@@ -104,21 +102,6 @@ class Proof(msgspec.Struct, frozen=True):
     sent_at: datetime
     proven_at: datetime
     sent_monotonic: float
-
-
-def differences(found: list[Step]) -> str:
-    """How many resources of each kind changed, came and went, and which; log entries and alarms by number."""
-    words = {"DELETED": "gone", "MODIFIED": "changed", "ADDED": "new"}
-    said = []
-    for how, word in words.items():
-        kinds = Counter(key[0] for h, key in found if h == how)
-        if kinds:
-            said.append(f"{word}: " + ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items())))
-    named = [(w, key) for how, w in words.items() for h, key in found if h == how]
-    named = [(w, key) for w, key in named if key[0] not in (EVENT_KIND, "Alarm")]
-    shown = ", ".join(f"{k} {ns}/{n} {word}" for word, (k, ns, n) in named[:DRIFT_SHOWN])
-    more = f" and {len(named) - DRIFT_SHOWN} more" if len(named) > DRIFT_SHOWN else ""
-    return "; ".join(said) + (f" ({shown}{more})" if shown else "")
 
 
 async def _anyone() -> None:
@@ -172,9 +155,9 @@ class Session:
             on_changes=self._make_way,
             has_reason=lambda: bool(self._trouble),
         )
-        self.intake = Intake(
-            store, takes, "up" if lower else str(node), self._tell_drift, self._tell_other_store
-        )
+        of_host = node.name if lower and node.kind == "host" else ""
+        telling = Telling(node, self.peer, node.cloud if lower else name, of_host)
+        self.intake = Intake(store, takes, "up" if lower else str(node), telling.drift, telling.other_store)
         self.calls = Calls(self._send, handler, first=1 if lower else 2, peer=self.peer, caller=self._caller)
         self.hello: Hello | None = None
         self._batches: deque[tuple[Entries, int]] = deque()
@@ -204,9 +187,10 @@ class Session:
                 taken = await self.intake.load()
                 if self.side == "lower":
                     await self._send(self._own_hello(taken))
-                    self.hello = await self._their_hello()
+                    self.hello = their_hello(await self._connection.receive())
                 else:
-                    self.hello = await self._their_hello()
+                    self.hello = their_hello(await self._connection.receive())
+                    check_identity(self.hello, self.node)
                     await admit()
                     await self._send(self._own_hello(taken))
         except TimeoutError:
@@ -215,18 +199,10 @@ class Session:
         return self.hello
 
     def _own_hello(self, taken: tuple[str, int]) -> Hello:
-        return Hello(
-            protocol_min=messages.PROTOCOL_MIN,
-            protocol_max=messages.PROTOCOL,
-            version=roost.__version__,
-            node=str(self.node) if self.side == "lower" else self._name,
-            store_id=self._store.identity,
-            taken_store_id=taken[0],
-            taken_revision=taken[1],
-            features=list(messages.FEATURES),
-            kinds=list(TRAVELLING),
-            owned=owned_by_host() if self.side == "lower" and self.node.kind == "host" else {},
-        )
+        lower = self.side == "lower"
+        speaker = str(self.node) if lower else self._name
+        of_host = lower and self.node.kind == "host"
+        return own_hello(speaker, self._store.identity, taken, of_host=of_host)
 
     def _know(self, hello: Hello) -> None:
         """Go by what the peer says it knows. One that does not say is told everything, as ever."""
@@ -250,58 +226,6 @@ class Session:
                 pacing=self.timing.comparing,
                 peer=self.peer,
             )
-
-    def _tell_drift(self, tx: Transaction, drifted: Drifted) -> None:
-        """A log entry of this cloud or host, in the transaction that repairs."""
-        node = self.node
-        cloud = node.cloud if self.side == "lower" else self._name
-        host = node.name if self.side == "lower" and node.kind == "host" else ""
-        shown = ", ".join(f"{k} {ns}/{n} {how}" for how, (k, ns, n) in drifted[:DRIFT_SHOWN])
-        more = f" and {len(drifted) - DRIFT_SHOWN} more" if len(drifted) > DRIFT_SHOWN else ""
-        text = f"What came from {self.peer} had changed here behind its back and is repaired: {shown}{more}."
-        entity = f"{node.kind}={node.name}"
-        write_log(tx, cloud, event="link-drift", severity="warning", entity=entity, text=text, host=host)
-
-    def _tell_other_store(self, tx: Transaction, differs: list[Step]) -> None:
-        """A log entry of this cloud or host: the peer's word is another than it was."""
-        node = self.node
-        cloud = node.cloud if self.side == "lower" else self._name
-        host = node.name if self.side == "lower" and node.kind == "host" else ""
-        peer = self.peer[0].upper() + self.peer[1:] if self.side == "lower" else self.peer
-        text = (
-            f"{peer} goes on as another store: it was restored from a snapshot, or set up anew. What it says "
-            f"now holds here: {differences(differs)}."
-        )
-        entity = f"{node.kind}={node.name}"
-        write_log(
-            tx, cloud, event="link-other-store", severity="warning", entity=entity, text=text, host=host
-        )
-
-    async def _their_hello(self) -> Hello:
-        frame = await self._connection.receive()
-        if len(frame) > HELLO_LIMIT:
-            raise BadMessage(f"a first word of {len(frame)} bytes, a hello has {HELLO_LIMIT} at most")
-        message = messages.unpack(frame)
-        if isinstance(message, Refusal):
-            raise _refused(message)
-        if not isinstance(message, Hello):
-            raise BadMessage("the first word was no hello")
-        low = max(message.protocol_min, messages.PROTOCOL_MIN)
-        if low > min(message.protocol_max, messages.PROTOCOL):
-            raise Refused(
-                "version",
-                f"version {message.version} speaks protocol {message.protocol_min} to "
-                f"{message.protocol_max}, version {roost.__version__} {messages.PROTOCOL_MIN} to "
-                f"{messages.PROTOCOL}",
-                "bring the two within two releases of each other",
-            )
-        if self.side == "upper" and message.node != str(self.node):
-            raise Refused(
-                "identity",
-                f"the hello says {message.node[:120]}, the certificate {self.node}",
-                "enrol the node again under the name it has",
-            )
-        return message
 
     # -- the session
 
@@ -468,7 +392,7 @@ class Session:
             case CallStart() | CallAnswer() | CallBody() | CallEnd() | CallCancel() | CallCredit():
                 self.calls.take(message)
             case Refusal():
-                raise _refused(message)
+                raise refused(message)
             case Goodbye():
                 self.farewell = message
                 self._end.set()
@@ -583,10 +507,6 @@ class Session:
                 # It is there, and speaks: this is no cut line.
                 raise TookNothing(reason) from None
             raise ConnectionLost(reason) from None
-
-
-def _refused(said: Refusal) -> Refused:
-    return Refused(said.code, said.reason, said.remedy, retry_after=said.retry_after)
 
 
 def _unpacked(batch: Entries) -> int:
