@@ -18,12 +18,13 @@ from roost.link.enrolment import EnrolmentFailed, enrol
 from roost.link.errors import Refused
 from roost.link.exchange import Caller, Handler, Request, Response, Unreachable
 from roost.link.files import write_private
+from roost.link.local import LocalDialer
 from roost.link.lower import Backoff, LowerLink, TlsDialer
 from roost.link.node import Node
 from roost.link.presence import Presence
 from roost.link.session import Timing
 from roost.link.sockets import CannotConnect
-from roost.link.upper import LocalDialer, Settings, UpperLink
+from roost.link.upper import Settings, UpperLink
 from roost.link.wire import Connection
 from roost.store.database import sqlite_url
 from roost.store.store import Store

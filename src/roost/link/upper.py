@@ -35,7 +35,7 @@ from roost.engine.clock import rest
 from roost.link import door, gate, pki, renewal, sockets
 from roost.link.comparing import Pace
 from roost.link.conduct import Conduct, What
-from roost.link.errors import BadMessage, ConnectionLost, Flooded, LinkError, Refused, TookNothing
+from roost.link.errors import BadMessage, Flooded, LinkError, Refused, TookNothing
 from roost.link.exchange import Handler, Request, Response, Unreachable
 from roost.link.feed import Feed
 from roost.link.flow import audience
@@ -44,7 +44,7 @@ from roost.link.node import Node
 from roost.link.presence import Presence, Presences
 from roost.link.session import Session, Timing
 from roost.link.sockets import SocketConnection
-from roost.link.wire import Connection, MemoryConnection, Peer, memory_pair
+from roost.link.wire import Connection, Peer
 from roost.store.errors import StoreError
 from roost.store.store import Store
 
@@ -278,6 +278,11 @@ class UpperLink:
         if node not in self._slots:
             self._presences.forget(node)
 
+    @property
+    def takes_links(self) -> bool:
+        """Whether links may come now."""
+        return not self._stopping and self._feed is not None
+
     def attach_local(self, node: Node, connection: Connection) -> None:
         """Serve a node of this process over memory."""
         self._spawn(self._link(node, connection))
@@ -464,29 +469,6 @@ class UpperLink:
         task = asyncio.ensure_future(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-
-
-class LocalDialer:
-    """Dials an upper end in this process, for the host that lives with its cloud."""
-
-    def __init__(self, upper: UpperLink, node: Node) -> None:
-        self._upper, self._node = upper, node
-
-    async def dial(self) -> MemoryConnection:
-        if self._upper._stopping or self._upper._feed is None:
-            raise ConnectionLost("the cloud in this process does not take links now")
-        lower, upper = memory_pair(self._node)
-        self._upper.attach_local(self._node, upper)
-        return lower
-
-    def expires(self) -> datetime | None:
-        return None
-
-    def renewal_due(self) -> datetime | None:
-        return None
-
-    async def renew(self, ask: object, now: datetime) -> None:
-        return None
 
 
 def _later(websocket: ServerConnection, seconds: float) -> HttpResponse:

@@ -36,13 +36,14 @@ from roost.link.conduct import ConductController
 from roost.link.errors import ConnectionLost, LinkError, Refused
 from roost.link.exchange import Handler, Unreachable
 from roost.link.identity import FACTS_FILE
+from roost.link.local import LocalDialer
 from roost.link.lower import Backoff, LowerLink, State, TlsDialer
 from roost.link.node import Node
 from roost.link.node import host as host_node
 from roost.link.node import subcloud as subcloud_node
 from roost.link.presence import Presence as LinkPresence
-from roost.link.upper import LocalDialer, UpperLink
 from roost.link.upper import Settings as LinkSettings
+from roost.link.upper import UpperLink
 from roost.link.wire import MemoryConnection
 from roost.model import time
 from roost.program.beats import Registry

@@ -10,11 +10,12 @@ import msgspec
 
 from roost.host.agent import SAMPLE_SECONDS
 from roost.link import identity
+from roost.link.local import LocalDialer
 from roost.link.lower import Dialer, TlsDialer
 from roost.link.node import host as host_node
 from roost.link.node import subcloud as subcloud_node
 from roost.link.pki import NODE_LIFETIME, new_key, request
-from roost.link.upper import LocalDialer, UpperLink
+from roost.link.upper import UpperLink
 from roost.model.host import Host, HostSpec
 from roost.model.meta import Metadata
 from roost.model.network import PlatformNetwork, PlatformNetworkSpec
