@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import signal
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 # Imported here, for its plugin does so after the tests otherwise, where CPython 3.11 can fail to parse it.
 import hypothesis
 import pytest
+import structlog
 
 from roost.store.store import Store
 from tests.support.stores import BACKENDS, opened
@@ -19,6 +21,14 @@ hypothesis.settings.load_profile("roost")
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     # Started in the background, where shells have Ctrl-C ignored: what tests start would ignore it, too.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(autouse=True)
+def logging_as_it_was() -> Iterator[None]:
+    """How a test, or a command run in its process, sets up the log ends with the test."""
+    yield
+    structlog.reset_defaults()
+    logging.disable(logging.NOTSET)
 
 
 @pytest.fixture(params=sorted(BACKENDS))
