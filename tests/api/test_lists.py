@@ -167,6 +167,13 @@ async def test_how_many_are_left(client: Client) -> None:
         if not token:
             break
     assert left == [4, 1, None]
+    token = (await client.get(f"{HOSTS}?limit=2")).ok()["metadata"]["continue"]
+    assert Continue.parse(token).left == 5
+    # Who claims another number, or comes with a token that knows none, is told what is there.
+    for claimed in (-1, 0, 2, -7):
+        forged = msgspec.structs.replace(Continue.parse(token), left=claimed).token()
+        page = (await client.get(f"{HOSTS}?limit=2&continue={forged}")).ok()["metadata"]
+        assert page["remainingItemCount"] == 3
     selected = (await client.get(f"{HOSTS}?limit=1&labelSelector=odd%3D1")).ok()["metadata"]
     assert selected["continue"] and "remainingItemCount" not in selected
     everywhere = (await client.get(f"{V1}/hosts?limit=7")).ok()["metadata"]

@@ -44,6 +44,25 @@ def test_the_spliced_revision_is_the_decoded_one(given: dict[str, Any], revision
         assert msgspec.json.decode(encoding.with_revision(given["kind"], data, revision)) == expected
 
 
+@given(st.lists(st.tuples(OBJECTS, st.integers(0, 2**60), st.booleans()), max_size=6))
+def test_a_list_is_its_objects_whatever_way_they_are_stored(
+    given: list[tuple[dict[str, Any], int, bool]],
+) -> None:
+    stored = [
+        (one["kind"], encoding.text(encoding.ordered(one) if ordered else one), revision)
+        for one, revision, ordered in given
+    ]
+    joined = encoding.with_revisions(stored)
+    assert joined == b",".join(encoding.with_revision(*one) for one in stored)
+    found = msgspec.json.decode(b"[%b]" % joined)
+    assert [o["metadata"].pop("resourceVersion") for o in found] == [
+        str(revision) for _, revision, _ in given
+    ]
+    for one, _, _ in given:
+        one["metadata"].pop("resourceVersion", None)
+    assert found == [one for one, _, _ in given]
+
+
 @given(OBJECTS)
 def test_the_head_comes_first_and_nothing_is_lost(given: dict[str, Any]) -> None:
     given["metadata"]["resourceVersion"] = "7"

@@ -18,6 +18,7 @@ from roost.api.forms import YAML, Form, Shape, View
 from roost.api.items import Item
 from roost.api.status import ApiError
 from roost.model.codec import Raw
+from roost.store.encoding import with_revisions
 
 EventType = Literal["ADDED", "MODIFIED", "DELETED", "BOOKMARK", "ERROR"]
 
@@ -36,6 +37,12 @@ def one(view: View, item: Item, form: Form, now: datetime) -> bytes:
             return _partial(item, form)
         case Shape.TABLE:
             return _encode(forms.one(view, item.raw, form, now))
+
+
+def _joined(view: View, items: Sequence[Item]) -> bytes:
+    if view.as_stored:
+        return with_revisions([(i.stored.kind, i.stored.data, i.stored.revision) for i in items])
+    return b",".join([item.encoded for item in items])
 
 
 def in_yaml(raw: Raw | list[Raw]) -> bytes:
@@ -68,7 +75,7 @@ class ListEncoder:
         if not items:
             return []
         if self._form.shape is Shape.OBJECT:
-            joined = b",".join([item.encoded for item in items])
+            joined = _joined(self._view, items)
         else:
             joined = b",".join([self._item(item) for item in items])
         begun, self._begun = self._begun, True

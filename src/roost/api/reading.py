@@ -31,7 +31,7 @@ from roost.api.gates import client_of
 from roost.api.items import Item, Matcher
 from roost.api.options import ListOptions
 from roost.api.options import selector_of as selector_of
-from roost.api.snapshots import Continue, Key, Scope, Slice, key_of
+from roost.api.snapshots import UNCOUNTED, Continue, Key, Scope, Slice, key_of
 from roost.api.status import ApiError, not_found
 from roost.api.streaming import Streamed
 from roost.api.target import Target, number, truth
@@ -179,12 +179,12 @@ class Listing:
             self._revision = tx.revision if start.revision < 0 else start.revision
         metadata: Raw = {"resourceVersion": str(self._revision)}
         if asked.limit:
-            parts, following = self._page(tx)
-            if following is not None:
-                metadata["continue"] = following.token()
-                if self._matcher.everything:
-                    after = (following.namespace, following.name)
-                    metadata["remainingItemCount"] = snapshots.remaining(tx, self._scope, after)
+            parts, upto, given = self._page(tx)
+            if upto is not None:
+                left = self._left(tx, upto, given) if self._matcher.everything else UNCOUNTED
+                metadata["continue"] = Continue(self._revision, *upto, left).token()
+                if left != UNCOUNTED:
+                    metadata["remainingItemCount"] = left
             self.over = True
         else:
             parts = self._slice(tx)
@@ -221,12 +221,20 @@ class Listing:
             self._rows = max(1, min(MOST_ROWS, SLICE * max(1, len(looked)) // max(1, read)))
         return parts
 
-    def _page(self, tx: Transaction) -> tuple[list[bytes], Continue | None]:
-        """Parts of up to `limit` items, and where to go on."""
+    def _left(self, tx: Transaction, upto: Key, given: int) -> int:
+        """How many there are beyond this page: as many fewer than beyond the one before as it gives."""
+        start = self._asked.start
+        if start is not None and start.revision == self._revision and start.left > given:
+            return start.left - given
+        return snapshots.remaining(tx, self._scope, upto)
+
+    def _page(self, tx: Transaction) -> tuple[list[bytes], Key | None, int]:
+        """Parts of up to `limit` items, the key to go on after (None at the end), and how many items."""
+        if self._matcher.everything:
+            return self._plain_page(tx)
         parts, size, given = list[bytes](), 0, 0
         while True:
-            rows = min(self._rows, self._asked.limit - given + 1) if self._matcher.everything else self._rows
-            found = self._read(tx, rows)
+            found = self._read(tx, self._rows)
             for place, stored in enumerate(found.items):
                 item = Item(stored, self._view)
                 if self._matcher.matches(item):
@@ -239,12 +247,31 @@ class Listing:
                 ):
                     continue
                 if last and found.upto is None:
-                    return parts, None
-                return parts, Continue(self._revision, stored.namespace, stored.name)
+                    return parts, None, given
+                return parts, key_of(stored), given
             if found.upto is None:
-                return parts, None
+                return parts, None, given
 
-    def _read(self, tx: Transaction, rows: int) -> Slice:
-        found = snapshots.read(tx, self._scope, self._revision, self._after, rows, SLICE)
+    def _plain_page(self, tx: Transaction) -> tuple[list[bytes], Key | None, int]:
+        """A page of which nothing is left out: as few reads as its size allows, each encoded as one."""
+        parts, size, given = list[bytes](), 0, 0
+        while True:
+            wanted = self._asked.limit - given
+            found = self._read(tx, min(MOST_ROWS, wanted + 1), min(LARGEST_PAGE - size, 2 * SLICE))
+            items = found.items
+            while wanted < len(items) and key_of(items[wanted]) == key_of(items[wanted - 1]):
+                wanted += 1
+            more = self._encoder.items([Item(stored, self._view) for stored in items[:wanted]])
+            parts += more
+            size, given = size + sum(map(len, more)), given + len(items[:wanted])
+            if wanted < len(items):
+                return parts, key_of(items[wanted - 1]), given
+            if found.upto is None:
+                return parts, None, given
+            if wanted == len(items) or size >= LARGEST_PAGE:
+                return parts, found.upto, given
+
+    def _read(self, tx: Transaction, rows: int, size: int = SLICE) -> Slice:
+        found = snapshots.read(tx, self._scope, self._revision, self._after, rows, size)
         self._after = found.upto or self._after
         return found

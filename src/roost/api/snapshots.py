@@ -31,27 +31,30 @@ Key = tuple[str, str]
 SIZE = 1024 * 1024
 PRESENT = -1
 """Revision in a token that goes on at whatever revision is the present one."""
+UNCOUNTED = -1
 
 
-class Continue(msgspec.Struct, frozen=True):
-    """Where a list goes on: the revision of all its pages and the last key already given."""
+class Continue(msgspec.Struct, frozen=True, array_like=True):
+    """Where a list goes on: the revision of all its pages and the last key already given.
+
+    `left` is how many resources lie beyond that key, so that they are counted once and not for each page.
+    """
 
     revision: int
     namespace: str
     name: str
+    left: int = UNCOUNTED
 
     def token(self) -> str:
         """For the client: opaque text."""
-        text = msgspec.json.encode([self.revision, self.namespace, self.name])
-        return base64.urlsafe_b64encode(text).decode().rstrip("=")
+        return base64.urlsafe_b64encode(msgspec.json.encode(self)).decode().rstrip("=")
 
     @classmethod
     def parse(cls, token: str) -> Continue:
         """From a client; raises ApiError 400."""
         try:
             padded = token + "=" * (-len(token) % 4)
-            text = base64.urlsafe_b64decode(padded.encode("ascii"))
-            return cls(*msgspec.json.decode(text, type=tuple[int, str, str]))
+            return msgspec.json.decode(base64.urlsafe_b64decode(padded.encode("ascii")), type=cls)
         except (binascii.Error, UnicodeError, msgspec.MsgspecError) as error:
             raise bad_request("continue: this is not a token of this server; list from the start") from error
 

@@ -2,12 +2,14 @@
 
 Stored text does not hold its revision, for it is compared and copied; readers are given it as
 `metadata.resourceVersion`. `ordered` puts apiVersion, kind and metadata in front, so that stored text
-begins `{"apiVersion":"..","kind":"..","metadata":{` and `with_revision` can splice the revision in right
+begins `{"apiVersion":"..","kind":"..","metadata":{` and `with_revisions` can splice the revision in right
 there. Text in another order, such as an older version wrote, is decoded and encoded instead: slower, and
 the same object.
 """
 
 from __future__ import annotations
+
+from collections.abc import Iterable
 
 import msgspec
 
@@ -18,6 +20,7 @@ _decode = msgspec.json.decode
 
 _START = '{"apiVersion":"'
 _LONGEST_VERSION = 64
+_NEVER = "\0"
 
 
 def ordered(raw: Raw) -> Raw:
@@ -42,13 +45,30 @@ def octets(data: str) -> int:
 
 def with_revision(kind: str, data: str, revision: int) -> bytes:
     """JSON of a stored object with its revision as metadata.resourceVersion."""
-    inside = _inside_metadata(kind, data)
-    if not inside:
-        raw: Raw = _decode(data)
-        raw["metadata"]["resourceVersion"] = str(revision)
-        return _encode(raw)
-    comma = "" if data[inside] == "}" else ","
-    return f'{data[:inside]}"resourceVersion":"{revision}"{comma}{data[inside:]}'.encode()
+    return with_revisions([(kind, data, revision)])
+
+
+def with_revisions(stored: Iterable[tuple[str, str, int]]) -> bytes:
+    """The same of many, each a kind, data and a revision, with commas between them."""
+    parts, start = list[str](), _NEVER
+    for kind, data, revision in stored:
+        # Those of one kind and version begin alike, so a long list looks for the place once.
+        if not data.startswith(start):
+            inside = _inside_metadata(kind, data)
+            if not inside:
+                parts.append(_decoded_with_revision(data, revision))
+                continue
+            start = data[:inside]
+        rest = data[len(start) :]
+        comma = "" if rest.startswith("}") else ","
+        parts.append(f'{start}"resourceVersion":"{revision}"{comma}{rest}')
+    return ",".join(parts).encode()
+
+
+def _decoded_with_revision(data: str, revision: int) -> str:
+    raw: Raw = _decode(data)
+    raw["metadata"]["resourceVersion"] = str(revision)
+    return text(raw)
 
 
 def _inside_metadata(kind: str, data: str) -> int:

@@ -144,7 +144,8 @@ class Session:
         for, PostgreSQL's driver has all. Close it when it is left early."""
         prepared = self._prepare(statement)
         with contextlib.closing(self.raw.cursor()) as cursor:
-            yield from cursor.execute(prepared.sql, prepared.arrange(values))
+            cursor.execute(prepared.sql, prepared.arrange(values))
+            yield from cursor if self.is_sqlite else cursor.fetchall()
 
     def run_many(self, statement: ClauseElement, many: Sequence[Values]) -> None:
         """Run a statement for each of many values."""
