@@ -115,8 +115,9 @@ def selection(filters: frozenset[str]) -> Select[Any]:
 def _bounded(query: Select[Any]) -> Select[Any]:
     """The rows of a selection whose forerunners have `bytes` of data at most; two in any case."""
     size, key = func.octet_length(resources.c.data), (resources.c.namespace, resources.c.name)
+    # One window for both, or the rows would go through two.
     before = func.sum(size).over(order_by=key, rows=(None, 0)) - size
-    place = func.row_number().over(order_by=key)
+    place = func.row_number().over(order_by=key, rows=(None, 0))
     found = query.add_columns(before.label("before"), place.label("place")).subquery("found")
     columns = [found.c[column.name] for column in resources.c]
     return (
