@@ -5,7 +5,7 @@ What is added to uvicorn:
 - limits: connections, also of one address; requests of a connection that come before answers; bytes of URL,
   headers and trailers (also of one that never ends); time for the headers of a request to arrive, for its
   body, also when it was answered before, and for the client to take some more of its answer;
-- an answer goes to the transport PART by PART, as the client takes it: what the transport holds is bounded,
+- an answer goes to the transport PIECE by PIECE, as the client takes it: what the transport holds is bounded,
   a request is worked on until its client has taken all but the last of the answer, and what is still to be
   taken is bounded over all connections (`outgoing`). Who takes nothing is cut off, and that is logged;
 - what is no HTTP is refused with a Status, as anything else;
@@ -47,7 +47,9 @@ BODY_WITHIN = 60.0
 """The application waits for bodies for less (`bodies.READING`); this ends those that nobody asked for."""
 UNREAD_FOR = 60.0
 PART = 64 * 1024
-"""Of an answer, that is handed over at once; and what a transport may hold before the next waits."""
+"""What a transport may hold before who sends has to wait."""
+PIECE = 3 * PART
+"""Of an answer, that is handed over at once."""
 LONGEST_HEAD = 64 * 1024
 MOST_HEADERS = 128
 MOST_WAITING = 64
@@ -249,13 +251,13 @@ class Connection(HttpToolsProtocol):
         for reader in waiting.add(self, client, len(body), time()):
             reader.cut_off("answers that are not read would take too much memory")
         try:
-            for at in range(0, len(body), PART):
+            for at in range(0, len(body), PIECE):
                 if self.transport.is_closing():
                     # What follows goes nowhere, once the connection has been told of its end.
                     await asyncio.sleep(0)
-                follows = more or at + PART < len(body)
+                follows = more or at + PIECE < len(body)
                 # A copy: what waits in the transport must not keep the whole.
-                await send({**message, "body": bytes(body[at : at + PART]), "more_body": follows})
+                await send({**message, "body": bytes(body[at : at + PIECE]), "more_body": follows})
                 self._writer.release()
                 waiting.moved(self, time())
         finally:
