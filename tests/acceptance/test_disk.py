@@ -19,10 +19,11 @@ from tests.acceptance.running import Answer, Demo, free_port, run
 from tests.acceptance.test_cut import Ledger, policy
 from tests.acceptance.waiting import report, until
 
-CENTRE, CONTROLLER, AGENT, FRAIL = "centre", "valley-controller-0", "valley-worker-0", "ridge-controller-1"
+CENTRE, CONTROLLER, AGENT = "centre", "valley-controller-0", "valley-worker-0"
+FRAIL_CONTROLLER, FRAIL = "ridge-controller-0", "ridge-controller-1"
 DISKS = {CENTRE: "tmpfs", CONTROLLER: "tmpfs", AGENT: "tmpfs"}
 if disk_demo.can_break():
-    DISKS[FRAIL] = "ext4"
+    DISKS |= {FRAIL_CONTROLLER: "ext4", FRAIL: "ext4"}
 NAMED_WITHIN = 60.0
 
 
@@ -230,3 +231,37 @@ def test_a_disk_that_turns_read_only_ends_nothing_and_its_copy_is_gone_on_with(d
     demo.restarted(FRAIL, before[FRAIL])
     _sound(home)
     checker.converge(demo, 120)
+
+
+@pytest.mark.skipif(FRAIL_CONTROLLER not in DISKS, reason="needs loop devices and ext4")
+def test_a_cloud_whose_disk_turns_read_only_reads_on_refuses_writes_and_is_known(demo: Demo) -> None:
+    """What it accepted before is on the copy that an operator makes, and it goes on from there."""
+    ledger = Ledger(demo)
+    create(demo, ledger, "ridge", "kept").ok()
+    checker.converge(demo)
+    home, before = demo.directory / FRAIL_CONTROLLER, demo.processes()
+    seen = demo.kubectl("get", "hosts", "-o", "name", cloud="ridge").ok().output
+    disk_demo.break_disk(home)
+    with pytest.raises(OSError, match="Read-only"):
+        (home / "probe").write_text("x")
+    for number in range(3):
+        write = create(demo, ledger, "ridge", f"lost-{number}")
+        assert write.code != 0, f"a write was accepted: {write.output[:200]}"
+        assert "ServiceUnavailable" in write.error and "nothing was written" in write.error, write
+        report(write.error.strip()[-300:])
+        assert demo.kubectl("get", "hosts", "-o", "name", cloud="ridge").ok().output == seen
+    named(demo, "central", "subcloud=ridge")
+    found = alarms_of(demo, "central")
+    assert ("280.001", "subcloud=ridge") not in found, f"its link was lost: {found}"
+    for host in ("10.2.0.11", "10.2.0.12"):
+        reached = checker.probe(demo, "ridge-router", [host])
+        assert reached[host, 22] in checker.LET_THROUGH and reached[host, 80] == "silence", reached
+    assert demo.processes()[FRAIL_CONTROLLER]["pid"] == before[FRAIL_CONTROLLER]["pid"], "it died of it"
+    disk_demo.replace_disk(home)
+    demo.verb("kill", FRAIL_CONTROLLER)
+    demo.restarted(FRAIL_CONTROLLER, before[FRAIL_CONTROLLER])
+    create(demo, ledger, "ridge", "after").ok()
+    checker.converge(demo, 120, writes=ledger.writes)
+    assert ("280.202", "subcloud=ridge") not in alarms_of(demo, "central")
+    for kept in ledger.writes:
+        demo.kubectl("delete", "fwp", kept.key[2], cloud="ridge").ok()
