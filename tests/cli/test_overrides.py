@@ -12,7 +12,8 @@ from roost.cloud import overriding
 from roost.fleet import reviewing
 from roost.model.cloud import Subcloud, SubcloudSpec
 from roost.model.codec import Raw, encode
-from roost.model.firewall import FirewallPolicy, FirewallPolicySpec, SubcloudSelector
+from roost.model.firewall import FirewallPolicy, FirewallPolicySpec
+from roost.model.fleet import SubcloudSelector
 from roost.model.meta import Metadata
 from roost.model.override import (
     Difference,

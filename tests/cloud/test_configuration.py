@@ -11,7 +11,8 @@ import pytest
 from roost.cloud.configuration import PlatformPorts, compile_host, ports_by_network
 from roost.model.cloud import Subcloud
 from roost.model.configuration import HostConfiguration, HostConfigurationSpec, NetworkFirewall
-from roost.model.firewall import FirewallPolicy, FirewallRule, HostSelector, SubcloudSelector, selects
+from roost.model.firewall import FirewallPolicy, FirewallRule, HostSelector, selects
+from roost.model.fleet import SubcloudSelector
 from roost.model.host import (
     Host,
     HostSpec,

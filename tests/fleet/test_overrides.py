@@ -12,7 +12,8 @@ from roost.engine.admission import Refused, Request
 from roost.fleet.admission import rules
 from roost.model.codec import Raw, encode
 from roost.model.fault import Alarm
-from roost.model.firewall import FirewallPolicy, FirewallPolicySpec, SubcloudSelector
+from roost.model.firewall import FirewallPolicy, FirewallPolicySpec
+from roost.model.fleet import SubcloudSelector
 from roost.model.kind import KindInfo
 from roost.model.meta import Metadata, Resource
 from roost.model.override import (

@@ -3,25 +3,35 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from typing import Any
 
+import hypothesis.strategies as st
 import msgspec
 import pytest
+from hypothesis import given
 
-from roost.fleet.sharing import SHARED_BY, copy_name, copy_of, in_force, selects, shared_status
+from roost.fleet.sharing import SHARED_BY, copy_name, copy_of, in_force, shared_status
 from roost.model.cloud import Subcloud, SubcloudSpec
 from roost.model.firewall import (
     FirewallPolicy,
     FirewallPolicySpec,
     FirewallPolicyStatus,
     FirewallRule,
-    SubcloudSelector,
 )
+from roost.model.fleet import EARTH_KILOMETRES, Circle, SubcloudSelector, distance, selects
 from roost.model.meta import Condition, Metadata
 from roost.store.transaction import Transaction
 from tests.fleet.centre import CENTRE, Centre, centre
 from tests.support.clock import on_fake_time
 from tests.support.stores import raw
+
+_PLACES = st.tuples(st.floats(-90, 90), st.floats(-180, 180))
+
+
+def _circle(place: tuple[float, float], kilometres: float) -> Circle:
+    return Circle(latitude=place[0], longitude=place[1], kilometres=kilometres)
+
 
 WEB = FirewallRule(action="allow", protocol="tcp", ports=["443"])
 
@@ -43,6 +53,42 @@ def subcloud(name: str = "harbor", **labels: str) -> Subcloud:
 )
 def test_selectors_ask_for_all_of_their_conditions(selector: SubcloudSelector, expected: bool) -> None:  # noqa: FBT001
     assert selects(selector, subcloud(region="north")) is expected
+
+
+KARLSRUHE, STUTTGART = (49.0069, 8.4037), (48.7758, 9.1829)
+
+
+@pytest.mark.parametrize(
+    ("selector", "expected"),
+    [
+        (SubcloudSelector(groups=["forest"]), True),
+        (SubcloudSelector(groups=["coast", "forest"]), True),
+        (SubcloudSelector(groups=["coast"]), False),
+        (SubcloudSelector(near=_circle(KARLSRUHE, 1)), True),
+        (SubcloudSelector(near=_circle(STUTTGART, 70)), True),
+        (SubcloudSelector(near=_circle(STUTTGART, 50)), False),
+        (SubcloudSelector(near=_circle(KARLSRUHE, 1), groups=["coast"]), False),
+    ],
+)
+def test_selectors_know_groups_and_places(selector: SubcloudSelector, expected: bool) -> None:  # noqa: FBT001
+    latitude, longitude = KARLSRUHE
+    spec = SubcloudSpec(group="forest", latitude=latitude, longitude=longitude)
+    assert selects(selector, Subcloud(metadata=Metadata(name="harbor"), spec=spec)) is expected
+
+
+def test_what_has_no_place_is_in_no_circle() -> None:
+    everywhere = SubcloudSelector(near=_circle(KARLSRUHE, 20040))
+    assert not selects(everywhere, subcloud())
+    assert not selects(everywhere, Subcloud(metadata=Metadata(name="a"), spec=SubcloudSpec(latitude=49.0)))
+
+
+@given(_PLACES, _PLACES)
+def test_distances_are_those_of_a_sphere(one: tuple[float, float], other: tuple[float, float]) -> None:
+    there, back = distance(_circle(one, 1), *other), distance(_circle(other, 1), *one)
+    assert math.isclose(there, back, abs_tol=1e-6) and 0 <= there <= math.pi * EARTH_KILOMETRES + 1e-6
+    assert distance(_circle(one, 1), *one) == 0
+    north = distance(_circle(one, 1), 90, other[1])
+    assert math.isclose(north, math.radians(90 - one[0]) * EARTH_KILOMETRES, abs_tol=1e-3)
 
 
 def policy(name: str = "p", selector: SubcloudSelector | None = None, **labels: str) -> FirewallPolicy:

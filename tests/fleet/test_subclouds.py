@@ -12,7 +12,8 @@ from roost.fleet.admission import rules
 from roost.fleet.subclouds import OFFLINE_AFTER, RETURN
 from roost.model import time
 from roost.model.cloud import SUBCLOUD, Subcloud, SubcloudSpec
-from roost.model.firewall import FirewallPolicy, FirewallPolicySpec, SubcloudSelector
+from roost.model.firewall import FirewallPolicy, FirewallPolicySpec
+from roost.model.fleet import SubcloudSelector
 from roost.model.meta import Metadata
 from tests.fleet.centre import CENTRE, centre
 from tests.support.clock import on_fake_time

@@ -25,7 +25,8 @@ from roost.model import patches
 from roost.model.cloud import Cloud, Subcloud, SubcloudSpec
 from roost.model.codec import Raw
 from roost.model.fault import Alarm, LogEntry
-from roost.model.firewall import FirewallPolicy, FirewallPolicySpec, SubcloudSelector
+from roost.model.firewall import FirewallPolicy, FirewallPolicySpec
+from roost.model.fleet import SubcloudSelector
 from roost.model.meta import Metadata, Resource
 from roost.model.override import (
     LOCAL_OVERRIDE,

@@ -13,9 +13,9 @@ from roost.cli.kinds import FIREWALL_POLICY, SUBCLOUD
 from roost.cli.manifests import Document, load
 from roost.cli.problems import Misused, NotFound, Problem
 from roost.cli.session import Session
-from roost.fleet.sharing import copy_name, selects
+from roost.fleet.sharing import copy_name
 from roost.model.cloud import Subcloud
-from roost.model.firewall import SubcloudSelector
+from roost.model.fleet import SubcloudSelector, selects
 
 _VERSION = FIREWALL_POLICY.group_path.removeprefix("/apis/")
 

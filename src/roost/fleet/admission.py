@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import cast
 
 from roost.engine.admission import Refused, Request, Rule
-from roost.fleet import reviewing
+from roost.fleet import groups, reviewing
 from roost.model.cloud import SUBCLOUD, Subcloud
+from roost.model.fleet import SUBCLOUD_GROUP
 from roost.store.transaction import Transaction
 
 
@@ -25,4 +26,4 @@ def rules(cloud: str) -> dict[str, list[Rule]]:
                 name = old.metadata.name
                 raise Refused(f"{name} is managed", f"unmanage it first: roost subcloud unmanage {name}")
 
-    return {SUBCLOUD.kind: [subclouds], **reviewing.rules(cloud)}
+    return {SUBCLOUD.kind: [subclouds], SUBCLOUD_GROUP.kind: [groups.rule], **reviewing.rules(cloud)}

@@ -8,6 +8,7 @@ from roost.engine.controller import Controller
 from roost.engine.presence import Presences
 from roost.fleet.counts import FleetCountsController
 from roost.fleet.departure import SubcloudDepartureController
+from roost.fleet.groups import GroupController
 from roost.fleet.management import ManagementController
 from roost.fleet.reviews import ReviewController
 from roost.fleet.sharing import SharingController
@@ -19,6 +20,7 @@ def controllers(cloud: str, presence: Presences, disconnect: Callable[[str], Non
     made: tuple[Controller, ...] = (
         SubcloudController(cloud, presence),
         FleetCountsController(cloud),
+        GroupController(),
         SharingController(cloud),
         ManagementController(cloud),
         ReviewController(cloud),

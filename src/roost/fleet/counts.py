@@ -1,30 +1,18 @@
-"""The fleet's alarms added up, at the cost of what has changed.
+"""The fleet's alarms added up.
 
-Each cloud counts its own alarms and tells the result in its Cloud, of which the central cloud has a copy.
-Here each copy's counts are held in memory, with their sum. When a copy changes, its former counts are taken
-from the sum and its new ones added: one row is read, however many subclouds there are. What has changed
-meanwhile is read together, and the sum is written at most once a PAUSE, so twenty thousand sites that go down
-at once are not twenty thousand writes of one row. Only after a start of this process, or when history was
-compacted, is every copy read, by readers that hold up no writer.
+Each cloud counts its own alarms and tells the result in its Cloud, of which the central cloud has a copy; the
+copies' counts are added up as `summing` does.
 """
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
 
-from roost.engine.controller import Key
+from roost.fleet.summing import Summing
 from roost.model.cloud import CLOUD, SUBCLOUD, AlarmCounts, Cloud, FleetCounts
-from roost.store.store import Store
 from roost.store.transaction import Change, Transaction
-
-TOTAL = ("", "total")
-PAUSE = 0.5
-"""Seconds between two writes of the sum."""
-TOGETHER = 2000
-"""Copies read in one transaction."""
 
 
 class Totals:
@@ -65,56 +53,32 @@ class Totals:
         self._critical += sign * (counts.critical > 0)
 
 
-class FleetCountsController:
+class FleetCountsController(Summing[AlarmCounts]):
     """Keeps the sum in this cloud's own Cloud."""
 
     name = "fleet-counts"
 
     def __init__(self, cloud: str) -> None:
+        super().__init__()
         self._cloud = cloud
         self._totals = Totals()
-        self._changed: set[str] = set()
-        self._everything = True
-        self._wrote_at: float | None = None
 
-    def concerned(self, change: Change) -> Iterable[Key]:
+    def news(self, change: Change) -> str:
         if change.kind == CLOUD.kind and change.name != self._cloud:
-            if change.type == "MODIFIED" and _counts(change.data) == _counts(change.previous):
-                return
-            self._changed.add(change.name)
-            yield TOTAL
-        elif change.kind == SUBCLOUD.kind and change.type != "MODIFIED":
-            self._changed.add(change.name)
-            yield TOTAL
+            same = change.type == "MODIFIED" and _counts(change.data) == _counts(change.previous)
+            return "" if same else change.name
+        return change.name if change.kind == SUBCLOUD.kind and change.type != "MODIFIED" else ""
 
-    def all_keys(self, tx: Transaction) -> Iterable[Key]:
-        self._everything = True
-        return [TOTAL]
+    def read(self, tx: Transaction, names: Sequence[str]) -> Mapping[str, AlarmCounts]:
+        return read(tx, names)
 
-    async def reconcile(self, store: Store, key: Key) -> float | None:
-        now = asyncio.get_running_loop().time()
-        if self._wrote_at is not None and 0 <= now - self._wrote_at < PAUSE:
-            return PAUSE - (now - self._wrote_at)
-        names, everything = sorted(self._changed), self._everything
-        self._changed, self._everything = set(), False
-        try:
-            if everything:
-                names = await store.read(lambda tx: [s.name for s in tx.select(SUBCLOUD.kind)])
-                names = sorted({*names, *self._totals.names()})
-            for at in range(0, len(names), TOGETHER):
-                part = names[at : at + TOGETHER]
-                found = await store.read(lambda tx, p=part: read(tx, p))  # type: ignore[misc]
-                for name in part:
-                    self._totals.put(name, found.get(name))
-            if await store.transact(self._write):
-                self._wrote_at = now
-        except BaseException:
-            self._changed.update(names)
-            self._everything = self._everything or everything
-            raise
-        return None
+    def names(self) -> set[str]:
+        return self._totals.names()
 
-    def _write(self, tx: Transaction) -> bool:
+    def put(self, name: str, counts: AlarmCounts | None) -> None:
+        self._totals.put(name, counts)
+
+    def write(self, tx: Transaction) -> bool:
         cloud = tx.seek(Cloud, "", self._cloud)
         fleet = self._totals.told()
         if cloud is None or cloud.status.fleet == fleet:

@@ -30,21 +30,14 @@ from roost.model.firewall import (
     FIREWALL_POLICY,
     FirewallPolicy,
     FirewallPolicyStatus,
-    SubcloudSelector,
 )
+from roost.model.fleet import selects
 from roost.model.meta import Condition, Metadata, condition_is, set_condition
 from roost.model.override import SUBCLOUD_EXCEPTION, SubcloudException, SubcloudExceptionStatus
 from roost.store.transaction import HERE, Change, Transaction
 
 SHARED_BY = "roost.edge/shared-by"
 """Label of a copy: the cloud whose policy it is."""
-
-
-def selects(selector: SubcloudSelector, subcloud: Subcloud) -> bool:
-    """Whether a selector selects a subcloud."""
-    if selector.names and subcloud.metadata.name not in selector.names:
-        return False
-    return selector.labels.items() <= subcloud.metadata.labels.items()
 
 
 def copy_name(policy: str, cloud: str) -> str:

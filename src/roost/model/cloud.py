@@ -8,7 +8,7 @@ import msgspec
 
 from roost.model.heartbeat import Heartbeat, heartbeat_problems
 from roost.model.kind import Column, Flow, KindInfo, Problem
-from roost.model.meta import Condition, Owner, Part, Resource, doc
+from roost.model.meta import DNS_LABEL, Condition, Owner, Part, Resource, doc
 
 SystemMode = Literal["simplex", "duplex", "standard"]
 SubcloudAvailability = Literal["unknown", "online", "offline"]
@@ -132,8 +132,11 @@ CLOUD = KindInfo(
 )
 
 
-_Latitude = Annotated[float, msgspec.Meta(ge=-90, le=90)]
-_Longitude = Annotated[float, msgspec.Meta(ge=-180, le=180)]
+Latitude = Annotated[float, msgspec.Meta(ge=-90, le=90)]
+Longitude = Annotated[float, msgspec.Meta(ge=-180, le=180)]
+
+
+GROUP_NAME = rf"{DNS_LABEL}|^$"
 
 
 class SubcloudSpec(Part, frozen=True, kw_only=True, omit_defaults=False):
@@ -144,8 +147,9 @@ class SubcloudSpec(Part, frozen=True, kw_only=True, omit_defaults=False):
     ] = "unmanaged"
     description: Annotated[str, doc("For people.", max_length=255)] = ""
     location: Annotated[str, doc("Where it is.", max_length=255)] = ""
-    latitude: Annotated[_Latitude | None, doc("North positive.", unit="degrees")] = None
-    longitude: Annotated[_Longitude | None, doc("East positive.", unit="degrees")] = None
+    latitude: Annotated[Latitude | None, doc("North positive.", unit="degrees")] = None
+    longitude: Annotated[Longitude | None, doc("East positive.", unit="degrees")] = None
+    group: Annotated[str, doc("Name of the SubcloudGroup it is in; empty: none.", pattern=GROUP_NAME)] = ""
 
 
 class SubcloudStatus(Part, frozen=True, kw_only=True, omit_defaults=False):
@@ -184,11 +188,12 @@ SUBCLOUD = KindInfo(
     description="A cloud below this one: declared, enrolled, managed, observed.",
     flow=Flow.LOCAL,
     status_owner=Owner.FLEET,
-    selectable=("spec.managementState", "status.availability", "status.sync"),
+    selectable=("spec.managementState", "spec.group", "status.availability", "status.sync"),
     columns=(
         Column("Management", "spec.managementState", "Managed or unmanaged."),
         Column("Availability", "status.availability", "Whether its link is up."),
         Column("Sync", "status.sync", "Whether shared intent is in force."),
+        Column("Group", "spec.group", "Group it is in.", "string", 1),
         Column("Version", "status.version", "Version that runs there.", "string", 1),
         Column("Location", "spec.location", "Where it is.", "string", 1),
         Column("Age", "metadata.creationTimestamp", "Time since creation.", "date"),

@@ -11,6 +11,7 @@ import re
 from functools import lru_cache
 from typing import Annotated, Literal
 
+from roost.model.fleet import SubcloudSelector
 from roost.model.host import Host, Personality
 from roost.model.kind import Column, Flow, KindInfo, Problem
 from roost.model.meta import Condition, Part, Resource, doc
@@ -51,13 +52,6 @@ def selects(selector: HostSelector, host: Host) -> bool:
     if selector.personalities and not set(selector.personalities) & set(host.spec.personalities):
         return False
     return selector.labels.items() <= host.metadata.labels.items()
-
-
-class SubcloudSelector(Part, frozen=True, kw_only=True, omit_defaults=False):
-    """Which subclouds; all conditions must hold; an empty selector selects all."""
-
-    names: Annotated[list[str], doc("Any of these names.", list_type="set", max_length=1024)] = []
-    labels: Annotated[dict[str, str], doc("All of these labels.")] = {}
 
 
 class FirewallPolicySpec(Part, frozen=True, kw_only=True, omit_defaults=False):

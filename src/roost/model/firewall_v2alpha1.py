@@ -22,11 +22,11 @@ from roost.model.firewall import (
     FirewallPolicyStatus,
     HostSelector,
     Protocol,
-    SubcloudSelector,
     parse_ports,
     rule_problems,
 )
 from roost.model.firewall import FirewallRule as StoredRule
+from roost.model.fleet import SubcloudSelector
 from roost.model.kind import Conversion, KindInfo, Problem
 from roost.model.meta import GROUP, Part, Resource, doc
 from roost.model.network import NetworkType

@@ -14,6 +14,7 @@ from roost.model.event import EVENT, EVENT_V1
 from roost.model.fault import ALARM, LOG_ENTRY
 from roost.model.firewall import FIREWALL_POLICY
 from roost.model.firewall_v2alpha1 import FIREWALL_POLICY_V2ALPHA1
+from roost.model.fleet import SUBCLOUD_GROUP
 from roost.model.host import HOST
 from roost.model.kind import KindInfo
 from roost.model.meta import Resource
@@ -29,6 +30,7 @@ from roost.model.suppression import ALARM_POLICY, ALARM_SUPPRESSION
 KINDS: tuple[KindInfo, ...] = (
     CLOUD,
     SUBCLOUD,
+    SUBCLOUD_GROUP,
     HOST,
     HOST_CONFIGURATION,
     PLATFORM_NETWORK,

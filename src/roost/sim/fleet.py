@@ -28,7 +28,8 @@ from roost.link.lower import Backoff, LowerLink
 from roost.link.pki import Authority
 from roost.link.session import Timing
 from roost.model.cloud import Subcloud, SubcloudSpec
-from roost.model.firewall import FirewallPolicy, FirewallPolicySpec, FirewallRule, SubcloudSelector
+from roost.model.firewall import FirewallPolicy, FirewallPolicySpec, FirewallRule
+from roost.model.fleet import SubcloudSelector
 from roost.model.meta import Metadata
 from roost.sim.cloud import SimulatedCloud, World
 from roost.sim.subcloud import Above, SimulatedSubcloud, SitePlan, open_all

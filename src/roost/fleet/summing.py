@@ -1,0 +1,96 @@
+"""Figures of subclouds added up, at the cost of what has changed.
+
+What counts of each subcloud is held in memory. When something of one changes, its row is read, what it
+counted before is taken from the sums and what it counts now is added, however many subclouds there are. What
+has changed meanwhile is read together, and the sums are written at most once a PAUSE, so twenty thousand
+sites that go down at once are not twenty thousand writes of one row. Only after a start of this process, or
+when history was compacted, is every row read, by readers that hold up no writer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Generic, TypeVar
+
+from roost.engine.controller import Key
+from roost.model.cloud import SUBCLOUD
+from roost.store.store import Store
+from roost.store.transaction import Change, Transaction
+
+SUMS = ("", "sums")
+PAUSE = 0.5
+"""Seconds between two writes of sums."""
+TOGETHER = 2000
+"""Subclouds read in one transaction."""
+
+T = TypeVar("T")
+
+
+class Summing(ABC, Generic[T]):
+    """Keeps sums over subclouds; T is what counts of one."""
+
+    name: str
+
+    def __init__(self) -> None:
+        self._changed: set[str] = set()
+        self._everything = True
+        self._wrote_at: float | None = None
+
+    @abstractmethod
+    def news(self, change: Change) -> str:
+        """The subcloud of which something that counts may have changed; empty when none has."""
+
+    @abstractmethod
+    def read(self, tx: Transaction, names: Sequence[str]) -> Mapping[str, T]:
+        """What counts of each of these that is a subcloud."""
+
+    @abstractmethod
+    def names(self) -> set[str]:
+        """Subclouds that are counted."""
+
+    @abstractmethod
+    def put(self, name: str, counts: T | None) -> None:
+        """What counts of a subcloud now; None: it is no subcloud any more."""
+
+    @abstractmethod
+    def write(self, tx: Transaction) -> bool:
+        """Write the sums that are otherwise now; says whether there were some."""
+
+    def written(self) -> None:
+        """The sums are written."""
+
+    def concerned(self, change: Change) -> Iterable[Key]:
+        name = self.news(change)
+        if name:
+            self._changed.add(name)
+            yield SUMS
+
+    def all_keys(self, tx: Transaction) -> Iterable[Key]:
+        self._everything = True
+        return [SUMS]
+
+    async def reconcile(self, store: Store, key: Key) -> float | None:
+        now = asyncio.get_running_loop().time()
+        if self._wrote_at is not None and 0 <= now - self._wrote_at < PAUSE:
+            return PAUSE - (now - self._wrote_at)
+        names, everything = sorted(self._changed), self._everything
+        self._changed, self._everything = set(), False
+        try:
+            if everything:
+                names = await store.read(lambda tx: [s.name for s in tx.select(SUBCLOUD.kind)])
+                names = sorted({*names, *self.names()})
+            for at in range(0, len(names), TOGETHER):
+                part = names[at : at + TOGETHER]
+                found = await store.read(lambda tx, p=part: self.read(tx, p))  # type: ignore[misc]
+                for name in part:
+                    self.put(name, found.get(name))
+            if await store.transact(self.write):
+                self._wrote_at = now
+            self.written()
+        except BaseException:
+            self._changed.update(names)
+            self._everything = self._everything or everything
+            raise
+        return None
