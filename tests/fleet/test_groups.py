@@ -112,8 +112,13 @@ async def test_one_change_reads_one_subcloud(monkeypatch: pytest.MonkeyPatch) ->
         c.start([GroupController()])
         await asyncio.sleep(1)
         assert (await figures(c, "north")).subclouds == 300
-        read: list[object] = []
-        monkeypatch.setattr(groups_module, "member_of", lambda data: read.append(data) or member_of(data))
+        read: list[str] = []
+
+        def noted(data: str) -> Member:
+            read.append(data)
+            return member_of(data)
+
+        monkeypatch.setattr(groups_module, "member_of", noted)
         revision = c.store.revision
         await declare(c, "s007", "south")
         await asyncio.sleep(1)

@@ -251,6 +251,9 @@ class SubcloudSpec(Answer, frozen=True, kw_only=True):
     management_state: str = ""
     description: str = ""
     location: str = ""
+    latitude: float | None = None
+    longitude: float | None = None
+    group: str = ""
 
 
 class SubcloudStatus(Answer, frozen=True, kw_only=True):
@@ -269,6 +272,19 @@ class Subcloud(Item, frozen=True, kw_only=True):
 
     spec: SubcloudSpec = SubcloudSpec()
     status: SubcloudStatus = SubcloudStatus()
+
+
+class SubcloudGroupSpec(Answer, frozen=True, kw_only=True):
+    description: str = ""
+    apply_type: str = "parallel"
+    max_parallel: int = 0
+    failure_budget: str = ""
+
+
+class SubcloudGroup(Item, frozen=True, kw_only=True):
+    """Subclouds that are treated alike."""
+
+    spec: SubcloudGroupSpec = SubcloudGroupSpec()
 
 
 class Severities(Answer, frozen=True, kw_only=True):

@@ -44,6 +44,7 @@ KNOWN = {info.kind: _kind(info) for info in KINDS if info.served}
 
 CLOUD = KNOWN["Cloud"]
 SUBCLOUD = KNOWN["Subcloud"]
+SUBCLOUD_GROUP = KNOWN["SubcloudGroup"]
 HOST = KNOWN["Host"]
 HOST_CONFIGURATION = KNOWN["HostConfiguration"]
 PLATFORM_NETWORK = KNOWN["PlatformNetwork"]

@@ -2,32 +2,50 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from cyclopts import App, Parameter
 
-from roost.cli import answers, listing, output
+from roost.cli import answers, choosing, listing, output
+from roost.cli.choosing import WHICH, Which
+from roost.cli.groups import group as groups
 from roost.cli.hostview import SEVERITIES
 from roost.cli.kinds import CLOUD, SUBCLOUD
-from roost.cli.problems import OK, Problem, Refused
+from roost.cli.problems import OK, Misused, Problem, Refused
 from roost.cli.session import CONNECT, PICK, SHOW, Connect, Pick, Session, Show, opened
 from roost.cli.tables import age
-from roost.cli.tokens import show_token
+from roost.cli.tokens import keep_token, make_directory, show_token
 
 subcloud = App(name="subcloud", alias="sc", help="Clouds below this one: add, manage, look.")
+subcloud.command(groups)
 
 Name = Annotated[str, Parameter(name="NAME", help="Name of the subcloud.")]
 Names = Annotated[tuple[str, ...], Parameter(name="NAME", help="Names of subclouds.")]
+MaybeNames = Annotated[
+    tuple[str, ...], Parameter(name="NAME", help="Names of subclouds, if they are not chosen otherwise.")
+]
 
 
 @subcloud.command(name="list")
-def list_subclouds(*, pick: Pick = PICK, show: Show = SHOW, connect: Connect = CONNECT) -> int:
+def list_subclouds(
+    *,
+    in_group: Annotated[str, Parameter(help="Those in this group.")] = "",
+    pick: Pick = PICK,
+    show: Show = SHOW,
+    connect: Connect = CONNECT,
+) -> int:
     """List subclouds with their availability and sync state.
 
     For example:
         roost subcloud list
+        roost subcloud list --in-group north
         roost subcloud list --field-selector status.availability=offline
     """
+    if in_group:
+        fields = ",".join(f for f in (pick.field_selector, f"spec.group={in_group}") if f)
+        pick = replace(pick, field_selector=fields)
     with opened(connect) as session:
         empty = "No subclouds; `roost subcloud add NAME` adds one."
         return listing.show_list(session, SUBCLOUD, pick, show, empty=empty)
@@ -55,8 +73,10 @@ def show_subcloud(name: Name, /, *, show: Show = SHOW, connect: Connect = CONNEC
             ("Sync", status.sync),
             ("Out of sync", status.out_of_sync),
             ("Version", status.version),
-            ("Location", spec.location),
+            ("Group", spec.group),
+            ("Location", _place(spec)),
             ("Description", spec.description),
+            ("Labels", [f"{k}={v}" for k, v in sorted(found.metadata.labels.items())]),
             ("Certificate until", status.certificate_expires_at),
         ]
         if raw is not None:
@@ -73,6 +93,7 @@ def add_subcloud(
     *,
     location: Annotated[str, Parameter(help="Where it is.")] = "",
     description: Annotated[str, Parameter(help="For people.")] = "",
+    group: Annotated[str, Parameter(help="Group it is in.")] = "",
     managed: Annotated[bool, Parameter(help="Let shared intent flow down from the start.")] = False,
     mode: Annotated[
         Literal["simplex", "duplex", "standard"], Parameter(help="System mode named in the printed command.")
@@ -86,7 +107,7 @@ def add_subcloud(
         roost subcloud add harbor --location "pier 4" --managed
         roost subcloud add valley --mode standard
     """
-    spec: dict[str, Any] = {"location": location, "description": description}
+    spec: dict[str, Any] = {"location": location, "description": description, "group": group}
     spec = {k: v for k, v in spec.items() if v}
     if managed:
         spec["managementState"] = "managed"
@@ -105,14 +126,33 @@ def add_subcloud(
 
 
 @subcloud.command(name="token")
-def make_token(name: Name, /, *, show: Show = SHOW, connect: Connect = CONNECT) -> int:
-    """Make a new enrolment token for a subcloud.
+def make_token(
+    names: MaybeNames = (),
+    /,
+    *,
+    which: Which = WHICH,
+    directory: Annotated[
+        Path | None, Parameter(help="Write each token to a file of its own here, for its owner alone.")
+    ] = None,
+    show: Show = SHOW,
+    connect: Connect = CONNECT,
+) -> int:
+    """Make a new enrolment token for a subcloud; for many, in files.
+
+    A file is what `roost up --join FILE` takes at the site.
 
     For example:
         roost subcloud token harbor
+        roost subcloud token -l region=north --directory tokens
     """
     with opened(connect) as session:
-        return _token(session, name, "simplex", show)
+        some = choosing.chosen(session, names, which)
+        if directory is not None:
+            make_directory(directory)
+            return choosing.each(some, lambda name: _keep_token(session, name, directory), "given a token")
+        if len(some) > 1:
+            raise Misused(f"{len(some)} tokens do not go on one screen", "say --directory DIRECTORY")
+        return _token(session, some[0], "simplex", show)
 
 
 @subcloud.command(name="readmit")
@@ -143,24 +183,63 @@ def readmit(
     return OK
 
 
+@subcloud.command(name="update")
+def update(
+    names: MaybeNames = (),
+    /,
+    *,
+    which: Which = WHICH,
+    description: Annotated[str | None, Parameter(help="For people.")] = None,
+    location: Annotated[str | None, Parameter(help="Where it is.")] = None,
+    latitude: Annotated[float | None, Parameter(help="In degrees, north positive.")] = None,
+    longitude: Annotated[float | None, Parameter(help="In degrees, east positive.")] = None,
+    group: Annotated[str | None, Parameter(help="Group it is in; '' takes it out.")] = None,
+    label: Annotated[
+        tuple[str, ...], Parameter(help="A label to set, as region=north, or to take away, as region-.")
+    ] = (),
+    connect: Connect = CONNECT,
+) -> int:
+    """Change what is said of subclouds: where they are, their group, their labels.
+
+    For example:
+        roost subcloud update harbor --location "pier 4" --latitude 53.54 --longitude 9.98
+        roost subcloud update -l region=north --group north
+        roost subcloud update harbor ridge --label tier=test --label old-
+    """
+    spec = {
+        "description": description,
+        "location": location,
+        "latitude": latitude,
+        "longitude": longitude,
+        "group": group,
+    }
+    body: dict[str, Any] = {"spec": {k: v for k, v in spec.items() if v is not None}}
+    if label:
+        body["metadata"] = {"labels": dict(map(_label, label))}
+    if not body["spec"] and not label:
+        raise Misused("nothing to change is named", "`roost subcloud update --help` tells what there is")
+    return _patch(names, which, body, "changed", connect)
+
+
 @subcloud.command(name="manage")
-def manage(names: Names, /, *, connect: Connect = CONNECT) -> int:
+def manage(names: MaybeNames = (), /, *, which: Which = WHICH, connect: Connect = CONNECT) -> int:
     """Let shared intent flow down to subclouds.
 
     For example:
         roost subcloud manage harbor ridge valley
+        roost subcloud manage --in-group north
     """
-    return _set(names, "managed", connect)
+    return _patch(names, which, {"spec": {"managementState": "managed"}}, "managed", connect)
 
 
 @subcloud.command(name="unmanage")
-def unmanage(names: Names, /, *, connect: Connect = CONNECT) -> int:
+def unmanage(names: MaybeNames = (), /, *, which: Which = WHICH, connect: Connect = CONNECT) -> int:
     """Leave subclouds to themselves: shared intent no longer flows down.
 
     For example:
         roost subcloud unmanage harbor
     """
-    return _set(names, "unmanaged", connect)
+    return _patch(names, which, {"spec": {"managementState": "unmanaged"}}, "unmanaged", connect)
 
 
 @subcloud.command(name="delete")
@@ -238,18 +317,35 @@ def _has_not_left(name: str, status: answers.CloudStatus) -> tuple[str, str]:
     )
 
 
-def _set(names: tuple[str, ...], state: str, connect: Connect) -> int:
-    worst = OK
+def _patch(names: tuple[str, ...], which: Which, body: dict[str, Any], done: str, connect: Connect) -> int:
     with opened(connect) as session:
-        for name in names:
-            try:
-                session.client.patch(SUBCLOUD, "", name, {"spec": {"managementState": state}})
-            except Problem as problem:
-                output.show_problem(problem)
-                worst = max(worst, problem.code)
-                continue
-            output.say(f"Subcloud {name} is {state}.")
-    return worst
+        some = choosing.chosen(session, names, which)
+        return choosing.each(some, lambda name: _patched(session, name, body), done)
+
+
+def _keep_token(session: Session, name: str, directory: Path) -> None:
+    token = session.client.token(SUBCLOUD, "", name, "enrolment", {})
+    keep_token(directory / f"{name}.token", token)
+
+
+def _patched(session: Session, name: str, body: dict[str, Any]) -> None:
+    session.client.patch(SUBCLOUD, "", name, body)
+
+
+def _label(text: str) -> tuple[str, str | None]:
+    """A label to set, or (None) to take away. Raises Misused."""
+    key, equals, value = text.partition("=")
+    if equals and key:
+        return key, value
+    if text.endswith("-") and text[:-1]:
+        return text[:-1], None
+    raise Misused(f"--label {text} says nothing", "write KEY=VALUE to set one, or KEY- to take it away")
+
+
+def _place(spec: answers.SubcloudSpec) -> str:
+    if spec.latitude is None or spec.longitude is None:
+        return spec.location
+    return f"{spec.location} ({spec.latitude:g}, {spec.longitude:g})".strip()
 
 
 def _health(raw: dict[str, Any]) -> list[tuple[str, Any]]:

@@ -151,5 +151,5 @@ def rule(_tx: Transaction, request: Request) -> None:
     if held:
         raise Refused(
             f"{held} subcloud{'s are' if held > 1 else ' is'} in group {name}",
-            f"move them first: roost subcloud update --group-of {name} --group OTHER",
+            f"move them first: roost subcloud update --in-group {name} --group OTHER",
         )

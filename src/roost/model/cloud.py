@@ -132,8 +132,8 @@ CLOUD = KindInfo(
 )
 
 
-Latitude = Annotated[float, msgspec.Meta(ge=-90, le=90)]
-Longitude = Annotated[float, msgspec.Meta(ge=-180, le=180)]
+_Latitude = Annotated[float, msgspec.Meta(ge=-90, le=90)]
+_Longitude = Annotated[float, msgspec.Meta(ge=-180, le=180)]
 
 
 GROUP_NAME = rf"{DNS_LABEL}|^$"
@@ -147,8 +147,8 @@ class SubcloudSpec(Part, frozen=True, kw_only=True, omit_defaults=False):
     ] = "unmanaged"
     description: Annotated[str, doc("For people.", max_length=255)] = ""
     location: Annotated[str, doc("Where it is.", max_length=255)] = ""
-    latitude: Annotated[Latitude | None, doc("North positive.", unit="degrees")] = None
-    longitude: Annotated[Longitude | None, doc("East positive.", unit="degrees")] = None
+    latitude: Annotated[_Latitude | None, doc("North positive.", unit="degrees")] = None
+    longitude: Annotated[_Longitude | None, doc("East positive.", unit="degrees")] = None
     group: Annotated[str, doc("Name of the SubcloudGroup it is in; empty: none.", pattern=GROUP_NAME)] = ""
 
 

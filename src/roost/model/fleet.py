@@ -11,7 +11,7 @@ from __future__ import annotations
 from math import asin, cos, radians, sin, sqrt
 from typing import Annotated, Literal
 
-from roost.model.cloud import Latitude, Longitude, Subcloud
+from roost.model.cloud import Subcloud
 from roost.model.kind import Column, KindInfo
 from roost.model.meta import DNS_LABEL, Owner, Part, Resource, doc
 
@@ -23,8 +23,8 @@ MOST_AT_ONCE = 5000
 class Circle(Part, frozen=True, kw_only=True, omit_defaults=False):
     """A circle on the map."""
 
-    latitude: Annotated[Latitude, doc("Of its middle; north positive.", unit="degrees")]
-    longitude: Annotated[Longitude, doc("Of its middle; east positive.", unit="degrees")]
+    latitude: Annotated[float, doc("Of its middle; north positive.", unit="degrees", ge=-90, le=90)]
+    longitude: Annotated[float, doc("Of its middle; east positive.", unit="degrees", ge=-180, le=180)]
     kilometres: Annotated[float, doc("Its radius.", ge=0, le=20040)]
 
 
