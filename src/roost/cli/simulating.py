@@ -19,6 +19,7 @@ from cyclopts import App, Parameter
 from rich.text import Text
 
 from roost.cli import problems
+from roost.cli.crowding import fleet
 from roost.cli.output import Format, console, note, print_data, say
 
 if TYPE_CHECKING:
@@ -29,7 +30,8 @@ SHRINK_SECONDS = 120.0
 PLANTED_SEEDS = 500
 PLACE = "roost-sim-{seed}.json"
 
-sim = App(name="sim", help="Hunt faults of this program in simulated time, where every run can be repeated.")
+sim = App(name="sim", help="Hunt faults of this program in simulated time; simulate fleets for a real cloud.")
+sim.command(fleet)
 
 
 def register(app: App) -> None:

@@ -13,7 +13,7 @@ from roost.cli.choosing import WHICH, Which
 from roost.cli.groups import group as groups
 from roost.cli.hostview import SEVERITIES
 from roost.cli.kinds import CLOUD, SUBCLOUD
-from roost.cli.problems import OK, Misused, Problem, Refused
+from roost.cli.problems import OK, Misused, Refused
 from roost.cli.session import CONNECT, PICK, SHOW, Connect, Pick, Session, Show, opened
 from roost.cli.tables import age
 from roost.cli.tokens import keep_token, make_directory, show_token
@@ -243,24 +243,23 @@ def unmanage(names: MaybeNames = (), /, *, which: Which = WHICH, connect: Connec
 
 
 @subcloud.command(name="delete")
-def delete_subclouds(names: Names, /, *, connect: Connect = CONNECT) -> int:
+def delete_subclouds(names: MaybeNames = (), /, *, which: Which = WHICH, connect: Connect = CONNECT) -> int:
     """Forget unmanaged subclouds. The sites go on running by themselves.
+
+    What was shared with a site stays in force there. One that is managed is
+    refused: unmanage it first.
 
     For example:
         roost subcloud delete harbor
+        roost subcloud delete -l tier=trial
     """
-    worst = OK
+
+    def delete(session: Session, name: str) -> None:
+        session.client.delete(SUBCLOUD, "", name)
+
     with opened(connect) as session:
-        for name in names:
-            try:
-                answer = session.client.delete(SUBCLOUD, "", name)
-            except Problem as problem:
-                output.show_problem(problem)
-                worst = max(worst, problem.code)
-                continue
-            held = answer.get("metadata", {}).get("deletionTimestamp")
-            output.say(f"Subcloud {name} is {'being deleted' if held else 'deleted'}.")
-    return worst
+        some = choosing.chosen(session, names, which)
+        return choosing.each(some, lambda name: delete(session, name), "deleted")
 
 
 @subcloud.command(name="leave")

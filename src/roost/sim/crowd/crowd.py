@@ -49,7 +49,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     first: int
     count: int
     hosts: int = 1
-    heartbeat: float = 5.0
+    heartbeat: float = 1.0
     backoff: Backoff = Backoff()
 
 
