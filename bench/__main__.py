@@ -1,6 +1,7 @@
 """`python -m bench [MODULE ...]`: measure, then print the table. What goes on is told on standard error.
 
-`python -m bench kubernetes --only gets,creates --engine sqlite --runs 1` measures parts of that module.
+`python -m bench kubernetes --only gets,creates --engine sqlite --runs 1` measures parts of that module, and
+`python -m bench crowd --subclouds 1000,5000` fleets of these sizes.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from collections.abc import Callable, Sequence
 
 from bench.figures import RUNS, Row, table
 
-MODULES = ("store", "api", "kubernetes", "memory", "fleet", "hostile", "heartbeat", "demo")
+MODULES = ("store", "api", "kubernetes", "memory", "fleet", "crowd", "hostile", "heartbeat", "demo")
 
 
 def main(arguments: list[str]) -> int:
@@ -27,6 +28,8 @@ def main(arguments: list[str]) -> int:
         print(f"[{time.monotonic() - began:5.1f} s] {name}", file=sys.stderr, flush=True)
         if name == "kubernetes":
             rows += _beside_kubernetes(given)
+        elif name == "crowd":
+            rows += _crowd(given)
         else:
             rows += importlib.import_module(f"bench.{name}").measure()
     print(f"[{time.monotonic() - began:5.1f} s] done", file=sys.stderr, flush=True)
@@ -41,6 +44,13 @@ def _beside_kubernetes(given: argparse.Namespace) -> list[Row]:
     return kubernetes.measure(choice)
 
 
+def _crowd(given: argparse.Namespace) -> list[Row]:
+    from bench import crowd
+
+    choice = crowd.Choice(subclouds=given.subclouds, engines=given.engine or ("postgresql",), runs=given.runs)
+    return crowd.measure(choice)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m bench")
     parser.add_argument(
@@ -51,6 +61,9 @@ def _parser() -> argparse.ArgumentParser:
     beside.add_argument("--engine", type=_names, default=(), help="servers beside Kubernetes': sqlite, ...")
     beside.add_argument("--runs", type=int, default=RUNS)
     beside.add_argument("--alone", action="store_true", help="leave Kubernetes out")
+    parser.add_argument_group("crowd").add_argument(
+        "--subclouds", type=_numbers, default=(1000,), help="numbers of subclouds, with commas between"
+    )
     return parser
 
 
@@ -68,6 +81,10 @@ def _one_of(names: Sequence[str]) -> Callable[[str], str]:
 def _names(text: str) -> list[str]:
     """Names of measurements and servers, which bench.kubernetes checks."""
     return [name for name in text.split(",") if name]
+
+
+def _numbers(text: str) -> list[int]:
+    return [int(number) for number in text.split(",") if number]
 
 
 def _ended(_signal: int, _frame: object) -> None:
