@@ -1,8 +1,8 @@
 """A central cloud as a real process, and thousands of simulated sites beside it, on the same processors.
 
 For each number of subclouds a new centre is started, on SQLite or PostgreSQL. The sites are declared through
-its API, enrol at its door and dial, all over mutual TLS on loopback. What is waited for is asked of the centre's
-API; changes are seen in a watch on it. Times of changes are of one machine's clock.
+its API, enrol at its door and dial, all over mutual TLS on loopback. What is waited for is asked of the
+centre's API; changes are seen in a watch on it. Times of changes are of one machine's clock.
 """
 
 from __future__ import annotations
