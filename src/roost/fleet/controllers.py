@@ -9,6 +9,7 @@ from roost.engine.presence import Presences
 from roost.fleet.counts import FleetCountsController
 from roost.fleet.departure import SubcloudDepartureController
 from roost.fleet.groups import GroupController
+from roost.fleet.incidents import IncidentController
 from roost.fleet.management import ManagementController
 from roost.fleet.reviews import ReviewController
 from roost.fleet.sharing import SharingController
@@ -21,6 +22,7 @@ def controllers(cloud: str, presence: Presences, disconnect: Callable[[str], Non
         SubcloudController(cloud, presence),
         FleetCountsController(cloud),
         GroupController(),
+        IncidentController(cloud),
         SharingController(cloud),
         ManagementController(cloud),
         ReviewController(cloud),

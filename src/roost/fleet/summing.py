@@ -61,6 +61,10 @@ class Summing(ABC, Generic[T]):
     def written(self) -> None:
         """The sums are written."""
 
+    def again(self) -> float | None:
+        """Seconds after which to write once more though nothing changes; None: never."""
+        return None
+
     def concerned(self, change: Change) -> Iterable[Key]:
         name = self.news(change)
         if name:
@@ -93,4 +97,4 @@ class Summing(ABC, Generic[T]):
             self._changed.update(names)
             self._everything = self._everything or everything
             raise
-        return None
+        return self.again()

@@ -149,6 +149,9 @@ class SubcloudSpec(Part, frozen=True, kw_only=True, omit_defaults=False):
     location: Annotated[str, doc("Where it is.", max_length=255)] = ""
     latitude: Annotated[_Latitude | None, doc("North positive.", unit="degrees")] = None
     longitude: Annotated[_Longitude | None, doc("East positive.", unit="degrees")] = None
+    uplink: Annotated[
+        str, doc("Name of the Uplink through which it is reached; empty: not known.", pattern=GROUP_NAME)
+    ] = ""
     group: Annotated[str, doc("Name of the SubcloudGroup it is in; empty: none.", pattern=GROUP_NAME)] = ""
 
 
@@ -188,7 +191,7 @@ SUBCLOUD = KindInfo(
     description="A cloud below this one: declared, enrolled, managed, observed.",
     flow=Flow.LOCAL,
     status_owner=Owner.FLEET,
-    selectable=("spec.managementState", "spec.group", "status.availability", "status.sync"),
+    selectable=("spec.managementState", "spec.group", "spec.uplink", "status.availability", "status.sync"),
     columns=(
         Column("Management", "spec.managementState", "Managed or unmanaged."),
         Column("Availability", "status.availability", "Whether its link is up."),

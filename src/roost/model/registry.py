@@ -16,6 +16,7 @@ from roost.model.firewall import FIREWALL_POLICY
 from roost.model.firewall_v2alpha1 import FIREWALL_POLICY_V2ALPHA1
 from roost.model.fleet import SUBCLOUD_GROUP
 from roost.model.host import HOST
+from roost.model.incident import INCIDENT, UPLINK
 from roost.model.kind import KindInfo
 from roost.model.meta import Resource
 from roost.model.monitoring import MONITORING_PROFILE
@@ -31,6 +32,8 @@ KINDS: tuple[KindInfo, ...] = (
     CLOUD,
     SUBCLOUD,
     SUBCLOUD_GROUP,
+    UPLINK,
+    INCIDENT,
     HOST,
     HOST_CONFIGURATION,
     PLATFORM_NETWORK,

@@ -1,0 +1,235 @@
+"""Incidents: the alarms of the fleet by their causes, as `causes` judges them.
+
+What is in trouble is held in memory, a subcloud's facts read anew when something of it changes (`summing`),
+so the cost goes with what changes and with what is in trouble, not with the fleet. An incident is there while
+its cause is; the log tells when one of several alarms begins and is over. Alarms of hosts count that are critical
+or major and not suppressed.
+
+At most MOST incidents are shown, the worst and widest: more at once help nobody, and each is a row.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+
+import msgspec
+
+from roost.engine.controller import Key
+from roost.engine.faults import write_log
+from roost.fleet.causes import Cause, Site, Topology, Trouble, judge, worst
+from roost.fleet.summing import SUMS, Summing
+from roost.model import time
+from roost.model.cloud import SUBCLOUD, Subcloud
+from roost.model.fault import ALARM, Alarm, Severity
+from roost.model.incident import INCIDENT, UPLINK, Incident, IncidentStatus, Uplink, UplinkStatus
+from roost.model.meta import Metadata
+from roost.store.transaction import Change, Transaction
+
+MOST = 2000
+SHOWN = 100
+_COUNTS: tuple[Severity, ...] = ("critical", "major")
+
+
+class _Spec(msgspec.Struct, frozen=True, rename="camel"):
+    uplink: str = ""
+
+
+class _Status(msgspec.Struct, frozen=True, rename="camel"):
+    enrolled: bool = False
+    availability: str = ""
+    availability_changed_at: str = ""
+    certificate_expires_at: str = ""
+
+
+class _Facts(msgspec.Struct, frozen=True):
+    spec: _Spec = _Spec()
+    status: _Status = _Status()
+
+
+_facts = msgspec.json.Decoder(_Facts).decode
+
+
+class Known(msgspec.Struct, frozen=True):
+    """What counts of an enrolled subcloud. `site` says what is wrong there; None: nothing."""
+
+    uplink: str
+    site: Site | None
+
+
+class IncidentController(Summing[Known]):
+    """Keeps incidents, and how uplinks are."""
+
+    name = "incidents"
+
+    def __init__(self, cloud: str) -> None:
+        super().__init__()
+        self._cloud = cloud
+        self._uplinks: dict[str, str] = {}
+        self._known: dict[str, str] = {}
+        self._direct = Counter[str]()
+        self._troubled: dict[str, Site] = {}
+        self._topology: Topology | None = None
+        self._told: dict[str, IncidentStatus] | None = None
+        self._told_uplinks: dict[str, UplinkStatus] = {}
+        self._writing: tuple[dict[str, IncidentStatus], dict[str, UplinkStatus]] = ({}, {})
+        self._again: float | None = None
+
+    # -- what has changed
+
+    def news(self, change: Change) -> str:
+        if change.kind == SUBCLOUD.kind:
+            same = change.type == "MODIFIED" and _facts(change.data) == _facts(change.previous)
+            return "" if same else change.name
+        return change.namespace if change.kind == ALARM.kind and change.namespace != self._cloud else ""
+
+    def concerned(self, change: Change) -> Iterable[Key]:
+        if change.kind == UPLINK.kind:
+            self._topology = None
+            yield SUMS
+        yield from super().concerned(change)
+
+    def all_keys(self, tx: Transaction) -> Iterable[Key]:
+        self._topology = self._told = None
+        return super().all_keys(tx)
+
+    # -- what counts
+
+    def read(self, tx: Transaction, names: Sequence[str]) -> Mapping[str, Known]:
+        found = {}
+        for name in names:
+            subcloud = tx.seek(Subcloud, "", name)
+            if subcloud is not None and subcloud.status.enrolled:
+                alarms = [] if subcloud.status.availability == "offline" else tx.every(Alarm, name)
+                found[name] = known(subcloud, alarms, tx.now.timestamp())
+        return found
+
+    def names(self) -> set[str]:
+        return set(self._known)
+
+    def put(self, name: str, counts: Known | None) -> None:
+        before = self._known.pop(name, None)
+        self._troubled.pop(name, None)
+        if before is not None:
+            self._direct[before] -= 1
+        if counts is None:
+            return
+        self._known[name] = counts.uplink
+        self._direct[counts.uplink] += 1
+        if counts.site is not None:
+            self._troubled[name] = counts.site
+
+    # -- what is made of it
+
+    def write(self, tx: Transaction) -> bool:
+        if self._told is None:
+            self._told = {i.metadata.name: i.status for i in tx.every(Incident)}
+        if self._topology is None:
+            declared = tx.every(Uplink)
+            self._uplinks = {u.metadata.name: u.spec.behind for u in declared}
+            self._told_uplinks = {u.metadata.name: u.status for u in declared}
+            self._topology = Topology(self._uplinks)
+        below, offline = Counter[str](), Counter[str]()
+        for uplink, count in self._direct.items():
+            for one in self._topology.way(uplink):
+                below[one] += count
+        for site in self._troubled.values():
+            if site.lost_at is not None:
+                offline.update(self._topology.way(site.uplink))
+        judged = judge(self._troubled.values(), below, self._topology, tx.now.timestamp())
+        self._again = judged.again
+        incidents = named(judged.causes)
+        uplinks = {u: UplinkStatus(subclouds=below[u], offline=offline[u]) for u in self._uplinks}
+        self._writing = (incidents, uplinks)
+        began = len(tx.changes)
+        self._settle(tx, self._told, incidents)
+        for name in [u for u, status in uplinks.items() if self._told_uplinks.get(u) != status]:
+            declared_now = tx.seek(Uplink, "", name)
+            if declared_now is not None and declared_now.status != uplinks[name]:
+                tx.report(msgspec.structs.replace(declared_now, status=uplinks[name]))
+        return len(tx.changes) > began
+
+    def written(self) -> None:
+        self._told, self._told_uplinks = self._writing
+
+    def again(self) -> float | None:
+        return self._again
+
+    def _settle(
+        self, tx: Transaction, told: Mapping[str, IncidentStatus], wanted: Mapping[str, IncidentStatus]
+    ) -> None:
+        for name in sorted(told.keys() - wanted.keys()):
+            tx.drop(INCIDENT.kind, "", name)
+            self._tell(tx, name, "incident-over", told[name], f"over: {told[name].reason}")
+        for name in sorted(wanted):
+            if told.get(name) == wanted[name]:
+                continue
+            tx.save(Incident(metadata=Metadata(name=name), status=wanted[name]))
+            if name not in told:
+                self._tell(tx, name, "incident", wanted[name], wanted[name].reason)
+
+    def _tell(self, tx: Transaction, name: str, event: str, status: IncidentStatus, text: str) -> None:
+        # Of an incident of one alarm the log has that alarm's entries.
+        if status.alarms > 1:
+            write_log(tx, self._cloud, event=event, entity=f"incident={name}", text=text)
+
+
+def known(subcloud: Subcloud, alarms: Iterable[Alarm], now: float) -> Known:
+    """What counts of a subcloud and its alarms. Pure."""
+    status, name = subcloud.status, subcloud.metadata.name
+    lost_at, expired = None, False
+    if status.availability == "offline":
+        lost_at = _seconds(status.availability_changed_at, now)
+        end = status.certificate_expires_at
+        expired = bool(end) and _seconds(end, now) <= now
+    by_host: dict[str, list[Alarm]] = defaultdict(list)
+    for alarm in alarms:
+        host = alarm.status.entity.partition("host=")[2].partition(".")[0]
+        if host and alarm.status.severity in _COUNTS and not alarm.status.suppressed:
+            by_host[host].append(alarm)
+    troubles = tuple(_trouble(host, some, now) for host, some in sorted(by_host.items()))
+    site = Site(name=name, uplink=subcloud.spec.uplink, lost_at=lost_at, expired=expired, troubles=troubles)
+    return Known(subcloud.spec.uplink, site if lost_at is not None or troubles else None)
+
+
+def _trouble(host: str, alarms: Sequence[Alarm], now: float) -> Trouble:
+    severity = worst(alarm.status.severity for alarm in alarms)
+    first = min(alarms, key=lambda a: (a.status.severity != severity, a.status.raised_at, a.metadata.name))
+    return Trouble(
+        host=host,
+        alarms=len(alarms),
+        severity=severity,
+        since=min(_seconds(alarm.status.raised_at, now) for alarm in alarms),
+        reason=first.status.reason,
+    )
+
+
+def _seconds(stamp: str, now: float) -> float:
+    """Seconds since the epoch; of what a site says that is no time, now."""
+    try:
+        return time.parse(stamp).timestamp()
+    except ValueError:
+        return now
+
+
+def named(causes: Iterable[Cause]) -> dict[str, IncidentStatus]:
+    """Incidents by name, the worst and widest of them. Two of one cause, at two times, have two names."""
+    chosen = sorted(causes, key=lambda c: (c.severity != "critical", -len(c.sites), c.kind, c.name, c.since))
+    found: dict[str, IncidentStatus] = {}
+    for cause in chosen[:MOST]:
+        stem = f"{cause.kind.lower()}.{cause.name.replace('/', '.')}"
+        number = next(n for n in range(1, MOST + 2) if (stem if n == 1 else f"{stem}.{n}") not in found)
+        found[stem if number == 1 else f"{stem}.{number}"] = IncidentStatus(
+            cause=cause.kind,
+            name=cause.name,
+            certainty=cause.certainty,
+            severity=cause.severity,
+            reason=cause.reason[:1024],
+            chain=list(cause.chain),
+            subclouds=len(cause.sites),
+            alarms=cause.alarms,
+            concerned=list(cause.sites[:SHOWN]),
+            since=time.seconds(datetime.fromtimestamp(cause.since, UTC)),
+        )
+    return found
