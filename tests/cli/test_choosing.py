@@ -14,6 +14,7 @@ from roost.fleet.admission import rules
 from roost.link.exchange import Caller
 from roost.model.cloud import Subcloud, SubcloudStatus
 from roost.model.codec import Raw
+from roost.model.incident import Incident, IncidentStatus
 from roost.model.meta import Metadata
 from roost.store.transaction import Transaction
 from tests.cli.conftest import Roost
@@ -163,3 +164,27 @@ def test_tokens_of_many_go_into_files_for_their_owner(roost: Roost, tmp_path: Pa
     (tmp_path / "file").touch()
     refused = roost("subcloud", "token", "ridge", "--directory", str(tmp_path / "file"))
     assert refused.code == 1 and "can't make directory" in refused.err
+
+
+def test_incidents_are_listed_and_shown(server: ApiServer, roost: Roost) -> None:
+    assert "No incidents." in roost("incident", "list").err
+    status = IncidentStatus(
+        cause="Uplink",
+        name="router-a",
+        severity="critical",
+        reason="25 subclouds behind uplink router-a went offline together.",
+        chain=["uplink router-a is down", "25 subclouds are offline"],
+        subclouds=25,
+        alarms=25,
+        concerned=[f"site-{n:02}" for n in range(25)],
+        since="2026-03-01T12:00:00Z",
+    )
+    incident = Incident(metadata=Metadata(name="uplink.router-a"), status=status)
+    server.do(server.store.transact(lambda tx: tx.save(incident) and None))
+    listed = roost("incident", "list").out
+    assert "uplink.router-a" in listed and "25 subclouds behind uplink router-a" in listed
+    shown = roost("incident", "show", "uplink.router-a").out
+    assert "uplink router-a is down -> 25 subclouds are offline" in shown and "and 5 more" in shown
+    assert roost("incident", "show", "none").code == 4
+    refused = roost("delete", "incident", "uplink.router-a")
+    assert refused.code != 0, "the platform alone says what has happened"

@@ -25,7 +25,7 @@ Truth = set[tuple[str, frozenset[str]]]
 
 
 class Score(msgspec.Struct, frozen=True):
-    """`precision`: of the incidents told, how many were right; `recall`: of the causes, how many were told."""
+    """`precision`: how many of the incidents told were right; `recall`: how many of the causes were told."""
 
     told: int
     planted: int

@@ -253,6 +253,7 @@ class SubcloudSpec(Answer, frozen=True, kw_only=True):
     location: str = ""
     latitude: float | None = None
     longitude: float | None = None
+    uplink: str = ""
     group: str = ""
 
 
@@ -285,6 +286,25 @@ class SubcloudGroup(Item, frozen=True, kw_only=True):
     """Subclouds that are treated alike."""
 
     spec: SubcloudGroupSpec = SubcloudGroupSpec()
+
+
+class IncidentStatus(Answer, frozen=True, kw_only=True):
+    cause: str = ""
+    name: str = ""
+    certainty: str = ""
+    severity: str = ""
+    reason: str = ""
+    chain: list[str] = []
+    subclouds: int = 0
+    alarms: int = 0
+    concerned: list[str] = []
+    since: str = ""
+
+
+class Incident(Item, frozen=True, kw_only=True):
+    """Alarms of one cause."""
+
+    status: IncidentStatus = IncidentStatus()
 
 
 class Severities(Answer, frozen=True, kw_only=True):

@@ -37,6 +37,7 @@ VERBS = {
     "host": ("hosts:host", "Machines of a cloud: add, lock, unlock, reboot, look."),
     "subcloud": ("subclouds:subcloud", "Clouds below this one: add, manage, look."),
     "alarm": ("alarms:alarm", "What is wrong now: look, acknowledge, suppress; what alarms mean."),
+    "incident": ("incidents:incident", "What has happened in the fleet: alarms of one cause as one."),
     "outlet": ("outlets:outlet", "Receivers outside that are told of alarms: look, test, suspend."),
     "log": ("logs:log", "What has happened: alarms, states, operations."),
     "audit": ("audit:audit", "Who did what: list, export, verify, note the head."),

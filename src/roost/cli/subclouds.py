@@ -74,6 +74,7 @@ def show_subcloud(name: Name, /, *, show: Show = SHOW, connect: Connect = CONNEC
             ("Out of sync", status.out_of_sync),
             ("Version", status.version),
             ("Group", spec.group),
+            ("Uplink", spec.uplink),
             ("Location", _place(spec)),
             ("Description", spec.description),
             ("Labels", [f"{k}={v}" for k, v in sorted(found.metadata.labels.items())]),
@@ -194,6 +195,9 @@ def update(
     latitude: Annotated[float | None, Parameter(help="In degrees, north positive.")] = None,
     longitude: Annotated[float | None, Parameter(help="In degrees, east positive.")] = None,
     group: Annotated[str | None, Parameter(help="Group it is in; '' takes it out.")] = None,
+    uplink: Annotated[
+        str | None, Parameter(help="Uplink through which it is reached; '': not known.")
+    ] = None,
     label: Annotated[
         tuple[str, ...], Parameter(help="A label to set, as region=north, or to take away, as region-.")
     ] = (),
@@ -212,6 +216,7 @@ def update(
         "latitude": latitude,
         "longitude": longitude,
         "group": group,
+        "uplink": uplink,
     }
     body: dict[str, Any] = {"spec": {k: v for k, v in spec.items() if v is not None}}
     if label:

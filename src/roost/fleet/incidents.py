@@ -2,8 +2,8 @@
 
 What is in trouble is held in memory, a subcloud's facts read anew when something of it changes (`summing`),
 so the cost goes with what changes and with what is in trouble, not with the fleet. An incident is there while
-its cause is; the log tells when one of several alarms begins and is over. Alarms of hosts count that are critical
-or major and not suppressed.
+its cause is; the log tells when one of several alarms begins and is over. Alarms of hosts count that are
+critical or major and not suppressed.
 
 At most MOST incidents are shown, the worst and widest: more at once help nobody, and each is a row.
 """
