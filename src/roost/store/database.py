@@ -50,6 +50,15 @@ _POSTGRESQL = {
     # they come a minute late, the planner would rather read and sort all of a kind for each page of a list.
     " -c enable_bitmapscan=off -c enable_seqscan=off -c enable_sort=off -c jit=off",
 }
+_COMPRESS = """
+DO $$ BEGIN
+  EXECUTE 'ALTER TABLE resources ALTER data SET COMPRESSION lz4';
+  EXECUTE 'ALTER TABLE changes ALTER data SET COMPRESSION lz4, ALTER previous SET COMPRESSION lz4';
+EXCEPTION WHEN feature_not_supported OR syntax_error THEN NULL;
+END $$
+"""
+"""Objects of more than 2 KB are compressed: with LZ4, where PostgreSQL has it (from 14 on, if built so), in a
+fraction of the time and nearly as small."""
 _START_LOCK = 0x726F6F7374
 _COMPILED = LRUCache[Any, Any](500)
 _UNSYNCED = "?synchronous=OFF"
@@ -190,6 +199,8 @@ def create_tables(connection: Connection) -> None:
     metadata.create_all(connection)
     connection.execute(text("CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL PRIMARY KEY)"))
     connection.execute(text("INSERT INTO alembic_version VALUES (:v)"), {"v": SCHEMA_VERSION})
+    if connection.dialect.name == "postgresql":
+        connection.execute(text(_COMPRESS))
 
 
 def upgrade(engine: Engine) -> None:
