@@ -70,7 +70,7 @@ def measure(choice: Choice) -> list[Row]:
 
 
 class _Database(msgspec.Struct, frozen=True):
-    options: list[str] = []
+    environment: dict[str, str] = {}
     pid: int = 0
 
 
@@ -82,7 +82,7 @@ def _database(engine: str, directory: Path) -> Iterator[_Database]:
     with contextlib.closing(postgresql.Server({"shared_buffers": "256MB"})) as server:
         url = server.url(server.new_database())
         pid = int((server.directory / "data" / "postmaster.pid").read_text().split()[0])
-        yield _Database(["--database", url], pid)
+        yield _Database({"ROOST_DATABASE": url}, pid)
 
 
 class _Run:
@@ -266,7 +266,7 @@ class _Run:
         log = self._directory / "central.log"
         up = roost("up", "--home", str(self._home), "--name", NAME, "--no-host", "--contained")
         up += ["--address", f"127.0.0.1:{self._ports[0]}", "--link-address", f"127.0.0.1:{self._ports[1]}"]
-        with running([*up, *self._database.options], log) as self._process:
+        with running(up, log, **self._database.environment) as self._process:
             wait_for(lambda: is_ready(self._home / "kubeconfig"), self._process, log)
             yield
 

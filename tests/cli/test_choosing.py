@@ -140,6 +140,9 @@ def test_groups_are_declared_changed_shown_and_deleted(server: ApiServer, roost:
         refused = roost("subcloud", "group", "update", "coast", *wrong)
         assert refused.code == 1 and "coast" in refused.err, refused
 
+    held = roost("subcloud", "group", "delete", "coast")
+    assert held.code == 1 and "2 subclouds are in group coast" in held.err, held
+    assert roost("subcloud", "update", "--in-group", "coast", "--group", "").code == 0
     assert roost("subcloud", "group", "delete", "coast", "nowhere").code == 4
     assert roost("subcloud", "group", "show", "coast").code == 4
 

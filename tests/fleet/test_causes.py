@@ -8,7 +8,7 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import given, settings
 
-from roost.fleet.causes import Judgement, Site, Topology, Trouble, judge
+from roost.fleet.causes import Judgement, Site, Told, Topology, Trouble, judge
 from tests.fleet.outages import Outage, score
 
 NOW = 10_000.0
@@ -95,6 +95,36 @@ def test_while_losses_come_in_nothing_on_their_way_is_judged() -> None:
     assert len(after.causes) == 7 and after.again is None
     ahead = judge(lost("n1", 2, at=NOW + 500), BELOW, TOPOLOGY, NOW)
     assert len(ahead.causes) == 2 and ahead.again is None, "a clock that was set back holds up nothing"
+
+
+def test_an_uplink_that_was_told_stays_until_the_last_is_back() -> None:
+    all_lost = [*lost("n1", 10), *lost("n2", 10)]
+    (whole,) = judge(all_lost, BELOW, TOPOLOGY, NOW).causes
+    told = [Told(uplink="north", since=100.0, most=20, certainty="certain")]
+    for left in (all_lost[:15], all_lost[10:], all_lost[:9], all_lost[7:8]):
+        (cause,) = judge(left, BELOW, TOPOLOGY, NOW, told).causes
+        assert (cause.kind, cause.name, cause.since) == ("Uplink", "north", whole.since)
+        assert len(cause.sites) == len(left) and cause.most == 20
+        assert (
+            f"20 subclouds behind uplink north went offline together; {20 - len(left)} are back"
+            in cause.reason
+        )
+    assert judge([], BELOW, TOPOLOGY, NOW, told).causes == ()
+    again = lost("n1", 1, at=5000.0)
+    assert [c.name for c in judge(again, BELOW, TOPOLOGY, NOW, told).causes] == ["n1-000"], "lost anew"
+
+
+def test_what_is_told_is_not_taken_back_for_a_straggler_and_gives_way_to_a_wider_cause() -> None:
+    told = [Told(uplink="n1", since=NOW - 10, most=9, certainty="likely")]
+    first, straggler = lost("n1", 9, at=NOW - 10), lost("n1", 1, at=NOW - 1, stem="late")
+    (cause,) = judge([*first, *straggler], BELOW, TOPOLOGY, NOW, told).causes
+    assert (cause.name, len(cause.sites), cause.most) == ("n1", 10, 10)
+    elsewhere = lost("south", 1, at=NOW - 1, stem="late")
+    (cause,) = judge([*first, *elsewhere], BELOW, TOPOLOGY, NOW, told).causes
+    assert (cause.name, len(cause.sites)) == ("n1", 9)
+    rest = lost("n2", 10, at=NOW - 5)
+    (wider,) = judge([*first, *lost("n1", 1, at=NOW - 9, stem="z"), *rest], BELOW, TOPOLOGY, NOW, told).causes
+    assert (wider.name, len(wider.sites)) == ("north", 20)
 
 
 def test_uplinks_in_a_circle_are_walked_once() -> None:

@@ -127,15 +127,33 @@ async def test_one_change_reads_one_subcloud(monkeypatch: pytest.MonkeyPatch) ->
         assert c.store.revision == revision + 2
 
 
-def test_a_group_that_holds_subclouds_stays() -> None:
+@on_fake_time
+async def test_a_group_that_holds_subclouds_stays() -> None:
     (rule,) = rules(CENTRE)["SubcloudGroup"]
-    group = SubcloudGroup(metadata=Metadata(name="north"), status=SubcloudGroupStatus(subclouds=2))
+    group = SubcloudGroup(metadata=Metadata(name="north"))
     asked = Request(operation="delete", info=SUBCLOUD_GROUP, user="ada", old=group)
-    with pytest.raises(Refused, match="2 subclouds are in group north") as refused:
-        rule(None, asked)  # type: ignore[arg-type]
-    assert "roost subcloud update" in refused.value.remedy
-    empty = msgspec.structs.replace(group, status=SubcloudGroupStatus())
-    rule(None, msgspec.structs.replace(asked, old=empty))  # type: ignore[arg-type]
+    async with centre() as c:
+        await c.store.read(lambda tx: rule(tx, asked))
+        for name in ("harbor", "ridge"):
+            await declare(c, name, "north")
+        with pytest.raises(Refused, match="2 subclouds are in group north") as refused:
+            await c.store.read(lambda tx: rule(tx, asked))
+        assert "roost subcloud update --in-group north" in refused.value.remedy
+
+
+@on_fake_time
+async def test_a_group_and_its_subclouds_in_one_write_are_counted() -> None:
+    async with centre() as c:
+        c.work()
+        await asyncio.sleep(1)
+
+        def both(tx: Transaction) -> None:
+            tx.save(Subcloud(metadata=Metadata(name="a"), spec=SubcloudSpec(group="north")))
+            tx.save(SubcloudGroup(metadata=Metadata(name="north")))
+
+        await c.store.transact(both)
+        await asyncio.sleep(2)
+        assert (await figures(c, "north")).subclouds == 1
 
 
 @pytest.mark.parametrize("budget", ["0", "12", "5%", "100%"])

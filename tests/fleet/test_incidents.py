@@ -39,13 +39,22 @@ async def told(c: Centre) -> dict[str, IncidentStatus]:
     return {i.metadata.name: i.status for i in await c.store.every(Incident)}
 
 
-async def alarm(c: Centre, site: str, host: str, number: int, severity: Severity = "major") -> None:
+async def alarm(
+    c: Centre,
+    site: str,
+    host: str,
+    number: int,
+    severity: Severity = "major",
+    *,
+    raised_at: str = "2026-03-01T12:00:00Z",
+    entity: str = "",
+) -> None:
     status = AlarmStatus(
         alarm_id="100.104",
-        entity=f"host={host}.filesystem=/data{number}",
+        entity=entity or f"host={host}.filesystem=/data{number}",
         severity=severity,
         reason=f"/data{number} is full.",
-        raised_at="2026-03-01T12:00:00Z",
+        raised_at=raised_at,
     )
     metadata = Metadata(name=f"a{number}", namespace=site, uid=f"u-{site}-{number}")
     raw = msgspec.to_builtins(Alarm(metadata=metadata, status=status))
@@ -76,14 +85,20 @@ async def test_a_dead_router_is_one_incident_and_who_fails_for_itself_is_another
         uplinks = {u.metadata.name: u.status for u in await c.store.every(Uplink)}
         assert uplinks["core"] == UplinkStatus(subclouds=40, offline=21)
         assert uplinks["router-b"] == UplinkStatus(subclouds=20, offline=1)
-        for name in SITES:
-            c.link(name, up=True)
+        for number, name in enumerate(SITES):
+            if number != 7:
+                c.link(name, up=True)
+                await asyncio.sleep(0.2)
+        await asyncio.sleep(2)
+        found = await told(c)
+        assert list(found) == ["uplink.router-a"], "until the last is back"
+        assert (found["uplink.router-a"].subclouds, found["uplink.router-a"].most) == (1, 20)
+        assert found["uplink.router-a"].reason.endswith("19 are back.")
+        c.link("site-07", up=True)
         await asyncio.sleep(2)
         assert await told(c) == {}
         events = [text for event, text in await c.events() if event.startswith("incident")]
-        assert events == [dead.reason, f"over: {dead.reason}"], (
-            "of one alarm the log has that alarm's entries"
-        )
+        assert events == [dead.reason, f"over: {dead.reason[:-1]}; 19 are back."]
 
 
 @on_fake_time
@@ -124,6 +139,53 @@ async def test_incidents_outlive_a_restart_and_uplinks_may_come_later() -> None:
         await asyncio.sleep(5)
         after = (await c.store.load(Incident, "", "uplink.router-a")).metadata
         assert after == before, "a restart writes nothing anew"
+
+
+HOSTILE = [
+    ("host=" + "a" * 200, "2026-03-01T12:00:00Z"),
+    ("host=Foo /..", "2026-03-01T12:00:00Z"),
+    ("host=a\0b", "2026-03-01T12:00:00Z"),
+    ("host=", "2026-03-01T12:00:00Z"),
+    ("host=old", "0001-01-01T00:00:00+14:00"),
+    ("host=late", "9999-12-31T23:59:59-14:00"),
+    ("host=none", "nonsense"),
+]
+
+
+@on_fake_time
+async def test_what_a_hostile_subcloud_says_stops_nobody_s_incidents() -> None:
+    async with centre() as c:
+        await declare(c, {"router-a": ""}, {"site-00": "router-a", "site-01": "router-a", "evil": ""})
+        for number, (entity, raised_at) in enumerate(HOSTILE):
+            await alarm(c, "evil", "", number, "critical", raised_at=raised_at, entity=entity)
+        for number in range(100):
+            await alarm(c, "evil", f"h{number:03}", 1000 + number, "critical")
+        await asyncio.sleep(1)
+        found = await told(c)
+        assert len(found) == incidents_module.HOSTS
+        assert all(name.startswith("host.evil.") for name in found)
+        assert sum("hosts more" in status.reason for status in found.values()) == 1
+        for name in ("site-00", "site-01"):
+            c.link(name, up=False)
+        await asyncio.sleep(12)
+        assert "uplink.router-a" in await told(c)
+        assert not [e for e, _ in await c.events() if e == "incident" and "evil" in _]
+
+
+@on_fake_time
+async def test_a_certificate_that_ends_long_after_is_no_cause() -> None:
+    async with centre() as c:
+        await declare(c, {}, {"site-00": ""})
+        c.up("site-00", namespace="", version="1", certificate_expires_at="2026-03-01T13:00:00Z")
+        await asyncio.sleep(1)
+        c.link("site-00", up=False)
+        await asyncio.sleep(10)
+        assert list(await told(c)) == ["subcloud.site-00"]
+        await asyncio.sleep(7200)
+        await c.stop()
+        c.work()
+        await asyncio.sleep(70)
+        assert list(await told(c)) == ["subcloud.site-00"]
 
 
 def cause(name: str, since: float, sites: int = 1) -> Cause:

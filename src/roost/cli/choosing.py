@@ -16,9 +16,11 @@ from cyclopts import Parameter
 
 from roost.cli import answers, output
 from roost.cli.kinds import SUBCLOUD
-from roost.cli.problems import INTERRUPTED, OK, Misused, NotFound, Problem
+from roost.cli.problems import DENIED, INTERRUPTED, OK, UNREACHABLE, Misused, NotFound, Problem
 from roost.cli.session import Session
 
+_HOPELESS = (UNREACHABLE, DENIED)
+"""What would befall all the others as well."""
 FEW = 20
 """So many are told one by one; of more, how many it were."""
 
@@ -76,6 +78,9 @@ def each(names: Sequence[str], do: Callable[[str], None], done: str) -> int:
                 try:
                     do(name)
                 except Problem as problem:
+                    if problem.code in _HOPELESS:
+                        output.note(f"{count} of {len(names)} subclouds are {done}.")
+                        raise
                     output.show_problem(problem)
                     worst = max(worst, problem.code)
                 else:

@@ -87,6 +87,10 @@ def fleet(
             asyncio.run(_Course(many, steps, seconds).run(tokens))
         except Ended as error:
             raise problems.Failed(str(error), "start it again; fewer sites take less memory") from error
+        except TimeoutError as error:
+            raise problems.Failed(
+                "a process of simulated sites did not answer in time", "simulate fewer, or in more processes"
+            ) from error
         except KeyboardInterrupt:
             note(f"They are gone; `roost subcloud list -l {LABEL}` shows what the cloud makes of it.")
             return problems.INTERRUPTED
@@ -156,7 +160,14 @@ def _declared(session: Session, count: int, identities: Identities) -> dict[int,
     """Declare those that are not there; tokens, by number, of those that have no certificate."""
     from roost.sim.subcloud import site_name
 
-    there = {item.metadata.name for item in session.client.list_items(SUBCLOUD, None, answers.Item)[0]}
+    found = {i.metadata.name: i for i in session.client.list_items(SUBCLOUD, None, answers.Item)[0]}
+    there = {site_name(n) for n in range(count)} & found.keys()
+    if real := sorted(name for name in there if found[name].metadata.labels.get(LABEL) != "true"):
+        more = f" and {len(real) - 3} more" if len(real) > 3 else ""
+        raise problems.Refused(
+            f"{', '.join(real[:3])}{more} would be taken over: declared, and not as simulated",
+            f"simulate at another cloud; if they are simulated, label them {LABEL}=true",
+        )
     missing = [n for n in range(count) if site_name(n) not in there]
     without = [n for n in range(count) if not identities.has(site_name(n)) or site_name(n) not in there]
     tokens: dict[int, str] = {}

@@ -260,7 +260,9 @@ def delete_subclouds(names: MaybeNames = (), /, *, which: Which = WHICH, connect
     """
 
     def delete(session: Session, name: str) -> None:
-        session.client.delete(SUBCLOUD, "", name)
+        answer = session.client.delete(SUBCLOUD, "", name)
+        if answer.get("metadata", {}).get("deletionTimestamp"):
+            output.note(f"{name} is there until its finalizers are done.")
 
     with opened(connect) as session:
         some = choosing.chosen(session, names, which)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -46,7 +47,8 @@ def keep_token(path: Path, token: answers.TokenStatus) -> None:
             file.write(f"{token.token}\n")
         unfinished.replace(path)
     except OSError as error:
-        unfinished.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            unfinished.unlink(missing_ok=True)
         raise Failed(
             f"can't write {path}: {error.strerror}", "its token was made and is lost; make it anew"
         ) from error

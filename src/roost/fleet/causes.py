@@ -14,6 +14,10 @@ uplink, that perhaps through another. The rules, from the widest cause to the na
 
 While losses still come in, those of the last SETTLE seconds are not judged yet: ten thousand sites that go
 silent at once are noticed within some seconds, and must not be shown one by one meanwhile.
+
+An uplink that was told as a cause stays one until the last subcloud that was lost with it is back, unless a
+wider one explains them all: when half are back the others are not a thousand causes of their own. Which were
+lost with it follows from when they were, so it is the same after a restart.
 """
 
 from __future__ import annotations
@@ -72,6 +76,17 @@ class Cause(msgspec.Struct, frozen=True):
     reason: str
     chain: tuple[str, ...]
     certainty: Certainty = "certain"
+    most: int = 1
+    """Subclouds at its height."""
+
+
+class Told(msgspec.Struct, frozen=True):
+    """An uplink that was told as a cause: since when, of how many at its height, how surely."""
+
+    uplink: str
+    since: float
+    most: int
+    certainty: Certainty
 
 
 class Judgement(msgspec.Struct, frozen=True):
@@ -106,11 +121,17 @@ class Topology:
         return self._ways[uplink]
 
 
-def judge(sites: Iterable[Site], below: Mapping[str, int], topology: Topology, now: float) -> Judgement:
+def judge(
+    sites: Iterable[Site],
+    below: Mapping[str, int],
+    topology: Topology,
+    now: float,
+    told: Sequence[Told] = (),
+) -> Judgement:
     """The incidents of a fleet.
 
     `sites` are those in trouble; `below` counts, for each uplink, all enrolled subclouds that are reached
-    through it, in trouble or not; `now` is in seconds since the epoch.
+    through it, in trouble or not; `now` is in seconds since the epoch; `told` are the uplinks told before.
     """
     lost: dict[str, float] = {}
     ways: dict[str, tuple[str, ...]] = {}
@@ -118,15 +139,58 @@ def judge(sites: Iterable[Site], below: Mapping[str, int], topology: Topology, n
     for site in known:
         if site.lost_at is not None and not site.expired:
             lost[site.name], ways[site.name] = site.lost_at, topology.way(site.uplink)
-    unsettled, again = _unsettled(lost, ways, now)
-    settled = {name: at for name, at in lost.items() if name not in unsettled}
-    causes = _uplinks(settled, ways, below, topology)
+    present = _present(told, lost, ways, topology)
+    held = {name for _, names in present for name in names}
+    unsettled, again = _unsettled({n: at for n, at in lost.items() if n not in held}, ways, now)
+    left = {name: at for name, at in lost.items() if name not in unsettled}
+    causes = _wider(_uplinks(left, ways, below, topology), present, topology)
+    for one, names in present:
+        explained = {name for cause in causes for name in cause.sites}
+        if remaining := [name for name in names if name not in explained]:
+            causes.append(_still(one, remaining))
+    explained = {name for cause in causes for name in cause.sites}
+    causes += _uplinks({n: at for n, at in left.items() if n not in explained}, ways, below, topology)
     explained = {name for cause in causes for name in cause.sites}
     for site in known:
         if site.lost_at is not None and site.name not in explained and site.name not in unsettled:
             causes.append(_alone(site, site.lost_at))
         causes += [_host(site, trouble) for trouble in site.troubles]
     return Judgement(tuple(causes), again)
+
+
+def _present(
+    told: Sequence[Told],
+    lost: Mapping[str, float],
+    ways: Mapping[str, Sequence[str]],
+    topology: Topology,
+) -> list[tuple[Told, list[str]]]:
+    """Uplinks told before with what was lost with them and is lost still, the widest first."""
+    found, taken = list[tuple[Told, list[str]]](), set[str]()
+    for one in sorted(told, key=lambda t: (len(topology.way(t.uplink)), t.since, t.uplink)):
+        # Times are told in whole seconds.
+        names = [
+            name
+            for name, at in lost.items()
+            if name not in taken and one.uplink in ways[name] and -1 < at - one.since <= TOGETHER + 1
+        ]
+        taken.update(names)
+        if names:
+            found.append((one, names))
+    return found
+
+
+def _wider(
+    causes: Iterable[Cause], present: Sequence[tuple[Told, list[str]]], topology: Topology
+) -> list[Cause]:
+    """Those causes that lie before one told, and explain all that it does."""
+    return [
+        cause
+        for cause in causes
+        if any(
+            cause.name in topology.way(one.uplink)[1:] and set(names) <= set(cause.sites)
+            for one, names in present
+        )
+    ]
 
 
 def _unsettled(
@@ -209,19 +273,28 @@ def _together(losses: Sequence[tuple[float, str]]) -> list[tuple[float, str]]:
 
 
 def _uplink(uplink: str, names: Sequence[str], alive: int, lost: Mapping[str, float]) -> Cause:
-    count, since = len(names), min(lost[name] for name in names)
-    whole = count >= alive
-    others = "" if whole else f" of {alive}"
+    certainty: Certainty = "certain" if len(names) >= alive else "likely"
+    since = min(lost[name] for name in names)
+    told = Told(uplink=uplink, since=since, most=len(names), certainty=certainty)
+    return _still(told, names, of=alive)
+
+
+def _still(told: Told, names: Sequence[str], *, of: int = 0) -> Cause:
+    """The cause that an uplink is, while these subclouds are lost."""
+    uplink, count, most = told.uplink, len(names), max(told.most, len(names))
+    others = f" of {of}" if of > most else ""
+    back = f"; {most - count} are back" if count < most else ""
     return Cause(
         kind="Uplink",
         name=uplink,
         sites=tuple(sorted(names)),
-        since=since,
+        since=told.since,
         severity="critical",
         alarms=count,
-        reason=f"{count}{others} subclouds behind uplink {uplink} went offline together.",
+        reason=f"{most}{others} subclouds behind uplink {uplink} went offline together{back}.",
         chain=(f"uplink {uplink} is down", f"{count} subclouds are offline"),
-        certainty="certain" if whole else "likely",
+        certainty=told.certainty,
+        most=most,
     )
 
 

@@ -78,14 +78,12 @@ class FleetCountsController(Summing[AlarmCounts]):
     def put(self, name: str, counts: AlarmCounts | None) -> None:
         self._totals.put(name, counts)
 
-    def write(self, tx: Transaction) -> bool:
+    def write(self, tx: Transaction) -> None:
         cloud = tx.seek(Cloud, "", self._cloud)
         fleet = self._totals.told()
-        if cloud is None or cloud.status.fleet == fleet:
-            return False
-        status = msgspec.structs.replace(cloud.status, fleet=fleet)
-        tx.report(msgspec.structs.replace(cloud, status=status))
-        return True
+        if cloud is not None and cloud.status.fleet != fleet:
+            status = msgspec.structs.replace(cloud.status, fleet=fleet)
+            tx.report(msgspec.structs.replace(cloud, status=status))
 
 
 def read(tx: Transaction, names: Iterable[str]) -> Mapping[str, AlarmCounts]:

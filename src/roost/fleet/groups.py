@@ -17,6 +17,7 @@ from roost.engine.controller import Key
 from roost.fleet.summing import SUMS, Summing
 from roost.model.cloud import SUBCLOUD
 from roost.model.fleet import SUBCLOUD_GROUP, SubcloudGroup, SubcloudGroupStatus
+from roost.store.store import Store
 from roost.store.transaction import Change, Transaction
 
 
@@ -123,31 +124,31 @@ class GroupController(Summing[Member]):
             yield SUMS
         yield from super().concerned(change)
 
-    def all_keys(self, tx: Transaction) -> Iterable[Key]:
-        self._due.update(stored.name for stored in tx.select(SUBCLOUD_GROUP.kind))
-        return super().all_keys(tx)
+    async def prepare(self, store: Store, *, everything: bool) -> None:
+        if everything:
+            self._due.update(await store.read(lambda tx: [s.name for s in tx.select(SUBCLOUD_GROUP.kind)]))
+        self._writing, self._due = self._due, set()
 
-    def write(self, tx: Transaction) -> bool:
-        self._writing = set(self._due)
-        wrote = False
+    def write(self, tx: Transaction) -> None:
         for name in sorted(self._writing):
             group = tx.seek(SubcloudGroup, "", name)
             status = self._sums.of(name)
             if group is not None and group.status != status:
                 tx.report(msgspec.structs.replace(group, status=status))
-                wrote = True
-        return wrote
 
     def written(self) -> None:
-        self._due -= self._writing
+        self._writing = set()
+
+    def failed(self) -> None:
+        self._due |= self._writing
 
 
-def rule(_tx: Transaction, request: Request) -> None:
-    """A group that holds subclouds stays."""
+def rule(tx: Transaction, request: Request) -> None:
+    """A group that holds subclouds stays. They are counted here: the figures of its status come later."""
     if request.operation != "delete":
         return
-    group = cast(SubcloudGroup, request.old)
-    name, held = group.metadata.name, group.status.subclouds
+    name = cast(SubcloudGroup, request.old).metadata.name
+    held = sum(member_of(stored.data).group == name for stored in tx.select(SUBCLOUD.kind))
     if held:
         raise Refused(
             f"{held} subcloud{'s are' if held > 1 else ' is'} in group {name}",

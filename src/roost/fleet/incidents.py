@@ -2,14 +2,15 @@
 
 What is in trouble is held in memory, a subcloud's facts read anew when something of it changes (`summing`),
 so the cost goes with what changes and with what is in trouble, not with the fleet. An incident is there while
-its cause is; the log tells when one of several alarms begins and is over. Alarms of hosts count that are
-critical or major and not suppressed.
+its cause is; the log tells when one of an uplink begins and is over. Alarms of hosts count that are critical
+or major and not suppressed; what they say is a subcloud's own word, and is bounded and checked.
 
 At most MOST incidents are shown, the worst and widest: more at once help nobody, and each is a row.
 """
 
 from __future__ import annotations
 
+import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
@@ -18,18 +19,25 @@ import msgspec
 
 from roost.engine.controller import Key
 from roost.engine.faults import write_log
-from roost.fleet.causes import Cause, Site, Topology, Trouble, judge, worst
+from roost.fleet.causes import Cause, Site, Told, Topology, Trouble, judge, worst
 from roost.fleet.summing import SUMS, Summing
 from roost.model import time
 from roost.model.cloud import SUBCLOUD, Subcloud
 from roost.model.fault import ALARM, Alarm, Severity
 from roost.model.incident import INCIDENT, UPLINK, Incident, IncidentStatus, Uplink, UplinkStatus
 from roost.model.meta import Metadata
+from roost.store.store import Store
 from roost.store.transaction import Change, Transaction
 
 MOST = 2000
 SHOWN = 100
+HOSTS = 20
+"""Hosts of one subcloud that are told apart: what it tells is its own word, and must not crowd others out."""
+LATE = 60.0
+"""Seconds that may pass from the end of a certificate until its subcloud is offline for it."""
 _COUNTS: tuple[Severity, ...] = ("critical", "major")
+_HOST = re.compile(r"(?:^|\.)host=([a-z0-9](?:[-a-z0-9]{0,61}[a-z0-9])?)(?:\.|\Z)")
+_ORDER = {"Uplink": 0, "Certificate": 1, "Subcloud": 2, "Host": 3}
 
 
 class _Spec(msgspec.Struct, frozen=True, rename="camel"):
@@ -48,7 +56,20 @@ class _Facts(msgspec.Struct, frozen=True):
     status: _Status = _Status()
 
 
+class _AlarmStatus(msgspec.Struct, frozen=True, rename="camel"):
+    entity: str = ""
+    severity: str = ""
+    reason: str = ""
+    raised_at: str = ""
+    suppressed: bool = False
+
+
+class _AlarmFacts(msgspec.Struct, frozen=True):
+    status: _AlarmStatus = _AlarmStatus()
+
+
 _facts = msgspec.json.Decoder(_Facts).decode
+_alarm_facts = msgspec.json.Decoder(_AlarmFacts).decode
 
 
 class Known(msgspec.Struct, frozen=True):
@@ -66,14 +87,13 @@ class IncidentController(Summing[Known]):
     def __init__(self, cloud: str) -> None:
         super().__init__()
         self._cloud = cloud
-        self._uplinks: dict[str, str] = {}
         self._known: dict[str, str] = {}
         self._direct = Counter[str]()
         self._troubled: dict[str, Site] = {}
-        self._topology: Topology | None = None
+        self._uplinks: dict[str, UplinkStatus] | None = None
+        self._topology = Topology({})
         self._told: dict[str, IncidentStatus] | None = None
-        self._told_uplinks: dict[str, UplinkStatus] = {}
-        self._writing: tuple[dict[str, IncidentStatus], dict[str, UplinkStatus]] = ({}, {})
+        self._wanted: tuple[dict[str, IncidentStatus], dict[str, UplinkStatus]] = ({}, {})
         self._again: float | None = None
 
     # -- what has changed
@@ -82,17 +102,16 @@ class IncidentController(Summing[Known]):
         if change.kind == SUBCLOUD.kind:
             same = change.type == "MODIFIED" and _facts(change.data) == _facts(change.previous)
             return "" if same else change.name
-        return change.namespace if change.kind == ALARM.kind and change.namespace != self._cloud else ""
+        if change.kind != ALARM.kind or change.namespace == self._cloud:
+            return ""
+        same = change.type == "MODIFIED" and _alarm_facts(change.data) == _alarm_facts(change.previous)
+        return "" if same else change.namespace
 
     def concerned(self, change: Change) -> Iterable[Key]:
         if change.kind == UPLINK.kind:
-            self._topology = None
+            self._uplinks = None
             yield SUMS
         yield from super().concerned(change)
-
-    def all_keys(self, tx: Transaction) -> Iterable[Key]:
-        self._topology = self._told = None
-        return super().all_keys(tx)
 
     # -- what counts
 
@@ -122,14 +141,20 @@ class IncidentController(Summing[Known]):
 
     # -- what is made of it
 
-    def write(self, tx: Transaction) -> bool:
-        if self._told is None:
-            self._told = {i.metadata.name: i.status for i in tx.every(Incident)}
-        if self._topology is None:
-            declared = tx.every(Uplink)
-            self._uplinks = {u.metadata.name: u.spec.behind for u in declared}
-            self._told_uplinks = {u.metadata.name: u.status for u in declared}
-            self._topology = Topology(self._uplinks)
+    async def prepare(self, store: Store, *, everything: bool) -> None:
+        if everything or self._told is None:
+            self._told = {i.metadata.name: i.status for i in await store.every(Incident)}
+        while everything or self._uplinks is None:
+            everything, self._uplinks = False, {}
+            declared = await store.every(Uplink)
+            if self._uplinks is not None:
+                # None: one has changed meanwhile.
+                self._uplinks = {u.metadata.name: u.status for u in declared}
+                self._topology = Topology({u.metadata.name: u.spec.behind for u in declared})
+        moment = await store.read(lambda tx: tx.now)
+        self._judge(moment.timestamp())
+
+    def _judge(self, now: float) -> None:
         below, offline = Counter[str](), Counter[str]()
         for uplink, count in self._direct.items():
             for one in self._topology.way(uplink):
@@ -137,21 +162,32 @@ class IncidentController(Summing[Known]):
         for site in self._troubled.values():
             if site.lost_at is not None:
                 offline.update(self._topology.way(site.uplink))
-        judged = judge(self._troubled.values(), below, self._topology, tx.now.timestamp())
+        told = [
+            Told(uplink=s.name, since=_seconds(s.since, now), most=s.most, certainty=s.certainty)
+            for s in (self._told or {}).values()
+            if s.cause == "Uplink"
+        ]
+        judged = judge(self._troubled.values(), below, self._topology, now, told)
         self._again = judged.again
-        incidents = named(judged.causes)
-        uplinks = {u: UplinkStatus(subclouds=below[u], offline=offline[u]) for u in self._uplinks}
-        self._writing = (incidents, uplinks)
-        began = len(tx.changes)
-        self._settle(tx, self._told, incidents)
-        for name in [u for u, status in uplinks.items() if self._told_uplinks.get(u) != status]:
-            declared_now = tx.seek(Uplink, "", name)
-            if declared_now is not None and declared_now.status != uplinks[name]:
-                tx.report(msgspec.structs.replace(declared_now, status=uplinks[name]))
-        return len(tx.changes) > began
+        uplinks = {u: UplinkStatus(subclouds=below[u], offline=offline[u]) for u in self._uplinks or {}}
+        self._wanted = (named(judged.causes), uplinks)
+
+    def write(self, tx: Transaction) -> None:
+        incidents, uplinks = self._wanted
+        self._settle(tx, self._told or {}, incidents)
+        told = self._uplinks or {}
+        for name in [u for u, status in uplinks.items() if told.get(u) != status]:
+            uplink = tx.seek(Uplink, "", name)
+            if uplink is not None and uplink.status != uplinks[name]:
+                tx.report(msgspec.structs.replace(uplink, status=uplinks[name]))
 
     def written(self) -> None:
-        self._told, self._told_uplinks = self._writing
+        self._told = self._wanted[0]
+        if self._uplinks is not None:
+            self._uplinks = self._wanted[1]
+
+    def failed(self) -> None:
+        self._told = self._uplinks = None
 
     def again(self) -> float | None:
         return self._again
@@ -170,8 +206,8 @@ class IncidentController(Summing[Known]):
                 self._tell(tx, name, "incident", wanted[name], wanted[name].reason)
 
     def _tell(self, tx: Transaction, name: str, event: str, status: IncidentStatus, text: str) -> None:
-        # Of an incident of one alarm the log has that alarm's entries.
-        if status.alarms > 1:
+        # Of the others the log has the entries of their alarms.
+        if status.cause == "Uplink":
             write_log(tx, self._cloud, event=event, entity=f"incident={name}", text=text)
 
 
@@ -182,13 +218,22 @@ def known(subcloud: Subcloud, alarms: Iterable[Alarm], now: float) -> Known:
     if status.availability == "offline":
         lost_at = _seconds(status.availability_changed_at, now)
         end = status.certificate_expires_at
-        expired = bool(end) and _seconds(end, now) <= now
+        # By when it went offline, not by now: a certificate may end while its subcloud is long lost.
+        expired = bool(end) and _seconds(end, now) <= lost_at + LATE
     by_host: dict[str, list[Alarm]] = defaultdict(list)
     for alarm in alarms:
-        host = alarm.status.entity.partition("host=")[2].partition(".")[0]
+        host = _HOST.search(alarm.status.entity)
         if host and alarm.status.severity in _COUNTS and not alarm.status.suppressed:
-            by_host[host].append(alarm)
-    troubles = tuple(_trouble(host, some, now) for host, some in sorted(by_host.items()))
+            by_host[host[1]].append(alarm)
+    found = sorted(
+        (_trouble(host, some, now) for host, some in by_host.items()),
+        key=lambda t: (t.severity != "critical", t.host),
+    )
+    troubles = tuple(found[:HOSTS])
+    if more := len(found) - HOSTS if len(found) > HOSTS else 0:
+        last = troubles[-1]
+        reason = f"{last.reason[:900]} (and {more} hosts more)"
+        troubles = (*troubles[:-1], msgspec.structs.replace(last, reason=reason))
     site = Site(name=name, uplink=subcloud.spec.uplink, lost_at=lost_at, expired=expired, troubles=troubles)
     return Known(subcloud.spec.uplink, site if lost_at is not None or troubles else None)
 
@@ -200,22 +245,25 @@ def _trouble(host: str, alarms: Sequence[Alarm], now: float) -> Trouble:
         host=host,
         alarms=len(alarms),
         severity=severity,
-        since=min(_seconds(alarm.status.raised_at, now) for alarm in alarms),
-        reason=first.status.reason,
+        since=min(now, *(_seconds(alarm.status.raised_at, now) for alarm in alarms)),
+        reason=first.status.reason[:1024],
     )
 
 
 def _seconds(stamp: str, now: float) -> float:
-    """Seconds since the epoch; of what a site says that is no time, now."""
+    """Seconds since the epoch, not before it; of what is no time, now."""
     try:
-        return time.parse(stamp).timestamp()
-    except ValueError:
+        return max(0.0, time.parse(stamp).timestamp())
+    except (ValueError, OverflowError):
         return now
 
 
 def named(causes: Iterable[Cause]) -> dict[str, IncidentStatus]:
     """Incidents by name, the worst and widest of them. Two of one cause, at two times, have two names."""
-    chosen = sorted(causes, key=lambda c: (c.severity != "critical", -len(c.sites), c.kind, c.name, c.since))
+    chosen = sorted(
+        causes,
+        key=lambda c: (_ORDER[c.kind], c.severity != "critical", -len(c.sites), c.name, c.since),
+    )
     found: dict[str, IncidentStatus] = {}
     for cause in chosen[:MOST]:
         stem = f"{cause.kind.lower()}.{cause.name.replace('/', '.')}"
@@ -228,6 +276,7 @@ def named(causes: Iterable[Cause]) -> dict[str, IncidentStatus]:
             reason=cause.reason[:1024],
             chain=list(cause.chain),
             subclouds=len(cause.sites),
+            most=max(cause.most, len(cause.sites)),
             alarms=cause.alarms,
             concerned=list(cause.sites[:SHOWN]),
             since=time.seconds(datetime.fromtimestamp(cause.since, UTC)),

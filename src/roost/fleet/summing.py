@@ -2,7 +2,7 @@
 
 What counts of each subcloud is held in memory. When something of one changes, its row is read, what it
 counted before is taken from the sums and what it counts now is added, however many subclouds there are. What
-has changed meanwhile is read together, and the sums are written at most once a PAUSE, so twenty thousand
+has changed meanwhile is read together, and the sums are looked at at most once a PAUSE, so twenty thousand
 sites that go down at once are not twenty thousand writes of one row. Only after a start of this process, or
 when history was compacted, is every row read, by readers that hold up no writer.
 """
@@ -21,7 +21,7 @@ from roost.store.transaction import Change, Transaction
 
 SUMS = ("", "sums")
 PAUSE = 0.5
-"""Seconds between two writes of sums."""
+"""Seconds between two looks at sums."""
 TOGETHER = 2000
 """Subclouds read in one transaction."""
 
@@ -35,8 +35,8 @@ class Summing(ABC, Generic[T]):
 
     def __init__(self) -> None:
         self._changed: set[str] = set()
-        self._everything = True
-        self._wrote_at: float | None = None
+        self._asked, self._done = 1, 0
+        self._looked_at: float | None = None
 
     @abstractmethod
     def news(self, change: Change) -> str:
@@ -54,12 +54,18 @@ class Summing(ABC, Generic[T]):
     def put(self, name: str, counts: T | None) -> None:
         """What counts of a subcloud now; None: it is no subcloud any more."""
 
+    async def prepare(self, store: Store, *, everything: bool) -> None:
+        """Read what else is needed, and work out what to write; beside the store's writer, not in its way."""
+
     @abstractmethod
-    def write(self, tx: Transaction) -> bool:
-        """Write the sums that are otherwise now; says whether there were some."""
+    def write(self, tx: Transaction) -> None:
+        """Write the sums that are otherwise now."""
 
     def written(self) -> None:
         """The sums are written."""
+
+    def failed(self) -> None:
+        """They are not, and are worked out anew."""
 
     def again(self) -> float | None:
         """Seconds after which to write once more though nothing changes; None: never."""
@@ -72,15 +78,18 @@ class Summing(ABC, Generic[T]):
             yield SUMS
 
     def all_keys(self, tx: Transaction) -> Iterable[Key]:
-        self._everything = True
+        # In a reader's thread: counted, so that no asking is lost between a look and its end.
+        self._asked += 1
         return [SUMS]
 
     async def reconcile(self, store: Store, key: Key) -> float | None:
         now = asyncio.get_running_loop().time()
-        if self._wrote_at is not None and 0 <= now - self._wrote_at < PAUSE:
-            return PAUSE - (now - self._wrote_at)
-        names, everything = sorted(self._changed), self._everything
-        self._changed, self._everything = set(), False
+        if self._looked_at is not None and 0 <= now - self._looked_at < PAUSE:
+            return PAUSE - (now - self._looked_at)
+        self._looked_at = now
+        names, asked = sorted(self._changed), self._asked
+        everything = asked != self._done
+        self._changed = set()
         try:
             if everything:
                 names = await store.read(lambda tx: [s.name for s in tx.select(SUBCLOUD.kind)])
@@ -90,11 +99,12 @@ class Summing(ABC, Generic[T]):
                 found = await store.read(lambda tx, p=part: self.read(tx, p))  # type: ignore[misc]
                 for name in part:
                     self.put(name, found.get(name))
-            if await store.transact(self.write):
-                self._wrote_at = now
-            self.written()
+            await self.prepare(store, everything=everything)
+            await store.transact(self.write)
         except BaseException:
             self._changed.update(names)
-            self._everything = self._everything or everything
+            self.failed()
             raise
+        self._done = asked
+        self.written()
         return self.again()

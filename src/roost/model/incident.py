@@ -76,6 +76,7 @@ class IncidentStatus(Part, frozen=True, kw_only=True, omit_defaults=False):
         doc("From the cause to what people notice, each step because of the one before.", max_length=8),
     ] = []
     subclouds: Annotated[int, doc("Subclouds that it concerns.")] = 0
+    most: Annotated[int, doc("Subclouds that it concerned at its height.")] = 0
     alarms: Annotated[int, doc("Alarms that it explains.")] = 0
     concerned: Annotated[list[str], doc("The first of these subclouds.", max_length=100)] = []
     since: Annotated[str, doc("When it began.", format="date-time")] = ""

@@ -20,7 +20,7 @@ import msgspec
 
 from roost.sim.crowd.crowd import Plan
 from roost.sim.crowd.process import LINE, Answer, Order, Setup
-from roost.sim.crowd.script import Step
+from roost.sim.crowd.script import Step, chosen
 
 SITES = 5000
 """In one process at most: each takes a file, and some tens of KiB."""
@@ -94,8 +94,11 @@ class Many:
 
     async def do(self, step: Step) -> None:
         """Begin a step in all processes. A rate is shared out among them."""
-        share = msgspec.structs.replace(step, rate=step.rate / len(self._running))
-        await self._ask([Order(verb="do", step=share)] * len(self._running))
+        plans = [setup.plan for setup in self._setups]
+        meant = [len(list(chosen(step, range(p.first, p.first + p.count)))) for p in plans]
+        rates = [step.rate * some / max(1, sum(meant)) for some in meant]
+        steps = [msgspec.structs.replace(step, rate=rate) if rate else step for rate in rates]
+        await self._ask([Order(verb="do", step=one) for one in steps])
 
     async def standing(self) -> tuple[dict[str, float], str]:
         """How all is, added up, and the last failure."""

@@ -232,8 +232,8 @@ class Site:
                 self.stream.acknowledge(message.number)
                 self._tell()
             case Again():
-                wanted = set(message.keys)
-                self.say(*(e for e in things.base(self.name, self.hosts) if e.key in wanted))
+                self.stream.again(message.keys)
+                self._tell()
             case Heartbeat():
                 await self._send(HeartbeatEcho(sequence=message.sequence))
             case CallStart():

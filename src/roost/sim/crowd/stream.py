@@ -50,6 +50,15 @@ class Stream:
             changes[entry.key] = said
         return self.revision
 
+    def again(self, keys: Iterable[Key]) -> None:
+        """The centre asks for these once more, as they are now."""
+        wanted = set(keys)
+        there = {entry.key: entry for entry in self._base() if entry.key in wanted}
+        there |= {key: entry for key, (_, entry) in self._changed.items() if key in wanted}
+        for kind, namespace, name in wanted:
+            gone = Entry(type="deleted", kind=kind, namespace=namespace, name=name)
+            self.say(there.get((kind, namespace, name), gone))
+
     def begin(self, taken_store_id: str, taken_revision: int) -> None:
         """A session begins; the centre says how far it took in the stream of which store."""
         self._number, self._on_its_way, self._snapshot = 0, None, []
