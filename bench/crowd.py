@@ -104,7 +104,7 @@ class _Run:
             heartbeat=HEARTBEAT,
         )
         async with self._many:
-            with self._up():
+            async with self._up():
                 tokens = await self._declare()
                 await self._enrol(tokens)
                 async with self._client() as client:
@@ -114,7 +114,7 @@ class _Run:
                     await self._intent()
                     await self._storm(client)
                     await self._lost_and_back(client)
-            with self._up():
+            async with self._up():
                 began = time.monotonic()
                 async with self._client() as client:
                     await self._until(self._linked, began, "the centre starts again: all linked")
@@ -189,7 +189,7 @@ class _Run:
                     delays.append(now - float(sent[1]))
 
     async def _intent(self) -> None:
-        """Policies that are for one site each, declared and changed at a rate."""
+        """Policies that are shared with one site each, declared at a rate."""
         for rate in RATES:
             await self._many.delays()
             began, made = time.monotonic(), 0
@@ -203,7 +203,7 @@ class _Run:
                         if due - began > RATE_SECONDS:
                             return
                         await asyncio.sleep(max(0.0, due - time.monotonic()))
-                        await _declare_policy(client, site_name(place % self._count), f"own-{rate}-{place}")
+                        await _share(client, site_name(place % self._count), f"own-{rate}-{place}")
                         made += 1
 
             await asyncio.gather(*(some() for _ in range(AT_ONCE)))
@@ -261,13 +261,14 @@ class _Run:
 
     # -- inside
 
-    @contextlib.contextmanager
-    def _up(self) -> Iterator[None]:
+    @contextlib.asynccontextmanager
+    async def _up(self) -> AsyncIterator[None]:
         log = self._directory / "central.log"
         up = roost("up", "--home", str(self._home), "--name", NAME, "--no-host", "--contained")
         up += ["--address", f"127.0.0.1:{self._ports[0]}", "--link-address", f"127.0.0.1:{self._ports[1]}"]
         with running(up, log, **self._database.environment) as self._process:
-            wait_for(lambda: is_ready(self._home / "kubeconfig"), self._process, log)
+            ready = lambda: is_ready(self._home / "kubeconfig")  # noqa: E731 - asked in a thread
+            await asyncio.to_thread(wait_for, ready, self._process, log)
             yield
 
     @contextlib.asynccontextmanager
@@ -297,11 +298,13 @@ def _subcloud(name: str) -> bytes:
     return _body("Subcloud", {"metadata": {"name": name}, "spec": {"managementState": "managed"}})
 
 
-async def _declare_policy(client: Client, namespace: str, name: str) -> None:
-    metadata = {"name": name, "annotations": {SENT_AT: f"{time.time():.6f}"}}
-    spec = {"networks": ["oam"], "rules": [{"action": "allow", "protocol": "tcp", "ports": ["22"]}]}
+async def _share(client: Client, site: str, name: str) -> None:
+    """Share a policy with one site. Its labels go down with it, and say when it was declared."""
+    metadata = {"name": name, "labels": {SENT_AT: f"{time.time():.6f}"}}
+    rules = [{"action": "allow", "protocol": "tcp", "ports": ["22"]}]
+    spec = {"networks": ["oam"], "rules": rules, "subclouds": {"names": [site]}}
     body = _body("FirewallPolicy", {"metadata": metadata, "spec": spec})
-    await client.good("POST", f"{GROUP}/namespaces/{namespace}/firewallpolicies", body)
+    await client.good("POST", f"{GROUP}/namespaces/{NAME}/firewallpolicies", body)
 
 
 async def _count(client: Client, availability: str) -> int:
