@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import re
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
@@ -292,6 +293,7 @@ class _Run:
 
     def _note(self, what: str, unit: str, value: float) -> None:
         self._found.setdefault(what, (unit, []))[1].append(value)
+        print(f"  {what}: {value:,.2f} {unit}", file=sys.stderr, flush=True)
 
 
 def _subcloud(name: str) -> bytes:
