@@ -105,7 +105,7 @@ def lists(server: Server) -> Figures:
     """A list of everything: whole, as of any revision (which Kubernetes has in memory), and page by page."""
     whole = _enough(server, Work(path=POLICIES))
     remembered = _enough(server, Work(path=f"{POLICIES}?resourceVersion=0"))
-    pages = median(_pages(server.access) for _ in range(2))
+    pages = median(_pages(server.access) for _ in range(10))
     return {
         f"list of {OBJECTS:,}, whole": ("ms", whole.median / 1000, BELOW),
         f"list of {OBJECTS:,}, size": ("MB", asyncio.run(_size(server)) / 1e6, ""),
