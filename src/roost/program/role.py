@@ -82,7 +82,7 @@ def tune() -> None:
     it is left out, and the rest looked at less often, which gave a third more writes.
 
     The C library gives memory back to the kernel, and takes it anew, for every answer of some 100 KiB, and
-    the kernel clears each page of it: half the time that a page of a list took. It keeps KEPT bytes instead.
+    the kernel clears each page of it. It keeps KEPT bytes instead.
     """
     _keep_memory()
     sys.setswitchinterval(SWITCH_AFTER)

@@ -46,8 +46,9 @@ _POSTGRESQL = {
     "keepalives_count": 3,
     "tcp_user_timeout": 20_000,
     "options": "-c lock_timeout=10s -c idle_in_transaction_session_timeout=60s -c statement_timeout=120s"
-    # Every statement finds its rows, and their order, in an index. Until a table's statistics are there, and
-    # they come a minute late, the planner would rather read and sort all of a kind for each page of a list.
+    # What is asked often finds its rows, and their order, in an index; what has none is read through all
+    # the same. Until a table's statistics are there, and they come a minute late, the planner would rather
+    # read and sort all of a kind for each page of a list.
     " -c enable_bitmapscan=off -c enable_seqscan=off -c enable_sort=off -c jit=off",
 }
 _COMPRESS = """
