@@ -307,7 +307,7 @@ class Gathered:
                 self._shed = 0
 
 
-SUBRESOURCES = frozenset({"status", "history", "token", "password", "enrolment", "plan"})
+SUBRESOURCES = frozenset({"status", "history", "token", "password", "enrolment", "plan", "rehome"})
 
 
 def key_of(record: Record) -> Key:

@@ -35,11 +35,11 @@ PAUSE = 1.0
 
 
 class EnrolmentFailed(LinkError):
-    """No identity came about; `reason` and `remedy` are for people."""
+    """No identity came about; `reason` and `remedy` are for people. `unreached`: nobody has refused it."""
 
-    def __init__(self, reason: str, remedy: str) -> None:
+    def __init__(self, reason: str, remedy: str, *, unreached: bool = False) -> None:
         super().__init__(f"{reason}; {remedy}")
-        self.reason, self.remedy = reason, remedy
+        self.reason, self.remedy, self.unreached = reason, remedy, unreached
 
 
 async def enrol(
@@ -49,9 +49,14 @@ async def enrol(
     facts: dict[str, str],
     clock: Callable[[], datetime],
     within: float = PATIENCE,
+    highest: int = 0,
 ) -> identity.Identity:
-    """Use a token; keeps trying its endpoints for `within` seconds. Raises BadToken, EnrolmentFailed."""
+    """Use a token; keeps trying its endpoints for `within` seconds. Raises BadToken, EnrolmentFailed.
+
+    `highest` is the highest epoch under which the node was ever owned, besides what the directory tells.
+    """
     token = tokens.decode(text)
+    highest = max(highest, _highest(directory))
     key = _key(directory, token)
     problem = "no endpoint was tried"
     try:
@@ -59,7 +64,7 @@ async def enrol(
             while True:
                 for where in token.endpoints:
                     try:
-                        return await _enrol(token, where, key, directory, facts, clock)
+                        return await _enrol(token, where, key, directory, facts, clock, highest)
                     except (CannotConnect, ConnectionLost, TimeoutError, _Busy) as error:
                         problem = str(error) or f"{where}: no answer came in time"
                         log.info("enrolment.retry", endpoint=where, reason=problem)
@@ -68,7 +73,16 @@ async def enrol(
         raise EnrolmentFailed(
             f"within {within:g} s the upper cloud was not reached: {problem}",
             "check the network and the endpoints, then repeat with the same token",
+            unreached=True,
         ) from None
+
+
+def _highest(directory: Path) -> int:
+    """The highest epoch that an identity kept here tells of."""
+    try:
+        return identity.load(directory).highest
+    except identity.NotEnrolled:
+        return 0
 
 
 def _key(directory: Path, token: Token) -> bytes:
@@ -91,6 +105,7 @@ async def _enrol(
     directory: Path,
     facts: dict[str, str],
     clock: Callable[[], datetime],
+    highest: int,
 ) -> identity.Identity:
     async with asyncio.timeout(DIAL_WITHIN * 2):
         offered = await _fetch_authority(where)
@@ -99,7 +114,7 @@ async def _enrol(
                 f"what answers at {where} is not the cloud this token is from (its CA is another)",
                 "check the endpoint; if it is right, someone may be in between",
             )
-        answer = await _ask(where, offered, token, key, facts)
+        answer = await _ask(where, offered, token, key, facts, highest)
     try:
         node = parse(answer.node)
         pki.check_issued(answer.certificate.encode(), key, node)
@@ -115,6 +130,8 @@ async def _enrol(
         certificate=answer.certificate.encode(),
         now=clock(),
         token=token.id,
+        epoch=answer.epoch,
+        highest=highest,
     )
 
 
@@ -127,12 +144,16 @@ async def _fetch_authority(where: str) -> EnrolHello:
         await sockets.close_quietly(connection)
 
 
-async def _ask(where: str, offered: EnrolHello, token: Token, key: bytes, facts: dict[str, str]) -> Enrolled:
+async def _ask(
+    where: str, offered: EnrolHello, token: Token, key: bytes, facts: dict[str, str], highest: int
+) -> Enrolled:
     context = sockets.verified_context(offered.ca)
     connection = await sockets.connect(where, context, sockets.ENROL_PATH, within=DIAL_WITHIN)
     try:
         await _hello(connection)
-        request = EnrolRequest(secret=token.secret, request=pki.request(key).decode(), facts=facts)
+        request = EnrolRequest(
+            secret=token.secret, request=pki.request(key).decode(), facts=facts, epoch=highest
+        )
         await connection.send(messages.pack(request))
         answer = _understood(await connection.receive())
         if not isinstance(answer, Enrolled):

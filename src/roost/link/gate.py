@@ -15,7 +15,7 @@ import structlog
 
 from roost.engine import credentials
 from roost.engine.allowance import Allowance
-from roost.link import messages, pki, renewal
+from roost.link import messages, pki, rehoming, renewal
 from roost.link.errors import BadMessage, LinkError, Refused
 from roost.link.messages import EnrolHello, Enrolled, EnrolRequest, Message, Refusal
 from roost.link.node import Node, parse
@@ -108,16 +108,17 @@ class Gate:
         public_key = pki.public_key(request)
         facts = {k[:64]: v[:256] for k, v in list(asked.facts.items())[:FACTS_LIMIT]}
 
-        def work(tx: Transaction) -> tuple[Node, bytes]:
+        def work(tx: Transaction) -> tuple[Node, bytes, int]:
             node = self._redeem(tx, asked.secret, public_key)
             self._on_enrolled(tx, node, facts)
             certificate = self._authority.sign_node(request, node, self._clock(), self._lifetime)
             renewal.remember(tx, node, pki.pin(certificate))
-            return node, certificate
+            epoch = rehoming.grant(tx, node, asked.epoch) if node.kind == "subcloud" else 0
+            return node, certificate, epoch
 
-        node, certificate = await self._store.transact(work)
+        node, certificate, epoch = await self._store.transact(work)
         log.info("enrolment.done", node=str(node), address=address)
-        return Enrolled(node=str(node), certificate=certificate.decode())
+        return Enrolled(node=str(node), certificate=certificate.decode(), epoch=epoch)
 
 
 async def _say(connection: Connection, message: Message) -> None:

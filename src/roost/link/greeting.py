@@ -13,7 +13,15 @@ from roost.link.node import Node
 HELLO_LIMIT = 64 * 1024
 
 
-def own_hello(speaker: str, store_id: str, taken: tuple[str, int], *, of_host: bool) -> Hello:
+def own_hello(
+    speaker: str,
+    store_id: str,
+    taken: tuple[str, int],
+    *,
+    of_host: bool,
+    epoch: int = 0,
+    moved_to: str = "",
+) -> Hello:
     """A hello. `taken` is how far the peer's stream was taken in: of which store, to which revision."""
     return Hello(
         protocol_min=messages.PROTOCOL_MIN,
@@ -26,6 +34,8 @@ def own_hello(speaker: str, store_id: str, taken: tuple[str, int], *, of_host: b
         features=list(messages.FEATURES),
         kinds=list(TRAVELLING),
         owned=owned_by_host() if of_host else {},
+        epoch=epoch,
+        moved_to=moved_to,
     )
 
 

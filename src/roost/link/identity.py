@@ -11,6 +11,7 @@ certificate it speaks of, and when a crash left another in place, the certificat
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from roost.link.files import write_private
 from roost.link.node import Node, parse
 from roost.model import time
 
+SPENT_KEPT = 16
 AUTHORITY_FILE, NODE_FILE, FACTS_FILE = "ca.crt", "node.pem", "node.json"
 
 
@@ -46,6 +48,12 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
     expires_at: str
     token: str = ""
     """Name of the enrolment token that it was got with; no secret."""
+    epoch: int = 0
+    """Under which the node is owned (`rehoming`); 0 where that was not told."""
+    highest: int = 0
+    """The highest epoch that was ever granted to the node, by whomever."""
+    spent: list[str] = []
+    """Names of the tokens of identities that this one has followed, the last SPENT_KEPT."""
 
     def who(self) -> Node:
         return parse(self.node)
@@ -89,6 +97,9 @@ def save(
     certificate: bytes,
     now: datetime,
     token: str = "",
+    epoch: int = 0,
+    highest: int = 0,
+    spent: Sequence[str] = (),
 ) -> Identity:
     """Keep an identity; the old one stays whole until the new one is."""
     from roost.link import pki
@@ -103,6 +114,9 @@ def save(
         issued_at=time.stamp(min(now, pki.issued_at(certificate))),
         expires_at=time.stamp(pki.expires_at(certificate)),
         token=token,
+        epoch=epoch,
+        highest=max(epoch, highest),
+        spent=list(spent)[-SPENT_KEPT:],
     )
     if _kept(directory / AUTHORITY_FILE) != authority:
         write_private(directory / AUTHORITY_FILE, authority)
@@ -126,7 +140,20 @@ def replace_certificate(
         certificate=certificate,
         now=now,
         token=old.token,
+        epoch=old.epoch,
+        highest=old.highest,
+        spent=old.spent,
     )
+
+
+def note_epoch(directory: Path, *, epoch: int = 0, highest: int = 0) -> Identity:
+    """Raise the epochs of a kept identity to these, if they are higher."""
+    old = load(directory)
+    epoch = max(old.epoch, epoch)
+    noted = msgspec.structs.replace(old, epoch=epoch, highest=max(old.highest, highest, epoch))
+    if noted != old:
+        write_private(directory / FACTS_FILE, msgspec.json.format(msgspec.json.encode(noted)))
+    return noted
 
 
 def _kept(path: Path) -> bytes:

@@ -11,6 +11,8 @@ there is no link, nothing is kept here.
 `state` is what people and the agent read: whether the link is up, since when, the last proof that
 the way there and back is open (an echoed heartbeat, and when that heartbeat was sent), and the last
 error in words with what to do about it.
+
+A subcloud that moves to another upper cloud has its identity replaced `between` two sessions, and dials on.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ import binascii
 from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import msgspec
 import structlog
@@ -49,6 +51,7 @@ STEADY = 10.0
 CALLS_MAY_FINISH = 30.0
 
 Ask = Callable[[Request], Awaitable[Response]]
+Between = Callable[[], Awaitable[None]]
 
 
 class Backoff(msgspec.Struct, frozen=True, kw_only=True):
@@ -108,6 +111,17 @@ class Dialer(Protocol):
         """Get a new certificate by a call through the link; raises LinkError, Unreachable."""
 
 
+@runtime_checkable
+class Owned(Protocol):
+    """A dialer that knows under which epoch its node is owned (`rehoming`)."""
+
+    def epoch(self) -> int:
+        """That epoch; 0 where none was told."""
+
+    def raise_epoch(self, epoch: int) -> None:
+        """The owner says a higher one, which this node has forgotten."""
+
+
 class TlsDialer:
     """Dials the endpoints of the identity kept in a directory, in turn."""
 
@@ -115,7 +129,7 @@ class TlsDialer:
         self._directory, self._clock, self._within = directory, clock, dial_within
         self.identity = identity.load(directory)
 
-    async def dial(self) -> Connection:
+    async def dial(self) -> SocketConnection:
         self.identity = identity.load(self._directory)
         problems = []
         for where in self.identity.endpoints:
@@ -178,6 +192,12 @@ class TlsDialer:
             )
         # One endpoint that may be tried again soon is enough to do so.
         return NoneReached("; ".join(str(problem) for problem in problems), later)
+
+    def epoch(self) -> int:
+        return self.identity.epoch
+
+    def raise_epoch(self, epoch: int) -> None:
+        self.identity = identity.note_epoch(self._directory, epoch=epoch)
 
     def expires(self) -> datetime | None:
         return self.identity.expires()
@@ -282,6 +302,7 @@ class LowerLink:
         self._at_once = asyncio.Event()
         self._stopping = False
         self._returning = False
+        self._between: list[tuple[Between, asyncio.Future[None]]] = []
         self.state = State(
             connected=False, since=clock(), error="not dialled yet", certificate_expires_at=dialer.expires()
         )
@@ -306,6 +327,10 @@ class LowerLink:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        for _, done in self._between:
+            if not done.done():
+                done.set_exception(Unreachable("the upper cloud", "the link was stopped"))
+        self._between = []
 
     def listen(self, callback: Callable[[State], None]) -> Callable[[], None]:
         """Call back at each change of state (each proof included); returns how to stop that."""
@@ -315,6 +340,18 @@ class LowerLink:
     def dial_now(self) -> None:
         """End the pause before the next attempt."""
         self._at_once.set()
+
+    async def between(self, reason: str, work: Between) -> None:
+        """End the session in good order, do `work` while none is open, and dial again at once.
+
+        The link must be running. Raises what `work` raises, and Unreachable when the link is stopped before.
+        """
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._between.append((work, done))
+        if self._session is not None:
+            self._session.end(reason)
+        self.dial_now()
+        await done
 
     async def call(self, request: Request) -> Response:
         """Ask the upper cloud; raises Unreachable. It sees the node as the caller."""
@@ -346,6 +383,9 @@ class LowerLink:
     async def _run(self, feed: Feed) -> None:
         failures, loop = 0, asyncio.get_running_loop()
         while not self._stopping:
+            if self._between:
+                await self._do_between()
+                failures = self._refusals = 0
             began = loop.time()
             self._asked_to_wait = 0.0
             error = await self._once(feed)
@@ -353,7 +393,7 @@ class LowerLink:
             if self.state.connected or error != self.state.error:
                 log.info("link.down", node=str(self.node), reason=error)
             since = self._clock() if self.state.connected else self.state.since
-            if self._returning:
+            if self._returning or self._between:
                 self._set(connected=False, since=since, error=error)
                 self._returning, failures = False, 0
                 continue
@@ -362,6 +402,19 @@ class LowerLink:
             next_dial = self._clock() + timedelta(seconds=pause)
             self._set(connected=False, since=since, error=error, next_dial=next_dial)
             await self._pause(pause)
+
+    async def _do_between(self) -> None:
+        """Do what waited for the end of the session."""
+        waiting, self._between = self._between, []
+        for work, done in waiting:
+            try:
+                await work()
+            except Exception as error:
+                if not done.done():
+                    done.set_exception(error)
+            else:
+                if not done.done():
+                    done.set_result(None)
 
     def _next_pause(self, failures: int) -> float:
         """Seconds until the next try: longer where the upper end asks for that."""
@@ -373,6 +426,8 @@ class LowerLink:
 
     async def _pause(self, seconds: float) -> None:
         self._at_once.clear()
+        if self._between:
+            return
         try:
             async with asyncio.timeout(seconds):
                 await self._at_once.wait()
@@ -403,9 +458,15 @@ class LowerLink:
             on_proof=lambda proof: self._set(proof=proof),
             pace=self._pace,
         )
+        owned = self._dialer if isinstance(self._dialer, Owned) else None
+        session.epoch = owned.epoch() if owned is not None else 0
         try:
             hello = await session.greet()
+            if owned is not None and hello.epoch > session.epoch:
+                owned.raise_epoch(hello.epoch)
             self._session = session
+            if self._between:
+                session.end("it moves")
             self._set(
                 connected=True,
                 since=self._clock(),

@@ -47,6 +47,10 @@ class Hello(Message, frozen=True, kw_only=True, tag="hello"):
     """Kinds that the speaker knows and that travel; none from who does not say."""
     owned: dict[str, list[str]] = {}
     """By kind, the fields of status that a host of the speaker's version owns."""
+    epoch: int = 0
+    """Under which a subcloud is owned, as the speaker knows (`rehoming`); 0 of who knows none."""
+    moved_to: str = ""
+    """Of a subcloud that says this as its last word: the name of its owner now."""
 
 
 class Entry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -229,6 +233,8 @@ class EnrolRequest(Message, frozen=True, kw_only=True, tag="enrol"):
     secret: str
     request: str
     facts: dict[str, str] = {}
+    epoch: int = 0
+    """The highest under which the node was ever owned."""
 
 
 class Enrolled(Message, frozen=True, kw_only=True, tag="enrolled"):
@@ -236,6 +242,8 @@ class Enrolled(Message, frozen=True, kw_only=True, tag="enrolled"):
 
     node: str
     certificate: str
+    epoch: int = 0
+    """Under which the node is owned from now on; 0 where that is not told."""
 
 
 class RenewalRequest(Message, frozen=True, kw_only=True, tag="renew"):

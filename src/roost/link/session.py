@@ -59,6 +59,7 @@ from roost.link.messages import (
 from roost.link.node import Node
 from roost.link.outgoing import WINDOW, Outgoing
 from roost.link.parts import PART, Collected, Lane
+from roost.link.rehoming import check_owner
 from roost.link.telling import Telling
 from roost.link.wire import Connection
 from roost.store.errors import StoreError
@@ -160,6 +161,8 @@ class Session:
         self.intake = Intake(store, takes, "up" if lower else str(node), telling.drift, telling.other_store)
         self.calls = Calls(self._send, handler, first=1 if lower else 2, peer=self.peer, caller=self._caller)
         self.hello: Hello | None = None
+        self.epoch = 0
+        """Under which the subcloud is owned, as this end knows (`rehoming`). Set it before the own hello."""
         self._batches: deque[tuple[Entries, int]] = deque()
         self._batch_came = asyncio.Event()
         self._beats: deque[tuple[int, datetime, float]] = deque(maxlen=16)
@@ -188,6 +191,7 @@ class Session:
                 if self.side == "lower":
                     await self._send(self._own_hello(taken))
                     self.hello = their_hello(await self._connection.receive())
+                    check_owner(self.hello.node, self.hello.epoch, self.epoch)
                 else:
                     self.hello = their_hello(await self._connection.receive())
                     check_identity(self.hello, self.node)
@@ -202,7 +206,7 @@ class Session:
         lower = self.side == "lower"
         speaker = str(self.node) if lower else self._name
         of_host = lower and self.node.kind == "host"
-        return own_hello(speaker, self._store.identity, taken, of_host=of_host)
+        return own_hello(speaker, self._store.identity, taken, of_host=of_host, epoch=self.epoch)
 
     def _know(self, hello: Hello) -> None:
         """Go by what the peer says it knows. One that does not say is told everything, as ever."""

@@ -40,6 +40,7 @@ from roost.link.exchange import Handler, Request, Response, Unreachable
 from roost.link.feed import Feed
 from roost.link.flow import audience
 from roost.link.lower import AUTHORITY_HEADER, RENEW_PATH, as_header
+from roost.link.messages import Hello
 from roost.link.node import Node
 from roost.link.presence import Presence, Presences
 from roost.link.session import Session, Timing
@@ -62,6 +63,8 @@ BROKEN_PAUSE = 10.0
 REFUSED_KEPT = 10_000
 
 Admit = Callable[[Node], Awaitable[None]]
+Welcome = Callable[[Node, Hello], Awaitable[int]]
+"""Hears a node's hello; the epoch under which the node is owned here, 0 for none. Raises Refused."""
 
 
 class Progress(msgspec.Struct, frozen=True, kw_only=True):
@@ -104,6 +107,11 @@ async def everyone(_: Node) -> None:
     """Admits every node with a certificate."""
 
 
+async def without_epoch(_node: Node, _hello: Hello) -> int:
+    """Where nobody keeps epochs."""
+    return 0
+
+
 class UpperLink:
     """`start`, then nodes come; `stop` in the end. `listen` tells of each change of presence."""
 
@@ -119,6 +127,7 @@ class UpperLink:
         timing: Timing | None = None,
         inherited: Sequence[socket.socket] = (),
         admit: Admit = everyone,
+        welcome: Welcome = without_epoch,
         redeem: gate.Redeem = gate.redeem,
         on_enrolled: gate.OnEnrolled = gate.nothing_more,
         handler: Handler | None = None,
@@ -126,6 +135,7 @@ class UpperLink:
         self.name, self.settings, self.timing = name, settings or Settings(), timing or Timing()
         self._store, self._authority, self._directory = store, authority, directory
         self._clock, self._inherited, self._admit, self._handler = clock, inherited, admit, handler
+        self._welcome = welcome
         self._gate = gate.Gate(
             store,
             authority,
@@ -371,7 +381,7 @@ class UpperLink:
         )
         reason = "the link is down"
         try:
-            await session.greet(lambda: self._admit(node))
+            await session.greet(lambda: self._let_in(node, session))
             self._refused.pop(node, None)
             slot.session = session
             self._presences.arrived(node, connection.peer, session.hello.version if session.hello else "")
@@ -393,6 +403,11 @@ class UpperLink:
             reason = "an unexpected error; the log of the upper cloud says more"
         finally:
             await self._gone(node, slot, session, reason)
+
+    async def _let_in(self, node: Node, session: Session) -> None:
+        await self._admit(node)
+        if session.hello is not None:
+            session.epoch = await self._welcome(node, session.hello)
 
     def _tell_refused(self, node: Node, refusal: Refused) -> None:
         """In the log, once per change: who is refused dials again."""

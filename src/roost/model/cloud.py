@@ -166,6 +166,14 @@ class SubcloudStatus(Part, frozen=True, kw_only=True, omit_defaults=False):
     version: Annotated[str, doc("Version of Roost that runs there.")] = ""
     alarms: Annotated[AlarmCounts, doc("Its own alarms, as it last told.")] = AlarmCounts()
     certificate_expires_at: Annotated[str, doc("End of its link's certificate.", format="date-time")] = ""
+    epoch: Annotated[
+        int,
+        doc("Under which it is owned, as its link tells; rises with each owner. 0: none is known.", ge=0),
+    ] = 0
+    moved_to: Annotated[
+        str,
+        doc("Central cloud that owns it now, as it said itself; empty while this one does.", max_length=253),
+    ] = ""
     conditions: Annotated[
         list[Condition],
         doc("Aspects of its state.", list_type="map", list_keys=("type",), max_length=16),
@@ -191,13 +199,21 @@ SUBCLOUD = KindInfo(
     description="A cloud below this one: declared, enrolled, managed, observed.",
     flow=Flow.LOCAL,
     status_owner=Owner.FLEET,
-    selectable=("spec.managementState", "spec.group", "spec.uplink", "status.availability", "status.sync"),
+    selectable=(
+        "spec.managementState",
+        "spec.group",
+        "spec.uplink",
+        "status.availability",
+        "status.sync",
+        "status.movedTo",
+    ),
     columns=(
         Column("Management", "spec.managementState", "Managed or unmanaged."),
         Column("Availability", "status.availability", "Whether its link is up."),
         Column("Sync", "status.sync", "Whether shared intent is in force."),
         Column("Group", "spec.group", "Group it is in.", "string", 1),
         Column("Version", "status.version", "Version that runs there.", "string", 1),
+        Column("Moved to", "status.movedTo", "Central cloud that owns it now.", "string", 1),
         Column("Location", "spec.location", "Where it is.", "string", 1),
         Column("Age", "metadata.creationTimestamp", "Time since creation.", "date"),
     ),

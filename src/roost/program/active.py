@@ -31,13 +31,14 @@ from roost.engine.controller import Runner
 from roost.engine.presence import PresenceBook
 from roost.engine.vault import Vault
 from roost.fleet.controllers import controllers as fleet_controllers
-from roost.link import pki
+from roost.link import pki, rehoming
 from roost.link.conduct import ConductController
 from roost.link.errors import ConnectionLost, LinkError, Refused
 from roost.link.exchange import Handler, Unreachable
 from roost.link.identity import FACTS_FILE
 from roost.link.local import LocalDialer
 from roost.link.lower import Backoff, LowerLink, State, TlsDialer
+from roost.link.messages import Hello
 from roost.link.node import Node
 from roost.link.node import host as host_node
 from roost.link.node import subcloud as subcloud_node
@@ -51,6 +52,8 @@ from roost.program.enrolments import check_enrolment, remember_enrolment, tell_n
 from roost.program.home import LINK_PORT, Home, Settings, split_address
 from roost.program.leaving import keep_link
 from roost.program.listeners import links_taken
+from roost.program.rehoming import Rehomer, finish_interrupted
+from roost.program.start import facts
 from roost.program.timing import TIMING
 from roost.program.troubles import prove_writing
 from roost.program.uplink import UplinkTeller
@@ -101,6 +104,9 @@ class Active:
         self.upper = self._make_upper()
         self.uplink = self._make_uplink()
         self._uplink_ends = self.uplink.state.certificate_expires_at if self.uplink else None
+        self.rehomer = Rehomer(
+            parts.store, self._name, parts.home.path, self.uplink, clock=parts.clock, facts=facts()
+        )
         self._runners = self._make_runners()
 
     async def run(self, listening: asyncio.Event) -> None:
@@ -125,6 +131,7 @@ class Active:
                     self.uplink.listen(teller.changed)
                     self.uplink.listen(self._uplink_changed)
                 group.create_task(keep_link(self._parts.store, self._name, self.uplink))
+                group.create_task(self.rehomer.run())
         finally:
             self._boards.close()
             await asyncio.to_thread(self._observer.stop)
@@ -155,6 +162,7 @@ class Active:
             ),
             timing=TIMING,
             admit=self._admit,
+            welcome=self._hear,
             on_enrolled=remember_enrolment,
             handler=Registry(self._observer, here=parts.settings.host),
         )
@@ -177,8 +185,13 @@ class Active:
             raise
         self._not_known.discard(node)
 
+    async def _hear(self, node: Node, hello: Hello) -> int:
+        """The epoch under which a node is owned here, once its hello was heard. Raises Refused."""
+        return await rehoming.welcome(self._parts.store, node, hello)
+
     def _make_uplink(self) -> LowerLink | None:
         parts = self._parts
+        finish_interrupted(parts.home.path)
         if not (parts.home.uplink / FACTS_FILE).exists():
             return None
         dialer = TlsDialer(parts.home.uplink, clock=parts.clock)

@@ -31,7 +31,7 @@ from roost.cloud import admission as cloud_admission
 from roost.cloud.configuration import PlatformPorts
 from roost.cloud.outlets import admission as outlet_admission
 from roost.cloud.restored import after_restore
-from roost.engine.admission import Rule
+from roost.engine.admission import Refused, Rule
 from roost.engine.clock import rest
 from roost.engine.leadership import Leadership
 from roost.engine.vault import BadKeys, Vault
@@ -45,6 +45,7 @@ from roost.link.node import host as host_node
 from roost.link.node import subcloud as subcloud_node
 from roost.model import time
 from roost.model.cloud import CLOUD, Cloud, CloudSpec
+from roost.model.codec import Raw
 from roost.model.host import HOST, Host, HostSpec
 from roost.model.meta import Metadata
 from roost.program import first_start, notify
@@ -56,6 +57,7 @@ from roost.program.local import HostRole, tell_of_connection
 from roost.program.outlets import test_subresource
 from roost.program.plans import plan_subresource
 from roost.program.proof import probe
+from roost.program.rehoming import asked as rehome_asked
 from roost.program.room import nothing, when_possible
 from roost.program.timing import TIMING
 from roost.store.database import sqlite_url
@@ -202,6 +204,7 @@ class CloudRole:
                 **enrolment_subresources(self._name, self._authority, self._endpoints),
                 **plan_subresource(self._platform()),
                 **test_subresource(),
+                ("clouds", "rehome"): self._rehome,
             },
         )
 
@@ -237,6 +240,22 @@ class CloudRole:
             reason = f"its link is at another process of this cloud: {leader or 'not known'}"
             raise exchange.Unreachable(str(node), reason)
         return await self._active.upper.call(node, request)
+
+    async def _rehome(
+        self, context: ApiContext, caller: exchange.Caller, namespace: str, name: str, body: Raw
+    ) -> Raw:
+        """POST clouds/NAME/rehome: this cloud is to move to the central cloud of a token."""
+        if self._active is None:
+            raise Refused(
+                f"the link of {self._name} is at another of its processes", "say it to the API of that one"
+            )
+        text, within = rehome_asked(body)
+        deadline = await self._active.rehomer.order(text, within, caller)
+        return {
+            "apiVersion": "roost.edge/v1",
+            "kind": "RehomeRequest",
+            "status": {"deadline": time.seconds(deadline)},
+        }
 
     def _platform(self) -> PlatformPorts:
         """Ports that no policy may close."""

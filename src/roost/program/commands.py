@@ -12,6 +12,7 @@ from typing import NoReturn
 from roost.cli.options import DATABASE_VARIABLE, JOIN_VARIABLE, AgentOptions, UpOptions
 from roost.cli.problems import Failed, Misused
 from roost.link.enrolment import EnrolmentFailed, enrol
+from roost.link.errors import LinkError
 from roost.link.identity import AUTHORITY_FILE, FACTS_FILE, Identity, NotEnrolled, load
 from roost.link.node import Node
 from roost.link.pki import pin
@@ -19,6 +20,7 @@ from roost.link.token import BadToken, decode
 from roost.program import first_start, start
 from roost.program.home import Home, Settings, StartError
 from roost.program.listeners import check_addresses
+from roost.program.rehoming import finish_interrupted, free_of_order
 
 FIRST_HOST = "controller-0"
 RETRY_VARIABLE = "ROOST_RETRY_SECONDS"
@@ -132,7 +134,14 @@ def _retry_seconds() -> float:
 
 def _identity(home: Home, token: str, kind: str) -> Identity | None:
     """The identity on the link upwards; with a token, enrol first. Raises StartError."""
+    try:
+        finish_interrupted(home.path)
+    except (LinkError, OSError) as error:
+        raise StartError(
+            f"a move to another central cloud can't be finished: {error}", f"mend the files in {home.path}"
+        ) from error
     if token and not _has_enrolled(home.uplink, token):
+        free_of_order(home.path)
         print("Enrolling with the token.", file=sys.stderr, flush=True)
         try:
             asyncio.run(_enrol(token, home.uplink, kind))
@@ -153,12 +162,15 @@ def _has_enrolled(directory: Path, text: str) -> bool:
     """Whether an identity of the token's cloud is in force: a unit gives its token at each start.
 
     One whose certificate is over counts when it was got with this very token: that opens nothing any more,
-    and the certificate is renewed when the cloud is reached.
+    and the certificate is renewed when the cloud is reached. So does one that has moved on since from the one
+    that was got with it.
     """
     try:
         token, known = decode(text), load(directory)
     except (BadToken, NotEnrolled):
         return False
+    if token.id in known.spent:
+        return True
     same = pin((directory / AUTHORITY_FILE).read_bytes()) == token.ca
     return same and (start.now() < known.expires() or token.id == known.token)
 
