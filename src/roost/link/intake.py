@@ -2,7 +2,8 @@
 
 The cursor is read again inside the transaction: if it is not where this session left it, another
 session of the same stream was there, and this one ends without writing. So a batch that arrives
-twice, or from a session that was believed dead, changes nothing.
+twice, or from a session that was believed dead, changes nothing. Where sessions are numbered
+(`store.links`), only the newest takes anything in, and that is checked there, too.
 
 What was refused is remembered beside the cursor (bounded). When what stood in the way is gone, and at
 the start of each session, the sender is asked for it again: a conflict that people solved heals by
@@ -90,6 +91,8 @@ class Intake:
         self._kinds = ",".join(sorted(direction.kinds))
         self._known = ""
         self._anew = False
+        self.session: int | None = None
+        """The number under which it was admitted; 0 while that could not be written; None: not numbered."""
         self.refused: set[Key] = set()
         self.claims: list[str] = []
         """Why entries of the last batch were refused that say what is another's to say."""
@@ -202,8 +205,7 @@ class Intake:
         claims: list[str],
         differs: list[Step] | None,
     ) -> list[RefusedEntry]:
-        if tx.cursor(self._peer) != self._at:
-            raise TakenOver(self._peer)
+        self._check_turn(tx)
         drifted.clear()
         claims.clear()
         began = len(tx.changes)
@@ -243,6 +245,19 @@ class Intake:
         # Now, not after the commit: a later transaction may already take away what was in the way.
         self.refused = remembered
         return refused
+
+    def _check_turn(self, tx: Transaction) -> None:
+        """That it is this session's turn. Raises TakenOver; Unavailable while that is not known."""
+        if self.session is None:
+            cursor = tx.cursor(self._peer)
+        else:
+            cursor, newest = tx.stand(self._peer)
+            if self.session == 0:
+                raise Unavailable("this session was admitted while the store could not note it")
+            if newest != self.session:
+                raise TakenOver(self._peer)
+        if cursor != self._at:
+            raise TakenOver(self._peer)
 
     def unblocked(self, change: Change) -> Key | None:
         """The refused resource that this step of our own history makes way for."""

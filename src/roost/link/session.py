@@ -185,9 +185,9 @@ class Session:
         The upper end hears the lower before it may refuse: a refusal sent into a connection on which
         the other still speaks could be lost with it.
         """
+                    taken = await self.intake.load()
         try:
             async with asyncio.timeout(self.timing.hello_within):
-                taken = await self.intake.load()
                 if self.side == "lower":
                     await self._send(self._own_hello(taken))
                     self.hello = their_hello(await self._connection.receive())
@@ -196,7 +196,8 @@ class Session:
                     self.hello = their_hello(await self._connection.receive())
                     check_identity(self.hello, self.node)
                     await admit()
-                    await self._send(self._own_hello(taken))
+                    # After admission: from then on no older session moves the cursor.
+                    await self._send(self._own_hello(await self.intake.load()))
         except TimeoutError:
             raise ConnectionLost(f"no hello came within {self.timing.hello_within:g} s") from None
         self._know(self.hello)

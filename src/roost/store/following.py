@@ -19,7 +19,7 @@ import structlog
 from sqlalchemy import Engine
 
 from roost.store import database
-from roost.store.statements import CHANNEL
+from roost.store.statements import BESIDE, CHANNEL
 
 POLL = 10.0
 FIRST_PAUSE = 0.1
@@ -37,8 +37,10 @@ Catch = Callable[[], Awaitable[None]]
 Heard = Callable[[int, int], bool]
 
 
-async def follow(engine: Engine, heard: Heard, catch_up: Catch) -> None:
-    """Call `catch_up` whenever there may be news, until cancelled.
+async def follow(
+    engine: Engine, heard: Heard, catch_up: Catch, beside: Callable[[], None] = lambda: None
+) -> None:
+    """Call `catch_up` whenever there may be news, until cancelled; `beside` for news that make no revision.
 
     `heard` is told the revision of each notification and the number of the connection it is from, and says
     whether it is news. Raises what was not foreseen when it goes on happening.
@@ -47,7 +49,7 @@ async def follow(engine: Engine, heard: Heard, catch_up: Catch) -> None:
     while True:
         began = loop.time()
         try:
-            await _follow(engine, heard, catch_up)
+            await _follow(engine, heard, catch_up, beside)
         except Exception as error:
             failures = failures + 1 if loop.time() < began + STEADY else 1
             if failures >= TRIES:
@@ -56,7 +58,7 @@ async def follow(engine: Engine, heard: Heard, catch_up: Catch) -> None:
         await asyncio.sleep(min(FIRST_PAUSE * 2**failures, LONGEST_PAUSE))
 
 
-async def _follow(engine: Engine, heard: Heard, catch_up: Catch) -> None:
+async def _follow(engine: Engine, heard: Heard, catch_up: Catch, beside: Callable[[], None]) -> None:
     """The same, until what was not foreseen."""
     pause, away = FIRST_PAUSE, False
     while True:
@@ -68,8 +70,9 @@ async def _follow(engine: Engine, heard: Heard, catch_up: Catch) -> None:
                 _log.info("the database is back")
             try:
                 await catch_up()
+                beside()
                 pause = FIRST_PAUSE
-                await _listen(connection, heard, catch_up)
+                await _listen(connection, heard, catch_up, beside)
             finally:
                 with contextlib.suppress(Exception):
                     await connection.close()
@@ -106,12 +109,15 @@ async def _connected(engine: Engine) -> Any:
     return connection
 
 
-async def _listen(connection: Any, heard: Heard, catch_up: Catch) -> None:
+async def _listen(connection: Any, heard: Heard, catch_up: Catch, beside: Callable[[], None]) -> None:
     while True:
         news = False
         async for notification in connection.notifies(timeout=POLL, stop_after=1):
             news = True
             # Whoever may connect may notify: what is no number is worth a look, and nothing more.
+            if notification.payload == BESIDE:
+                beside()
+                continue
             payload, source = notification.payload[: LONGEST_PAYLOAD + 1], notification.pid
             if len(payload) > LONGEST_PAYLOAD or not payload.isdecimal() or heard(int(payload), source):
                 await catch_up()

@@ -50,6 +50,13 @@ def acquire(tx: Transaction, name: str, holder: str, seconds: float) -> Lease:
     return taken
 
 
+def renew(tx: Transaction, name: str, holder: str, seconds: float) -> bool:
+    """Renew a lease in one statement; False when it is not the holder's any more, or was taken away."""
+    tx.wrote = True
+    mine = update(leases).where(leases.c.name == name, leases.c.holder == holder)
+    return tx.connection.execute(mine.values(expires_at=tx.now.timestamp() + seconds)).rowcount == 1
+
+
 def release(tx: Transaction, name: str, holder: str) -> None:
     """Give the lease back, if it is the holder's."""
     tx.wrote = True
@@ -85,6 +92,11 @@ def under(lease: Lease) -> Iterator[None]:
         yield
     finally:
         _FENCE.reset(token)
+
+
+def current() -> Lease | None:
+    """The lease that is acted under here; None without one."""
+    return _FENCE.get()
 
 
 def fenced(work: Callable[[Transaction], T]) -> Callable[[Transaction], T]:

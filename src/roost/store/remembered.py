@@ -37,6 +37,11 @@ class Remembered(ABC):
         row = self._session.first(statements.CURSOR, {"of": peer})
         return (row[0], row[1]) if row else ("", 0)
 
+    def stand(self, peer: str) -> tuple[tuple[str, int], int]:
+        """As `cursor`, and the number of the only session that may move it (`links`); 0 without one."""
+        row, session = self._session.firsts([statements.CURSOR, statements.SESSION], {"of": peer})
+        return (row[0], row[1]) if row else ("", 0), int(session[0]) if session else 0
+
     def set_cursor(self, peer: str, store_id: str, revision: int) -> None:
         """Remember how far `peer`'s stream was taken in, in the transaction that takes it in."""
         self.wrote = True

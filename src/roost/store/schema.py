@@ -2,7 +2,8 @@
 
 `resources` is what is; `changes` is how it came to be, gap-free and bounded; `counters` holds the
 latest revision in one row, whose lock puts writers in order; `cursors` is how far each peer's
-stream was taken in; `leases` says who acts; `steps` is long work; `audit` is who asked for what, each
+stream was taken in; `links` is where each subcloud's link is, and under which number; `leases` says who
+acts; `steps` is long work, `subcloud_steps` such work at many subclouds; `audit` is who asked for what, each
 row sealed by the digest of itself and the row before.
 
 Keys are compared by bytes in both databases, for lists page in that order: SQLite does so of itself,
@@ -18,7 +19,7 @@ from __future__ import annotations
 from sqlalchemy import BigInteger, Column, Float, Index, Integer, MetaData, String, Table, Text, text
 from sqlalchemy.types import TypeEngine
 
-SCHEMA_VERSION = "0002"
+SCHEMA_VERSION = "0003"
 
 
 def _key(length: int) -> TypeEngine[str]:
@@ -76,6 +77,23 @@ cursors = Table(
     Column("peer", _key(255), primary_key=True),
     Column("store_id", _key(64), nullable=False),
     Column("revision", BigInteger, nullable=False),
+)
+
+links = Table(
+    "links",
+    metadata,
+    Column("node", _key(255), primary_key=True),
+    Column("process", _key(255), nullable=False),
+    Column("session", BigInteger, nullable=False),
+    Column("changed", BigInteger, nullable=False),
+    Column("state", String(8), nullable=False),
+    Column("since", Float, nullable=False),
+    Column("version", String(255), nullable=False),
+    Column("address", String(255), nullable=False),
+    Column("certificate_expires_at", String(32), nullable=False),
+    Column("trouble", Text, nullable=False),
+    Index("links_by_changed", "changed"),
+    Index("links_by_process", "process"),
 )
 
 leases = Table(

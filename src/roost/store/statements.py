@@ -25,7 +25,7 @@ from sqlalchemy import (
     update,
 )
 
-from roost.store.schema import changes, counters, cursors, properties, resources
+from roost.store.schema import changes, counters, cursors, links, properties, resources
 
 _KEY = (
     (resources.c.kind == bindparam("k"))
@@ -54,6 +54,8 @@ SET_REVISION = update(counters).where(counters.c.name == "revision").values(valu
 """The database is locked by then: SQLite puts writers in order when they begin."""
 
 CHANNEL = "roost_changes"
+BESIDE = "beside"
+"""Notified when something was written that is no resource, and makes no revision."""
 LOCK_REVISION = select(counters.c.value, _CLOCK).where(counters.c.name == "revision").with_for_update()
 """PostgreSQL: puts writers in order by the row's lock; tells the time there."""
 TELL_REVISION = SET_REVISION.returning(func.pg_notify(CHANNEL, cast(bindparam("to"), Text)))
@@ -64,6 +66,7 @@ COUNTER = select(counters.c.value).where(counters.c.name == bindparam("counter")
 SET_COUNTER = update(counters).where(counters.c.name == bindparam("counter")).values(value=bindparam("to"))
 
 CURSOR = select(cursors.c.store_id, cursors.c.revision).where(cursors.c.peer == bindparam("of"))
+SESSION = select(links.c.session).where(links.c.node == bindparam("of"))
 MOVE_CURSOR = (
     update(cursors)
     .where(cursors.c.peer == bindparam("of"))

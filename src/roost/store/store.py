@@ -113,6 +113,7 @@ class Store:
         self._writing = False
         self._recent = Recent()
         self._following: asyncio.Task[None] | None = None
+        self._beside: list[Callable[[], None]] = []
         self._compacted = 0
         self._closed = False
         self._deaf = ""
@@ -172,7 +173,9 @@ class Store:
             # There when the first reader comes, and on this very file whatever becomes of its name.
             sessions.give(await self._in(self._reading_threads, sessions.take))
         if self._engine.dialect.name == "postgresql" and not self._inline:
-            self._following = asyncio.ensure_future(follow(self._engine, self._hear, self._catch_up))
+            self._following = asyncio.ensure_future(
+                follow(self._engine, self._hear, self._catch_up, self.wake_beside)
+            )
             self._following.add_done_callback(self._deafened)
 
     async def close(self) -> None:
@@ -282,6 +285,24 @@ class Store:
         then read, and pass over changes up to the revision that was read. Returns what ends it.
         """
         return self._recent.subscribe(subscriber)
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether other processes may be at work on the database."""
+        return self._following is not None
+
+    def listen_beside(self, callback: Callable[[], None]) -> Callable[[], None]:
+        """Call back when something may have been written that makes no revision; returns what ends it.
+
+        It only wakes, and may fail to: who must not miss anything looks now and then as well.
+        """
+        self._beside.append(callback)
+        return lambda: self._beside.remove(callback)
+
+    def wake_beside(self) -> None:
+        """Tell who listens in this process that something was written."""
+        for callback in list(self._beside):
+            callback()
 
     def _hear(self, revision: int, number: int) -> bool:
         """A process has committed over the connection of that number; says whether that must be read.
