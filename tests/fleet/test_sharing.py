@@ -11,8 +11,10 @@ import msgspec
 import pytest
 from hypothesis import given
 
-from roost.fleet.sharing import SHARED_BY, copy_name, copy_of, in_force, shared_status
+from roost.fleet.reach import Reach, Sums, copy_in, in_force
+from roost.fleet.sharing import SHARED_BY, copy_name, copy_of, shared_status
 from roost.model.cloud import Subcloud, SubcloudSpec
+from roost.model.codec import encode
 from roost.model.firewall import (
     FirewallPolicy,
     FirewallPolicySpec,
@@ -128,11 +130,28 @@ def test_in_force_means_this_generation(copy: FirewallPolicy, expected: bool) ->
 
 
 def test_the_status_of_a_shared_policy_sums_its_copies() -> None:
-    status = shared_status(policy(), [reported("True"), reported("False")], "t")
+    status = shared_status(policy(), summed(valley=reported("True"), harbor=reported("False")), "t")
     assert (status.subclouds, status.in_sync, status.hosts, status.applied) == (2, 1, 6, 4)
     assert (status.conditions[0].status, status.conditions[0].reason) == ("False", "OutOfSync")
     assert status.conditions[0].message == "Not in force in harbor."
-    assert shared_status(policy(), [], "t").conditions[0].status == "True"
+    assert shared_status(policy(), Sums(), "t").conditions[0].status == "True"
+    many = summed(**{f"s{n:02}": reported("False") for n in range(30)})
+    assert shared_status(policy(), many, "t").conditions[0].message.endswith("s18, s19, and more.")
+
+
+def test_what_is_still_being_written_is_not_in_sync() -> None:
+    status = shared_status(policy(), Sums(copies=1, settled=False), "t")
+    assert (status.subclouds, status.in_sync) == (1, 1)
+    assert (status.conditions[0].status, status.conditions[0].reason) == ("False", "OutOfSync")
+    assert status.conditions[0].message == "Its copies are being written."
+
+
+def summed(**copies: FirewallPolicy) -> Sums:
+    """What copies come to, by their subclouds."""
+    reach = Reach()
+    for name, copy in copies.items():
+        reach.put_copy("p", name, copy_in(msgspec.json.encode(encode(copy)).decode()))
+    return reach.sums("p")
 
 
 async def copies(c: Centre, name: str = "p") -> list[str]:

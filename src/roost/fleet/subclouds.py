@@ -17,7 +17,8 @@ from roost.engine.controller import Key, StoreController
 from roost.engine.faults import settle, write_log
 from roost.engine.presence import Presence, Presences
 from roost.engine.troubles import trouble_faults, untold
-from roost.fleet.sharing import SHARED_BY, in_force
+from roost.fleet.reach import Row, in_force, row_of
+from roost.fleet.sharing import SHARED_BY
 from roost.model import time
 from roost.model.alarms import Fault
 from roost.model.cloud import CLOUD, SUBCLOUD, Cloud, Subcloud, SubcloudStatus, SyncState
@@ -72,11 +73,8 @@ class SubcloudController(StoreController):
         presence = self._presence(name)
         mirrored = tx.find(CLOUD.kind, "", name)
         enrolled = subcloud.status.enrolled or presence.connected or mirrored is not None
-        copies = [
-            s.typed(FirewallPolicy)
-            for s in tx.select(FIREWALL_POLICY.kind, name, origin=HERE)
-            if s.raw["metadata"].get("labels", {}).get(SHARED_BY) == self._cloud
-        ]
+        rows = (row_of(s.data) for s in tx.select(FIREWALL_POLICY.kind, name, origin=HERE))
+        copies = [row for row in rows if row.metadata.labels.get(SHARED_BY) == self._cloud]
         overrides = tx.every(LocalOverride, name)
         version = presence.version or subcloud.status.version
         status = observe(subcloud, presence, copies, time.stamp(tx.now), enrolled, overrides)
@@ -117,7 +115,7 @@ class SubcloudController(StoreController):
 def observe(
     subcloud: Subcloud,
     presence: Presence,
-    copies: list[FirewallPolicy],
+    copies: Sequence[FirewallPolicy | Row],
     now: str,
     enrolled: bool,  # noqa: FBT001 - a fact, not a switch
     overrides: Sequence[LocalOverride] = (),

@@ -8,6 +8,7 @@ says by default.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from math import asin, cos, radians, sin, sqrt
 from typing import Annotated, Literal
 
@@ -41,18 +42,33 @@ class SubcloudSelector(Part, frozen=True, kw_only=True, omit_defaults=False):
 
 def selects(selector: SubcloudSelector, subcloud: Subcloud) -> bool:
     """Whether a selector selects a subcloud."""
-    spec = subcloud.spec
-    if selector.names and subcloud.metadata.name not in selector.names:
+    spec, metadata = subcloud.spec, subcloud.metadata
+    return chooses(
+        selector, metadata.name, metadata.labels, spec.group, place=(spec.latitude, spec.longitude)
+    )
+
+
+def chooses(
+    selector: SubcloudSelector,
+    name: str,
+    labels: Mapping[str, str],
+    group: str,
+    *,
+    place: tuple[float | None, float | None],
+) -> bool:
+    """Whether a selector selects a subcloud of which this is known; `place` is in degrees, None: unknown."""
+    if selector.names and name not in selector.names:
         return False
-    if selector.groups and spec.group not in selector.groups:
+    if selector.groups and group not in selector.groups:
         return False
-    if not selector.labels.items() <= subcloud.metadata.labels.items():
+    if not selector.labels.items() <= labels.items():
         return False
     if selector.near is None:
         return True
-    if spec.latitude is None or spec.longitude is None:
+    latitude, longitude = place
+    if latitude is None or longitude is None:
         return False
-    return distance(selector.near, spec.latitude, spec.longitude) <= selector.near.kilometres
+    return distance(selector.near, latitude, longitude) <= selector.near.kilometres
 
 
 def distance(circle: Circle, latitude: float, longitude: float) -> float:
