@@ -84,6 +84,12 @@ HISTORY = (
 )
 
 
+HOLDS = 4
+"""Patterns that data may be looked through for at once."""
+AMONG = 64
+"""Namespaces, or names, that may be looked in at once."""
+
+
 @cache
 def selection(filters: frozenset[str]) -> Select[Any]:
     """Resources of kind `k` in order, filtered by those parameters that are named.
@@ -91,6 +97,9 @@ def selection(filters: frozenset[str]) -> Select[Any]:
     `ns` and `origin` are equal; `from` and `beyond` bound the names; `ns_after` and `n_after` are the key
     after which it goes on, within one namespace `n_after` alone; `most` limits it. Keys are compared as
     tuples, which both databases look up in the primary key; alternatives joined by OR would be sorted.
+
+    `holds0` and so on are patterns that the data must be like. `among0` and so on, AMONG of them in order,
+    are the namespaces it looks in, and `named0` and so on the names.
 
     `bytes` leaves out what comes after so many bytes of data, all but the first row past them. It is
     for drivers that fetch all that a statement gives; PostgreSQL knows a text's length without reading it.
@@ -102,6 +111,14 @@ def selection(filters: frozenset[str]) -> Select[Any]:
         query = query.where(resources.c.origin == bindparam("origin"))
     if "from" in filters:
         query = query.where(resources.c.name >= bindparam("from"), resources.c.name < bindparam("beyond"))
+    for n in range(HOLDS):
+        if f"holds{n}" in filters:
+            query = query.where(resources.c.data.like(bindparam(f"holds{n}")))
+    for some, column in (("among", resources.c.namespace), ("named", resources.c.name)):
+        if f"{some}0" in filters:
+            values = [bindparam(f"{some}{n}", type_=column.type) for n in range(AMONG)]
+            # The bounds keep a database that reads on in order from reading what is beyond.
+            query = query.where(column.between(values[0], values[-1]), column.in_(values))
     if "n_after" in filters and "ns_after" not in filters:
         query = query.where(resources.c.name > bindparam("n_after"))
     if "ns_after" in filters:

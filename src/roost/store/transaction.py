@@ -18,9 +18,11 @@ shares its database transaction with others (`batch`) and has something to undo 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import closing
 from datetime import datetime
 from functools import cached_property
+from types import MappingProxyType
 from typing import Any, Literal, TypeVar
 
 import msgspec
@@ -224,15 +226,23 @@ class Transaction(Remembered):
         return [Stored(*row) for row in self._batch.select(values)]
 
     def portion(
-        self, kind: str, namespace: str | None, after: tuple[str, str] | None, *, limit: int, size: int
+        self,
+        kind: str,
+        namespace: str | None,
+        after: tuple[str, str] | None,
+        *,
+        limit: int,
+        size: int,
+        narrowed: Mapping[str, str] = MappingProxyType({}),
     ) -> tuple[list[Stored], bool]:
         """As `select`, of `size` bytes of data at most, or a single larger one; and whether it was cut.
 
-        What is beyond is not fetched, so memory is bounded whatever the sizes of resources.
+        What is beyond is not fetched, so memory is bounded whatever the sizes of resources. `narrowed` are
+        further filters of `statements.selection`.
         """
         if _beyond(namespace, after):
             return [], False
-        values: dict[str, Any] = {"k": kind, "most": limit, **_place(namespace, after)}
+        values: dict[str, Any] = {"k": kind, "most": limit, **_place(namespace, after), **narrowed}
         if not self._session.is_sqlite:
             values["bytes"] = size
         query = statements.selection(frozenset(values))
