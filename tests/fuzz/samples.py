@@ -66,6 +66,7 @@ SAMPLES: dict[str, dict[str, Any]] = {
         _object(API_VERSION, "PlatformNetwork", "oam", spec={"type": "oam", "subnets": ["192.0.2.0/24"]}),
         _object(API_VERSION, "Subcloud", "pier", spec={}),
         _object(API_VERSION, "Operation", spec={"action": "reboot", "host": "edge"}),
+        _object(API_VERSION, "SubcloudOperation", spec={"action": "label", "labels": {"a": "b"}}),
         _object(API_VERSION, "User", "eve", spec={"role": "reader"}),
     )
 }

@@ -137,6 +137,7 @@ LEAST: dict[str, dict[str, Any]] = {
     },
     "SubcloudException": {"spec": {"kind": "FirewallPolicy", "name": "a", "patch": {"order": 1}}},
     "Operation": {"spec": {"action": "reboot", "host": "h"}},
+    "SubcloudOperation": {"spec": {"action": "manage"}},
     "AlarmSuppression": {"spec": {"alarmIds": ["100.101"], "reason": "r", "until": "2026-01-01T00:00:00Z"}},
     "Credential": {
         "spec": {"purpose": "bearer", "subject": "s", "digest": "d", "expiresAt": "2026-01-01T00:00:00Z"}

@@ -307,7 +307,7 @@ class Gathered:
                 self._shed = 0
 
 
-SUBRESOURCES = frozenset({"status", "history", "token", "password", "enrolment", "plan", "rehome"})
+SUBRESOURCES = frozenset({"status", "history", "steps", "token", "password", "enrolment", "plan", "rehome"})
 
 
 def key_of(record: Record) -> Key:

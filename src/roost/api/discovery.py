@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from roost.api import namespaces, services
+from roost.api import namespaces, services, steps
 from roost.api.access import verbs
 from roost.api.context import ApiContext
 from roost.model import registry
@@ -152,6 +152,16 @@ def _entries(context: ApiContext, info: KindInfo) -> list[Raw]:
                 "singularName": "",
                 "namespaced": info.namespaced,
                 "kind": "ChangeList",
+                "verbs": ["get"],
+            }
+        )
+    if steps.has_steps(info):
+        entries.append(
+            {
+                "name": f"{info.plural}/{steps.SUBRESOURCE}",
+                "singularName": "",
+                "namespaced": info.namespaced,
+                "kind": "StepList",
                 "verbs": ["get"],
             }
         )

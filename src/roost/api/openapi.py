@@ -18,7 +18,7 @@ from starlette.datastructures import URL
 from starlette.responses import RedirectResponse, Response
 
 from roost import __version__
-from roost.api import openapi_protobuf
+from roost.api import openapi_protobuf, steps
 from roost.api.access import verbs
 from roost.api.bodies import JSON_PATCH, MERGE_PATCH
 from roost.api.documents import answer, tag
@@ -100,11 +100,16 @@ _STATUS: Raw = {
 }
 _PLACE2, _PLACE3 = "definitions", "components/schemas"
 _SEVERAL = ("list", "deletecollection")
-_CHANGES = {"history": "ChangeList"}
+_CHANGES = {"history": "ChangeList", "steps": "StepList"}
 _HISTORY = {
     "uid": ("string", "Only of the resource with this identity, among those of the name."),
     "limit": ("integer", "Changes per page, the newest first."),
     "continue": _READING["continue"],
+}
+_STEPS = {
+    "limit": ("integer", "Steps per page, in their order."),
+    "continue": _READING["continue"],
+    "fieldSelector": ("string", "What state, subcloud or reason must be, as state=failed."),
 }
 
 
@@ -224,6 +229,9 @@ def _paths(kinds: Sequence[KindInfo], operation: Callable[..., Raw]) -> Raw:
         paths[f"{where}/{{name}}"] = {**single, "parameters": named}
         past = f"{where}/{{name}}/{SUBRESOURCE}"
         paths[past] = {"get": operation(info, "get", "history", "get", _HISTORY), "parameters": named}
+        if steps.has_steps(info):
+            listed = operation(info, "get", "steps", "get", _STEPS)
+            paths[f"{where}/{{name}}/{steps.SUBRESOURCE}"] = {"get": listed, "parameters": named}
         then = {"get": operation(info, "get", "past", "get", {"uid": _HISTORY["uid"]})}
         paths[f"{past}/{{when}}"] = {**then, "parameters": [_path_parameter("when"), *named]}
     return paths

@@ -11,6 +11,8 @@ from roost.fleet.departure import SubcloudDepartureController
 from roost.fleet.groups import GroupController
 from roost.fleet.incidents import IncidentController
 from roost.fleet.management import ManagementController
+from roost.fleet.rehoming import MovedAwayController
+from roost.fleet.operations.controller import SubcloudOperationController
 from roost.fleet.reviews import ReviewController
 from roost.fleet.sharing import SharingController
 from roost.fleet.subclouds import SubcloudController
@@ -26,6 +28,8 @@ def controllers(cloud: str, presence: Presences, disconnect: Callable[[str], Non
         SharingController(cloud),
         ManagementController(cloud),
         ReviewController(cloud),
+        SubcloudOperationController(cloud),
         SubcloudDepartureController(cloud, disconnect),
+        MovedAwayController(),
     )
     return {c.name: c for c in made}

@@ -26,12 +26,14 @@ from roost.model.outlet import ALARM_OUTLET
 from roost.model.override import LOCAL_OVERRIDE, MANAGEMENT, OVERRIDE_REVIEW, SUBCLOUD_EXCEPTION
 from roost.model.rbac import CLUSTER_ROLE, CLUSTER_ROLE_BINDING, ROLE, ROLE_BINDING
 from roost.model.secret import CONFIG_MAP, SECRET
+from roost.model.subcloud_operation import SUBCLOUD_OPERATION
 from roost.model.suppression import ALARM_POLICY, ALARM_SUPPRESSION
 
 KINDS: tuple[KindInfo, ...] = (
     CLOUD,
     SUBCLOUD,
     SUBCLOUD_GROUP,
+    SUBCLOUD_OPERATION,
     UPLINK,
     INCIDENT,
     HOST,

@@ -19,7 +19,7 @@ from __future__ import annotations
 from sqlalchemy import BigInteger, Column, Float, Index, Integer, MetaData, String, Table, Text, text
 from sqlalchemy.types import TypeEngine
 
-SCHEMA_VERSION = "0003"
+SCHEMA_VERSION = "0004"
 
 
 def _key(length: int) -> TypeEngine[str]:
@@ -122,6 +122,26 @@ steps = Table(
     Column("finished_at", String(32), nullable=False),
     Column("message", Text, nullable=False),
     Index("steps_by_state", "state", "not_before"),
+)
+
+subcloud_steps = Table(
+    "subcloud_steps",
+    metadata,
+    Column("operation", _key(64), primary_key=True),
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("stage", Integer, nullable=False),
+    Column("subcloud", _key(63), nullable=False),
+    Column("state", _key(16), nullable=False),
+    Column("attempt", Integer, nullable=False),
+    # Seconds since the epoch; 0: not set.
+    Column("deadline", Float, nullable=False),
+    Column("started_at", Float, nullable=False),
+    Column("ended_at", Float, nullable=False),
+    Column("reason", _key(64), nullable=False),
+    Column("message", Text, nullable=False),
+    Index("subcloud_steps_by_state", "operation", "state", "stage", "number"),
+    Index("subcloud_steps_by_deadline", "operation", "state", "deadline"),
+    Index("subcloud_steps_by_subcloud", "operation", "subcloud"),
 )
 
 audit = Table(
