@@ -33,16 +33,15 @@ from roost.api import (
     discovery,
     documents,
     events,
-    finding,
     history,
     metrics,
     namespaces,
     openapi,
-    questions,
     reading,
     reviews,
     rotating,
     status,
+    steps,
     tokens,
     writing,
 )
@@ -222,6 +221,8 @@ class Api:
         view = self._views[at][found.info.plural]
         if found.subresource == history.SUBRESOURCE:
             return await history.respond(self._context, request, found, view, when)
+        if found.subresource == steps.SUBRESOURCE and steps.has_steps(found.info):
+            return await steps.respond(self._context, request, found)
         if found.subresource:
             return await self._subresource(request, caller, found, view)
         return await self._verb(
@@ -259,8 +260,6 @@ class Api:
             case "list":
                 return await reading.list_(context, request, found, view)
             case "watch":
-            case "list" | "watch" | "deletecollection" if questions.is_one(request.query_params):
-                return await self._question(request, caller, found, view)
                 self._attend()
                 return await watch(context, request, found, view, self._watches, caller)
             case "create":
@@ -277,13 +276,6 @@ class Api:
     async def _subresource(self, request: Request, caller: Caller, found: Target, view: View) -> Response:
         info = found.info
         if found.subresource == "status" and "status" in info.type.__struct_fields__:
-    async def _question(self, request: Request, caller: Caller, found: Target, view: View) -> Response:
-        if found.verb != "list":
-            raise questions.refuse(found)
-        if questions.chooses(request.query_params):
-            self._gate.require_target(caller, questions.SUBCLOUDS)
-        return await finding.respond(self._context, request, found, view)
-
             if found.verb == "get":
                 return await reading.get(self._context, request, found, view)
             if found.verb not in ("update", "patch"):
