@@ -57,7 +57,7 @@ def certificate_due(expires_at: str, now: datetime, *, warn_seconds: float = WAR
     left = _left(expires_at, now)
     if left is None:
         return None
-    moments = [m + 0.01 for m in (left - warn_seconds, left) if m > 0]
+    moments = [m + 0.01 for m in (left - warn_seconds, left) if m >= 0]
     return min([*moments, LONGEST_LOOK])
 
 
