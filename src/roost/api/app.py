@@ -33,15 +33,16 @@ from roost.api import (
     discovery,
     documents,
     events,
+    finding,
     history,
     metrics,
     namespaces,
     openapi,
+    questions,
     reading,
     reviews,
     rotating,
     status,
-    steps,
     tokens,
     writing,
 )
@@ -221,8 +222,6 @@ class Api:
         view = self._views[at][found.info.plural]
         if found.subresource == history.SUBRESOURCE:
             return await history.respond(self._context, request, found, view, when)
-        if found.subresource == steps.SUBRESOURCE and steps.has_steps(found.info):
-            return await steps.respond(self._context, request, found)
         if found.subresource:
             return await self._subresource(request, caller, found, view)
         return await self._verb(
@@ -257,6 +256,8 @@ class Api:
         match found.verb:
             case "get":
                 return await reading.get(context, request, found, view)
+            case "list" | "watch" | "deletecollection" if questions.is_one(request.query_params):
+                return await self._question(request, caller, found, view)
             case "list":
                 return await reading.list_(context, request, found, view)
             case "watch":
@@ -272,6 +273,13 @@ class Api:
                 return await deleting.delete(context, request, caller, found, view)
             case _:
                 return await deleting.delete_collection(context, request, caller, found, view)
+
+    async def _question(self, request: Request, caller: Caller, found: Target, view: View) -> Response:
+        if found.verb != "list":
+            raise questions.refuse(found)
+        if questions.chooses(request.query_params):
+            self._gate.require_target(caller, questions.SUBCLOUDS)
+        return await finding.respond(self._context, request, found, view)
 
     async def _subresource(self, request: Request, caller: Caller, found: Target, view: View) -> Response:
         info = found.info
