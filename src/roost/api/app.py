@@ -43,6 +43,7 @@ from roost.api import (
     reviews,
     rotating,
     status,
+    steps,
     tokens,
     writing,
 )
@@ -222,6 +223,8 @@ class Api:
         view = self._views[at][found.info.plural]
         if found.subresource == history.SUBRESOURCE:
             return await history.respond(self._context, request, found, view, when)
+        if found.subresource == steps.SUBRESOURCE and steps.has_steps(found.info):
+            return await steps.respond(self._context, request, found)
         if found.subresource:
             return await self._subresource(request, caller, found, view)
         return await self._verb(
