@@ -57,7 +57,9 @@ def certificate_due(expires_at: str, now: datetime, *, warn_seconds: float = WAR
     left = _left(expires_at, now)
     if left is None:
         return None
-    moments = [m + 0.01 for m in (left - warn_seconds, left) if m >= 0]
+    # At `warn_seconds` to the very moment there is no alarm yet; at its end it has ended.
+    moments = [left - warn_seconds + 0.01] if left >= warn_seconds else []
+    moments += [left + 0.01] if left > 0 else []
     return min([*moments, LONGEST_LOOK])
 
 
