@@ -22,7 +22,7 @@ def rules(cloud: str) -> dict[str, list[Rule]]:
                 )
         elif request.operation == "delete":
             old = cast(Subcloud, request.old)
-            if old.spec.management_state == "managed":
+            if old.spec.management_state == "managed" and not old.status.moved_to:
                 name = old.metadata.name
                 raise Refused(f"{name} is managed", f"unmanage it first: roost subcloud unmanage {name}")
 

@@ -18,13 +18,14 @@ from roost.engine.faults import settle, write_log
 from roost.engine.presence import Presence, Presences
 from roost.engine.troubles import trouble_faults, untold
 from roost.fleet.reach import Row, in_force, row_of
+from roost.fleet.rehoming import moved_status, owned
 from roost.fleet.sharing import SHARED_BY
 from roost.model import time
 from roost.model.alarms import Fault
 from roost.model.cloud import CLOUD, SUBCLOUD, Cloud, Subcloud, SubcloudStatus, SyncState
 from roost.model.fault import ALARM
 from roost.model.firewall import FIREWALL_POLICY, FirewallPolicy
-from roost.model.meta import Condition, set_condition
+from roost.model.meta import Condition, condition_is, set_condition
 from roost.model.override import LOCAL_OVERRIDE, LocalOverride
 from roost.store.transaction import HERE, Change, Transaction
 
@@ -70,6 +71,9 @@ class SubcloudController(StoreController):
         if subcloud is None:
             settle(tx, self._cloud, scope(name), [])
             return None
+        if subcloud.status.moved_to:
+            self._let_go(tx, subcloud)
+            return None
         presence = self._presence(name)
         mirrored = tx.find(CLOUD.kind, "", name)
         enrolled = subcloud.status.enrolled or presence.connected or mirrored is not None
@@ -96,6 +100,18 @@ class SubcloudController(StoreController):
             left = _patience(presence) - presence.silent + 0.01
             return left if again is None else min(left, again)
         return again
+
+    def _let_go(self, tx: Transaction, subcloud: Subcloud) -> None:
+        """One that is owned elsewhere is neither lost nor out of sync."""
+        name, status = subcloud.metadata.name, moved_status(subcloud, time.stamp(tx.now))
+        settle(tx, self._cloud, scope(name), [])
+        if status == subcloud.status:
+            return
+        if not condition_is(subcloud.status.conditions, "Owned", "False"):
+            text = f"{name} moved to {status.moved_to} at epoch {status.epoch}."
+            entity = f"subcloud={name}"
+            write_log(tx, self._cloud, event="subcloud-moved", severity="warning", entity=entity, text=text)
+        tx.report(msgspec.structs.replace(subcloud, status=status))
 
     def _tell(self, tx: Transaction, subcloud: Subcloud, status: SubcloudStatus) -> None:
         before, name = subcloud.status, subcloud.metadata.name
@@ -135,6 +151,8 @@ def observe(
         sync = "out-of-sync" if late or overrides else "in-sync"
     conditions = set_condition(before.conditions, _online(availability, enrolled, subcloud), now)
     conditions = set_condition(conditions, _synced(sync, late, overrides), now)
+    if before.epoch:
+        conditions = set_condition(conditions, owned(subcloud), now)
     late += [f"LocalOverride/{o.metadata.name}" for o in overrides]
     moved = availability != before.availability
     return msgspec.structs.replace(
