@@ -265,6 +265,8 @@ class SubcloudStatus(Answer, frozen=True, kw_only=True):
     out_of_sync: list[str] = []
     version: str = ""
     certificate_expires_at: str = ""
+    epoch: int = 0
+    moved_to: str = ""
     conditions: list[Condition] = []
 
 

@@ -72,7 +72,7 @@ def chosen(session: Session, names: Sequence[str], which: Which) -> list[str]:
 def each(names: Sequence[str], do: Callable[[str], None], done: str) -> int:
     """Do something for every subcloud, which then is `done`, as "managed". The worst exit code."""
     worst, count = OK, 0
-    with _shown(len(names)) as advance:
+    with shown(len(names)) as advance:
         try:
             for name in names:
                 try:
@@ -97,7 +97,8 @@ def each(names: Sequence[str], do: Callable[[str], None], done: str) -> int:
 
 
 @contextmanager
-def _shown(total: int) -> Iterator[Callable[[], None]]:
+def shown(total: int) -> Iterator[Callable[[], None]]:
+    """A bar at a terminal, when there are many; call what is given for each that is over."""
     screen = output.console(sys.stderr)
     if total <= FEW or not screen.is_terminal:
         yield lambda: None

@@ -36,6 +36,7 @@ VERBS = {
     "cloud": ("clouds:cloud", "Clouds that this one knows, and which one commands go to."),
     "host": ("hosts:host", "Machines of a cloud: add, lock, unlock, reboot, look."),
     "subcloud": ("subclouds:subcloud", "Clouds below this one: add, manage, look."),
+    "rehome": ("rehoming:rehome_site", "At a site: move it to another central cloud."),
     "alarm": ("alarms:alarm", "What is wrong now: look, acknowledge, suppress; what alarms mean."),
     "incident": ("incidents:incident", "What has happened in the fleet: alarms of one cause as one."),
     "outlet": ("outlets:outlet", "Receivers outside that are told of alarms: look, test, suspend."),

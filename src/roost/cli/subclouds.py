@@ -14,12 +14,14 @@ from roost.cli.groups import group as groups
 from roost.cli.hostview import SEVERITIES
 from roost.cli.kinds import CLOUD, SUBCLOUD
 from roost.cli.problems import OK, Misused, Refused
+from roost.cli.rehoming import rehome_subclouds
 from roost.cli.session import CONNECT, PICK, SHOW, Connect, Pick, Session, Show, opened
 from roost.cli.tables import age
 from roost.cli.tokens import keep_token, make_directory, show_token
 
 subcloud = App(name="subcloud", alias="sc", help="Clouds below this one: add, manage, look.")
 subcloud.command(groups)
+subcloud.command(rehome_subclouds, name="rehome")
 
 Name = Annotated[str, Parameter(name="NAME", help="Name of the subcloud.")]
 Names = Annotated[tuple[str, ...], Parameter(name="NAME", help="Names of subclouds.")]
@@ -73,6 +75,7 @@ def show_subcloud(name: Name, /, *, show: Show = SHOW, connect: Connect = CONNEC
             ("Sync", status.sync),
             ("Out of sync", status.out_of_sync),
             ("Version", status.version),
+            ("Moved to", f"{status.moved_to} at epoch {status.epoch}" if status.moved_to else ""),
             ("Group", spec.group),
             ("Uplink", spec.uplink),
             ("Location", _place(spec)),
