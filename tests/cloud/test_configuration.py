@@ -8,7 +8,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from roost.cloud.configuration import PlatformPorts, compile_host, ports_by_network
+from roost.cloud.configuration import ConfigurationController, PlatformPorts, compile_host, ports_by_network
+from roost.cloud.overview import OverviewController
 from roost.model.cloud import Subcloud
 from roost.model.configuration import HostConfiguration, HostConfigurationSpec, NetworkFirewall
 from roost.model.firewall import FirewallPolicy, FirewallRule, HostSelector, selects
@@ -32,7 +33,9 @@ from roost.model.monitoring import (
 )
 from tests.cloud.site import PORTS, network, policy, site
 from tests.support.clock import on_fake_time
-from tests.support.stores import CLOUD
+from tests.support.stores import CLOUD, history
+
+CONTROLLERS = (ConfigurationController(CLOUD, PORTS), OverviewController(CLOUD, "1"))
 
 OAM, MGMT = (
     network("oam0", "oam", "192.0.2.0/24", "2001:db8::/64"),
@@ -269,6 +272,41 @@ async def test_a_cloud_with_subclouds_takes_links_from_anywhere() -> None:
         await s.store.transact(lambda tx: tx.remove("Subcloud", "", "ridge"))
         await asyncio.sleep(1)
         assert await peers(s) == OAM.spec.subnets
+
+
+@on_fake_time
+async def test_policies_for_subclouds_have_no_host_looked_at() -> None:
+    async with site() as s:
+        await s.declare()
+        await s.join()
+        await s.store.save(OAM)
+        revision = s.store.revision
+        await s.store.save(policy("p", WEB, subclouds=SubcloudSelector()))
+        await s.store.save(policy("p", WEB, subclouds=SubcloudSelector(names=["ridge"])))
+        await s.store.save(policy("p", WEB))
+        await s.store.save(policy("p", WEB, subclouds=SubcloudSelector()))
+        await s.store.transact(lambda tx: tx.drop("FirewallPolicy", CLOUD, "p"))
+        changes = [c for c in await history(s.store, revision) if c.kind == "FirewallPolicy"]
+        found = [[*c.concerned(change)] for change in changes for c in CONTROLLERS]
+        assert found[:4] == [[], [], [], []] and all(found[4:8]) and found[8:] == [[], []]
+
+
+@on_fake_time
+async def test_a_policy_that_is_for_subclouds_no_more_is_for_the_hosts_here() -> None:
+    async with site() as s:
+        s.work()
+        await s.declare()
+        await s.join()
+        await s.store.save(OAM)
+        await s.store.save(policy("p", WEB, subclouds=SubcloudSelector()))
+        await asyncio.sleep(3)
+        assert (await configuration(s.store)).spec.firewall is None
+        await s.store.save(policy("p", WEB))
+        await asyncio.sleep(3)
+        assert (await configuration(s.store)).spec.firewall is not None
+        await s.store.save(policy("p", WEB, subclouds=SubcloudSelector()))
+        await asyncio.sleep(3)
+        assert (await configuration(s.store)).spec.firewall is None
 
 
 @on_fake_time

@@ -31,7 +31,7 @@ from roost.model.configuration import (
     HostConfigurationSpec,
     NetworkFirewall,
 )
-from roost.model.firewall import FIREWALL_POLICY, FirewallPolicy, FirewallRule, selects
+from roost.model.firewall import FIREWALL_POLICY, FirewallPolicy, FirewallRule, is_shared, selects
 from roost.model.host import HOST, Host
 from roost.model.meta import Metadata
 from roost.model.monitoring import MONITORING_PROFILE, MonitoringProfile, selected
@@ -63,7 +63,14 @@ def platform_of(tx: Transaction, ports: PlatformPorts) -> PlatformPorts:
 
     Nobody links without a certificate of this cloud; a policy must not cut off a whole fleet.
     """
-    return msgspec.structs.replace(ports, from_anywhere=tx.count(SUBCLOUD.kind) > 0)
+    return msgspec.structs.replace(ports, from_anywhere=bool(tx.select(SUBCLOUD.kind, limit=1)))
+
+
+def is_for_subclouds(change: Change) -> bool:
+    """Whether a policy was and is for subclouds: thousands of these concern no host here."""
+    return change.kind == FIREWALL_POLICY.kind and all(
+        is_shared(data) for data in (change.data, change.previous) if data
+    )
 
 
 def ports_by_network(host: Host, networks: Iterable[PlatformNetwork]) -> dict[str, list[str]]:
@@ -196,6 +203,8 @@ class ConfigurationController(StoreController):
         if change.namespace != self._cloud:
             return
         if change.kind in _SHARED:
+            if is_for_subclouds(change):
+                return
             if intent(change.data) != intent(change.previous) or change.type == "DELETED":
                 yield (self._cloud, EVERY)
         elif change.kind == HOST.kind or (
@@ -211,7 +220,7 @@ class ConfigurationController(StoreController):
         if wait:
             return wait
         networks = in_force(tx, PlatformNetwork, self._cloud)
-        policies = in_force(tx, FirewallPolicy, self._cloud)
+        policies = in_force(tx, FirewallPolicy, self._cloud, besides=is_shared)
         platform = platform_of(tx, self._platform)
         if self._meets_elsewhere(tx, networks):
             # The heartbeats of all hosts go by it.

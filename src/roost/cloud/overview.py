@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 import msgspec
 
-from roost.cloud.configuration import ports_by_network
+from roost.cloud.configuration import is_for_subclouds, ports_by_network
 from roost.engine.controller import Key, StoreController
 from roost.engine.faults import SHED, shed
 from roost.engine.overrides import in_force, management
@@ -15,7 +15,13 @@ from roost.model import time
 from roost.model.cloud import CLOUD, Cloud, HostCounts
 from roost.model.configuration import HOST_CONFIGURATION, HostConfiguration, is_in_force
 from roost.model.fault import ALARM, LOG_ENTRY, Severity
-from roost.model.firewall import FIREWALL_POLICY, FirewallPolicy, FirewallPolicyStatus, selects
+from roost.model.firewall import (
+    FIREWALL_POLICY,
+    FirewallPolicy,
+    FirewallPolicyStatus,
+    is_shared,
+    selects,
+)
 from roost.model.host import HOST, Host
 from roost.model.marking import counted
 from roost.model.meta import Condition, set_condition
@@ -78,7 +84,7 @@ class OverviewController(StoreController):
             return
         if change.kind in _COUNTED or (change.kind == LOG_ENTRY.kind and f'"{SHED}"' in change.data):
             yield ("", "cloud")
-        if change.kind in _CONFIGURED and not _is_own_word(change):
+        if change.kind in _CONFIGURED and not (is_for_subclouds(change) or _is_own_word(change)):
             yield ("", "policies")
 
     def all_keys(self, tx: Transaction) -> Iterable[Key]:
@@ -126,10 +132,8 @@ class OverviewController(StoreController):
             if count != network.status.hosts:
                 network_status = msgspec.structs.replace(network.status, hosts=count)
                 tx.report(msgspec.structs.replace(network, status=network_status))
-        policies = in_force(tx, FirewallPolicy, self._cloud)
+        policies = in_force(tx, FirewallPolicy, self._cloud, besides=is_shared)
         for policy in policies:
-            if policy.spec.subclouds is not None:
-                continue
             status = policy_status(policy, hosts, networks, ports, configurations, time.stamp(tx.now))
             if status != policy.status:
                 tx.report(msgspec.structs.replace(policy, status=status))
@@ -138,9 +142,10 @@ class OverviewController(StoreController):
 
     def _withdrawn(self, tx: Transaction, in_force: set[str]) -> None:
         """Say of policies that the site has put out of force that they are."""
-        for policy in tx.every(FirewallPolicy, self._cloud):
-            if policy.metadata.name in in_force:
+        for stored in tx.select(FIREWALL_POLICY.kind, self._cloud):
+            if stored.name in in_force or is_shared(stored.data):
                 continue
+            policy = stored.typed(FirewallPolicy)
             generation = policy.metadata.generation
             message = "A LocalOverride has put it out of force here."
             ready = Condition(

@@ -14,7 +14,7 @@ All decisions here are pure functions of what is; asked twice they say the same 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Literal, TypeVar
 
 import msgspec
@@ -95,12 +95,20 @@ def patch_of(resource: LocalOverride | SubcloudException) -> Raw:
 # -- what is in force
 
 
-def in_force(tx: Transaction, kind: type[R], namespace: str) -> list[R]:
-    """All resources of a kind as they are in force in this cloud: copies from above with their overrides."""
-    return [codec.decode(kind, raw) for _, raw in stored_in_force(tx, BY_TYPE[kind], namespace)]
+def in_force(
+    tx: Transaction, kind: type[R], namespace: str, *, besides: Callable[[str], bool] = lambda _: False
+) -> list[R]:
+    """All resources of a kind as they are in force in this cloud: copies from above with their overrides.
+
+    Those for whose stored text `besides` holds are left out, and not decoded.
+    """
+    found = stored_in_force(tx, BY_TYPE[kind], namespace, besides=besides)
+    return [codec.decode(kind, raw) for _, raw in found]
 
 
-def stored_in_force(tx: Transaction, info: KindInfo, namespace: str) -> list[tuple[Stored, Raw]]:
+def stored_in_force(
+    tx: Transaction, info: KindInfo, namespace: str, *, besides: Callable[[str], bool] = lambda _: False
+) -> list[tuple[Stored, Raw]]:
     """The same as the store has them, each beside what is in force; fields of newer versions are kept.
 
     What is withdrawn is left out.
@@ -108,6 +116,8 @@ def stored_in_force(tx: Transaction, info: KindInfo, namespace: str) -> list[tup
     overrides = _by_target(tx, info.kind, namespace)
     found = []
     for stored in tx.select(info.kind, namespace):
+        if besides(stored.data):
+            continue
         laid = overrides.get(stored.name, []) if stored.origin == UP else []
         if not any(override.spec.withdrawn for override in laid):
             found.append((stored, effective(info, stored.raw, laid) if laid else stored.raw))

@@ -11,6 +11,8 @@ import re
 from functools import lru_cache
 from typing import Annotated, Literal
 
+import msgspec
+
 from roost.model.fleet import SubcloudSelector
 from roost.model.host import Host, Personality
 from roost.model.kind import Column, Flow, KindInfo, Problem
@@ -141,6 +143,26 @@ def rule_problems(rule: FirewallRule, at: str) -> list[Problem]:
 
 def _invariants(policy: FirewallPolicy) -> list[Problem]:
     return [p for n, rule in enumerate(policy.spec.rules) for p in rule_problems(rule, f"spec.rules[{n}]")]
+
+
+class _Something(msgspec.Struct, frozen=True):
+    """Of which nothing is decoded."""
+
+
+class _SharedSpec(msgspec.Struct, frozen=True):
+    subclouds: _Something | None = None
+
+
+class _Shared(msgspec.Struct, frozen=True):
+    spec: _SharedSpec = _SharedSpec()
+
+
+_shared = msgspec.json.Decoder(_Shared).decode
+
+
+def is_shared(data: str) -> bool:
+    """Whether a policy as it is stored is for subclouds: it concerns no host of its own cloud."""
+    return _shared(data).spec.subclouds is not None
 
 
 FIREWALL_POLICY = KindInfo(
