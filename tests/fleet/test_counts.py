@@ -9,7 +9,7 @@ import msgspec
 from hypothesis import given, settings
 
 from roost.fleet import counts as counts_module
-from roost.fleet.counts import FleetCountsController, Totals
+from roost.fleet.counts import FleetCountsController, Totals, stands_for
 from roost.model.cloud import AlarmCounts, Cloud, CloudStatus, FleetCounts, Subcloud
 from roost.model.meta import Metadata
 from roost.store.transaction import Transaction
@@ -17,15 +17,23 @@ from tests.fleet.centre import CENTRE, Centre, centre
 from tests.support.clock import on_fake_time
 
 NAMES = st.sampled_from(["a", "b", "c"])
-COUNTS = st.builds(
+ALARMS = st.builds(
     AlarmCounts, critical=st.integers(0, 9), major=st.integers(0, 9), suppressed=st.integers(0, 9)
 )
+BELOW = st.builds(
+    FleetCounts,
+    subclouds=st.integers(0, 9),
+    clouds=st.integers(0, 99),
+    clouds_with_critical=st.integers(0, 9),
+    alarms=ALARMS,
+)
+COUNTS = st.builds(stands_for, ALARMS, st.none() | BELOW)
 
 
 @settings(max_examples=200)
 @given(moves=st.lists(st.tuples(NAMES, st.none() | COUNTS), max_size=30))
-def test_the_running_sum_is_the_sum(moves: list[tuple[str, AlarmCounts | None]]) -> None:
-    totals, known = Totals(), dict[str, AlarmCounts]()
+def test_the_running_sum_is_the_sum(moves: list[tuple[str, FleetCounts | None]]) -> None:
+    totals, known = Totals(), dict[str, FleetCounts]()
     for name, counts in moves:
         totals.put(name, counts)
         known.pop(name, None)
@@ -35,9 +43,22 @@ def test_the_running_sum_is_the_sum(moves: list[tuple[str, AlarmCounts | None]])
     assert (told is None) is (not known)
     if told is not None:
         assert told.subclouds == len(known)
-        assert told.clouds_with_critical == sum(c.critical > 0 for c in known.values())
+        assert told.clouds == sum(c.clouds for c in known.values())
+        assert told.clouds_with_critical == sum(c.clouds_with_critical for c in known.values())
         for field in AlarmCounts.__struct_fields__:
-            assert getattr(told.alarms, field) == sum(getattr(c, field) for c in known.values())
+            assert getattr(told.alarms, field) == sum(getattr(c.alarms, field) for c in known.values())
+
+
+def test_a_subcloud_stands_for_itself_and_all_below_it() -> None:
+    own = AlarmCounts(critical=1, minor=2)
+    assert stands_for(own, None) == FleetCounts(subclouds=1, clouds=1, clouds_with_critical=1, alarms=own)
+    below = FleetCounts(subclouds=4, clouds=9, clouds_with_critical=3, alarms=AlarmCounts(critical=5))
+    assert stands_for(own, below) == FleetCounts(
+        subclouds=1, clouds=10, clouds_with_critical=4, alarms=AlarmCounts(critical=6, minor=2)
+    )
+    # One of an older version says nothing of other levels.
+    older = FleetCounts(subclouds=4, clouds_with_critical=3)
+    assert stands_for(AlarmCounts(), older).clouds == 5
 
 
 async def told(c: Centre, name: str, **counts: int) -> None:
@@ -66,7 +87,10 @@ async def test_subclouds_are_counted_at_their_own_and_summed_here() -> None:
         await asyncio.sleep(1)
         assert (await c.subcloud("harbor")).alarms == AlarmCounts(critical=2, warning=1)
         assert await fleet(c) == FleetCounts(
-            subclouds=3, clouds_with_critical=2, alarms=AlarmCounts(critical=3, warning=1, suppressed=3)
+            subclouds=3,
+            clouds=3,
+            clouds_with_critical=2,
+            alarms=AlarmCounts(critical=3, warning=1, suppressed=3),
         )
         await told(c, "harbor", acknowledged=1, major=1)
         await asyncio.sleep(1)
@@ -77,7 +101,7 @@ async def test_subclouds_are_counted_at_their_own_and_summed_here() -> None:
         await c.store.transact(lambda tx: tx.remove("Subcloud", "", "valley"))
         await asyncio.sleep(1)
         assert await fleet(c) == FleetCounts(
-            subclouds=2, alarms=AlarmCounts(major=1, minor=4, acknowledged=1)
+            subclouds=2, clouds=2, alarms=AlarmCounts(major=1, minor=4, acknowledged=1)
         )
 
 

@@ -54,11 +54,12 @@ class AlarmCounts(Part, frozen=True, kw_only=True):
 
 
 class FleetCounts(Part, frozen=True, kw_only=True):
-    """The subclouds of a central cloud, added up; of one that is offline, what was last known."""
+    """The clouds below a cloud, added up; of one that is offline, what was last known."""
 
-    subclouds: Annotated[int, doc("Subclouds.")] = 0
-    clouds_with_critical: Annotated[int, doc("Subclouds with a critical alarm of their own.")] = 0
-    alarms: Annotated[AlarmCounts, doc("Their alarms.")] = AlarmCounts()
+    subclouds: Annotated[int, doc("Subclouds of its own.")] = 0
+    clouds: Annotated[int, doc("Clouds below it on all levels: its subclouds, theirs, and so on.")] = 0
+    clouds_with_critical: Annotated[int, doc("Of these, those with a critical alarm of their own.")] = 0
+    alarms: Annotated[AlarmCounts, doc("The alarms of all of them.")] = AlarmCounts()
 
 
 class LogShed(Part, frozen=True, kw_only=True):
