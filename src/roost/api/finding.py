@@ -323,11 +323,12 @@ _TYPES = {"whole": "integer", "number": "number", "boolean": "boolean"}
 def _column(named: Named) -> Raw:
     field = named.field
     return {
-        "name": f"{named.name} {field.unit}".strip(),
+        "name": named.name,
         "type": "string" if field.several else _TYPES.get(field.type, "string"),
         "format": "date-time" if field.type == "time" else "",
         "description": field.description,
         "priority": 0,
+        "unit": field.unit,
     }
 
 

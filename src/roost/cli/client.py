@@ -43,7 +43,7 @@ MANAGER = "roost"
 """Who owns, in managedFields, what this command has applied."""
 TABLE = "application/json;as=Table;v=v1;g=meta.k8s.io,application/json"
 
-Query = Mapping[str, str]
+Query = Mapping[str, str | list[str]]
 Method = Literal["GET", "POST", "PATCH", "PUT", "DELETE"]
 
 

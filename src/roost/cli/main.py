@@ -49,6 +49,7 @@ VERBS = {
     "secrets": ("secrets:secrets", "The keys of secret values: list, rotate, drop."),
     "user": ("users:user", "Who may use this cloud: add, list, delete, give tokens and passwords."),
     "get": ("objects:get", "List objects of any kind, or show one."),
+    "find": ("finding:find", "Find objects of a kind by any field, in all clouds; count, add up."),
     "describe": ("objects:describe", "Show everything about one object, for people."),
     "history": ("history:history", "How an object came to be what it is, and what it was."),
     "apply": ("applying:apply", "Create or change objects so that they are as files say."),
