@@ -19,7 +19,7 @@ from roost.link.errors import BadMessage
 from roost.link.messages import FRAME_LIMIT, CallBody, Entries, HeartbeatEcho, Hello, Part
 from roost.link.node import subcloud
 from roost.link.parts import PART, Collected, lane, parts
-from roost.link.wire import MemoryConnection
+from roost.link.wire import MemoryConnection, Way
 from roost.model.codec import Raw
 from tests.link.world import TIMING, Link, put, resource, run, until, with_link
 
@@ -132,7 +132,7 @@ def test_over_a_long_way_silence_lasts_longer_before_it_counts(
 ) -> None:
     def prepare(lower: MemoryConnection, upper: MemoryConnection) -> None:
         for end in (lower, upper):
-            setattr(end, "round_trip", round_trip)  # noqa: B010 - what a socket asks its kernel for
+            setattr(end, "way", Way(round_trip=round_trip))  # noqa: B010 - what a socket asks its kernel for
 
     async def work(link: Link) -> None:
         link.prepare = prepare

@@ -10,7 +10,7 @@ import pytest
 
 from roost.engine.presence import Presence
 from roost.engine.troubles import trouble_faults, untold
-from roost.link import intake, session
+from roost.link import beating, intake
 from roost.link.lower import LowerLink
 from roost.model.fault import AlarmStatus
 from roost.store import store as stores
@@ -24,7 +24,7 @@ FULL = "database or disk is full (make room)"
 
 @pytest.fixture
 async def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Site]:
-    monkeypatch.setattr(session, "TROUBLE_FOR", 0.05)
+    monkeypatch.setattr(beating, "TROUBLE_FOR", 0.05)
     monkeypatch.setattr(stores, "WELL_AFTER", 0.1)
     monkeypatch.setattr(intake, "TRY_AGAIN", 0.02)
     made = Site(tmp_path)
@@ -82,7 +82,7 @@ async def test_an_upper_cloud_whose_disk_is_full_keeps_its_nodes(
     disk, lost = Disk(site.store, monkeypatch), watched(link)
     disk.full = True
     await put(link._store, resource("Host", "harbor", "controller-0", spec={}))
-    await until(lambda: link._session and link._session._trouble == FULL)
+    await until(lambda: link._session and link._session.beating.trouble == FULL)
     assert await find(site.store, "Host", "harbor", "controller-0") is None
     disk.full = False
     await arrives(site.store, "Host", "harbor", "controller-0")

@@ -12,7 +12,6 @@ the queue only saves reading.
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Callable, Iterable
 
 import structlog
@@ -30,12 +29,11 @@ EVERYONE = "*"
 
 
 class Subscription:
-    """The changes for one session, after revision `start`."""
+    """The changes for one session, after revision `start`. `wake` is called when there may be some."""
 
-    def __init__(self, feed: Feed, audience: str) -> None:
-        self._feed, self.audience = feed, audience
-        self._queue: deque[Change] = deque()
-        self._woken = asyncio.Event()
+    def __init__(self, feed: Feed, audience: str, wake: Callable[[], None]) -> None:
+        self._feed, self.audience, self._wake = feed, audience, wake
+        self._queue: list[Change] = []
         self._start = feed.position
 
     def put(self, change: Change) -> None:
@@ -43,43 +41,35 @@ class Subscription:
             self.restart(change.revision)
             return
         self._queue.append(change)
-        self._woken.set()
+        self._wake()
 
     def restart(self, revision: int) -> None:
         """Forget what is queued: up to `revision` the session must read the store itself."""
         self._queue.clear()
         self._start = revision
-        self._woken.set()
-
-    def wake(self) -> None:
-        """Let `wait` return though nothing has come."""
-        self._woken.set()
+        self._wake()
 
     def waiting(self, position: int) -> bool:
         """Whether there may be something after `position` to take."""
         return bool(self._queue) or position < self._start
 
-    async def wait(self, position: int, timeout: float) -> None:
-        """Until there is something after `position`, someone wakes, or the time is over."""
-        if self.waiting(position):
-            return
-        try:
-            async with asyncio.timeout(timeout):
-                await self._woken.wait()
-        except TimeoutError:
-            return
-        finally:
-            self._woken.clear()
+    @property
+    def fed(self) -> int:
+        """The revision up to which the feed has come."""
+        return self._feed.position
 
     async def take(self, position: int) -> Batch:
         """The next changes after `position`; empty when there are none. Raises Compacted, FutureRevision."""
         if position < self._start:
             return await self._feed.store.changes(position, limit=CHUNK)
-        taken = list[Change]()
-        while self._queue and len(taken) < CHUNK:
-            change = self._queue.popleft()
+        taken, used = list[Change](), 0
+        for change in self._queue:
+            if len(taken) >= CHUNK:
+                break
+            used += 1
             if change.revision > position:
                 taken.append(change)
+        del self._queue[:used]
         upto = taken[-1].revision if self._queue and taken else max(position, self._feed.position)
         return Batch(taken, upto)
 
@@ -93,8 +83,8 @@ class Feed:
         self._audience = audience
         self._subscriptions: dict[str, dict[Subscription, None]] = {}
 
-    def subscribe(self, audience: str) -> Subscription:
-        subscription = Subscription(self, audience)
+    def subscribe(self, audience: str, wake: Callable[[], None]) -> Subscription:
+        subscription = Subscription(self, audience, wake)
         self._subscriptions.setdefault(audience, {})[subscription] = None
         return subscription
 

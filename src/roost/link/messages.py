@@ -20,7 +20,7 @@ from roost.link.errors import BadMessage
 
 PROTOCOL = 1
 PROTOCOL_MIN = 1
-FEATURES = ("again", "calls", "digest", "parts")
+FEATURES = ("again", "calls", "digest", "parts", "rhythm")
 FRAME_LIMIT = 8 * 1024 * 1024
 COMPRESS_FROM = 1024
 
@@ -138,10 +138,15 @@ class Heartbeat(Message, frozen=True, kw_only=True, tag="heartbeat"):
 
 
 class HeartbeatEcho(Message, frozen=True, kw_only=True, tag="echo"):
-    """The upper end's answer to one heartbeat. `trouble` as there."""
+    """The upper end's answer to one heartbeat. `trouble` as there.
+
+    `every`: after how many seconds the upper end wants the next one, where both ends know the feature
+    `rhythm`; 0 leaves that to the lower end.
+    """
 
     sequence: int
     trouble: str = ""
+    every: float = 0.0
 
 
 class Part(Message, frozen=True, kw_only=True, tag="part"):

@@ -10,12 +10,13 @@ revision, never older, and the changes after it follow, so the end state is the 
 
 Revisions that concern nobody at the other end are not sent one by one; the cursor is moved past them
 now and then, so that a quiet link need not begin anew when history is compacted.
+
+Nothing runs while there is nothing to send: `wake` says that there may be something.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Literal
 
@@ -23,8 +24,9 @@ import structlog
 from sqlalchemy import select
 
 from roost.link.entries import ENTRY_LIMIT
+from roost.link.errand import Errand, Spawn
 from roost.link.errors import SAID, BadMessage, TookNothing
-from roost.link.feed import Subscription
+from roost.link.feed import Feed
 from roost.link.flow import Direction, coalesced
 from roost.link.messages import Acknowledge, Entries, Entry, Key, Message
 from roost.store.errors import Compacted, FutureRevision
@@ -47,29 +49,35 @@ Dated = tuple[int, Entry]
 
 
 class Outgoing:
-    """Run `run` in a task of the session; give it acknowledgements and requests as they come."""
+    """`begin` when the peer's hello is known; give it acknowledgements and requests as they come."""
 
     def __init__(
         self,
-        store: Store,
+        feed: Feed,
+        audience: str,
         direction: Direction,
-        subscription: Subscription,
         send: Callable[[Message], Awaitable[None]],
         *,
+        spawn: Spawn,
         acknowledge_within: float,
         on_changes: Callable[[list[Change]], Awaitable[None]],
         has_reason: Callable[[], bool] = lambda: False,
     ) -> None:
-        self._store, self._direction, self._subscription = store, direction, subscription
+        self._store: Store = feed.store
+        self._feed, self._direction = feed, direction
+        self._subscription = feed.subscribe(audience, self.wake)
         self._send, self._acknowledge_within, self._on_changes = send, acknowledge_within, on_changes
         self._has_reason = has_reason
+        self._errand = Errand(spawn, self._work)
+        self._begun = False
         self._number = 0
-        self._unacknowledged: deque[tuple[int, int, list[Key]]] = deque()
-        self._room = asyncio.Event()
+        self._unacknowledged: list[tuple[int, int, list[Key]]] = []
+        self._room: asyncio.Event | None = None
+        """While somebody waits for room in the window."""
         self._again: dict[Key, None] = {}
-        self._position = -1
+        self._next, self._position = -1, -1
         self._snapshot_going = False
-        self._sent = 0
+        self._sent, self._advanced = 0, 0.0
         self.acknowledged = 0
         self.refused: dict[Key, str] = {}
 
@@ -95,41 +103,74 @@ class Outgoing:
         if message.number > self._number:
             raise BadMessage(f"batch {message.number} is acknowledged, the last sent is {self._number}")
         while self._unacknowledged and self._unacknowledged[0][0] <= message.number:
-            _, upto, keys = self._unacknowledged.popleft()
+            _, upto, keys = self._unacknowledged.pop(0)
             self.acknowledged = max(self.acknowledged, upto)
             for key in keys:
                 self.refused.pop(key, None)
         for entry in message.refused:
             if len(self.refused) < REFUSED_SHOWN or entry.key in self.refused:
                 self.refused[entry.key] = entry.reason[:SAID]
-        self._room.set()
+        if self._room is not None:
+            self._room.set()
 
     def again(self, keys: list[Key]) -> None:
         """The receiver asks for these resources once more."""
         for key in keys[: AGAIN_KEYS - len(self._again)]:
             self._again[key] = None
-        self._subscription.wake()
+        self.wake()
 
-    async def run(self, taken_store_id: str, taken_revision: int) -> None:
-        """Send until cancelled. Raises ConnectionLost when acknowledgements stay away."""
+    def begin(self, taken_store_id: str, taken_revision: int) -> None:
+        """Send what comes after what the peer has taken in.
+
+        What fails ends the session: ConnectionLost, and TookNothing when acknowledgements stay away.
+        """
         position = taken_revision if taken_store_id == self._store.identity else -1
         if position > self._store.revision:
             position = -1
         self.acknowledged = self._sent = max(position, 0)
+        self._next, self._begun = position, True
+        self.wake()
+
+    def close(self) -> None:
+        """Hear of changes no more."""
+        self._begun = False
+        self._feed.unsubscribe(self._subscription)
+
+    def wake(self) -> None:
+        """There may be something to send."""
+        if self._begun:
+            self._errand.wake()
+
+    def look(self, now: float) -> None:
+        """Called now and then: move the peer's cursor past what is not for it, if that is far."""
+        if now - self._advanced >= ADVANCE_EVERY:
+            self._advanced = now
+            if self._subscription.fed - self._sent >= ADVANCE_BEHIND:
+                self.wake()
+
+    async def _work(self) -> None:
         while True:
             try:
-                if position < 0:
-                    position = await self._snapshot()
-                position = await self._continue(position)
+                if self._next < 0:
+                    self._next = await self._snapshot()
+                waiting = self._subscription.waiting(self._next)
+                if not waiting:
+                    # What else has come until now is for others.
+                    self._next = max(self._next, self._subscription.fed)
+                self._position = self._next
+                if self._again:
+                    await self._send_again(self._position)
+                    continue
+                if not waiting and self._position - self._sent < ADVANCE_BEHIND:
+                    return
+                self._next = await self._continue(self._position)
+                if not waiting:
+                    return
             except (Compacted, FutureRevision):
-                position = -1
+                self._next = -1
 
     async def _continue(self, position: int) -> int:
         """Send what comes next after `position`; the new position."""
-        self._position = position
-        if self._again:
-            await self._send_again(position)
-        await self._subscription.wait(position, ADVANCE_EVERY)
         batch = await self._subscription.take(position)
         offered = ((c.revision, self._direction.offer(c)) for c in batch.changes)
         entries = coalesced([(revision, entry) for revision, entry in offered if entry is not None])
@@ -218,7 +259,7 @@ class Outgoing:
 
     async def _wait_for_room(self) -> None:
         while len(self._unacknowledged) >= WINDOW:
-            self._room.clear()
+            self._room = asyncio.Event()
             try:
                 async with asyncio.timeout(self._acknowledge_within):
                     await self._room.wait()
@@ -227,6 +268,8 @@ class Outgoing:
                     continue
                 # It was heard meanwhile, or the session would have ended before.
                 raise TookNothing(f"no acknowledgement came within {self._acknowledge_within:g} s") from None
+            finally:
+                self._room = None
 
 
 def _chunks(entries: list[Dated]) -> Iterator[list[Dated]]:

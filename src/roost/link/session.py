@@ -4,10 +4,13 @@ The lower end says hello first; the upper answers with its own, or with a refusa
 and remedy. Each hello tells how far the speaker took the other's stream in, so both streams resume at
 once. Then four things go on side by side: sending our stream, taking theirs in, heartbeats, calls.
 
-The lower end sends heartbeats, the upper echoes them; whoever heard nothing for `lost_after` seconds
-and a few round trips gives the connection up. A heartbeat that was echoed proves the way there and back
-after the moment it was sent. Large messages go in parts, between which others pass: however narrow the
-link, what is sent over it does not keep heartbeats from it.
+The lower end sends heartbeats (`beating`), the upper echoes them and says how often it wants them (`rhythm`);
+whoever takes the other for lost (`quiet`) gives the connection up. Large messages go in parts, between which
+others pass: however narrow the link, what is sent over it does not keep heartbeats from it.
+
+A centre has ten thousand of these, and most of them have nothing to say but that they are there. So one at
+rest has one task, its reader, and no timer: what else there is to do is done when there is some (`errand`),
+and the watch that all share says when to look at it (`watch`).
 
 Every wait has a deadline. When anything fails the whole session ends: the cursors make the next one
 complete, so nothing here repairs itself halfway.
@@ -16,20 +19,22 @@ complete, so nothing here repairs itself halfway.
 from __future__ import annotations
 
 import asyncio
-from collections import deque
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Coroutine
 from datetime import datetime
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 import structlog
 
-from roost.link import messages, parts
-from roost.link.budget import ASKED, ENTRIES, ENTRY_BYTES, PATIENCE, STRANGE, UNBIDDEN, UNBIDDEN_BYTES, Budget
+from roost.link import messages
+from roost.link.beating import Beating
+from roost.link.beating import Proof as Proof
 from roost.link.calls import Calls
-from roost.link.comparing import Comparison, Pace, Pacing
+from roost.link.comparing import Comparison, Pace
 from roost.link.conduct import What
-from roost.link.errors import BadMessage, ConnectionLost, Flooded, LinkError, Refused, TookNothing
+from roost.link.ending import Over, fail, failure_of
+from roost.link.errand import Errand
+from roost.link.errors import BadMessage, ConnectionLost, LinkError, Refused
 from roost.link.exchange import Caller, Handler, Request, Response
 from roost.link.feed import EVERYONE, Feed
 from roost.link.flow import Direction, Downward, Upward
@@ -57,52 +62,23 @@ from roost.link.messages import (
     Refusal,
 )
 from roost.link.node import Node
-from roost.link.outgoing import WINDOW, Outgoing
-from roost.link.parts import PART, Collected, Lane
+from roost.link.outgoing import Outgoing
+from roost.link.parts import Collected
+from roost.link.quiet import Quiet
 from roost.link.rehoming import check_owner
+from roost.link.restraint import Restraint
+from roost.link.rhythm import Rhythm
+from roost.link.sending import Sending
+from roost.link.taking import Taking
 from roost.link.telling import Telling
-from roost.link.wire import Connection
-from roost.store.errors import StoreError
+from roost.link.timing import Timing as Timing
+from roost.link.watch import NEVER, Watch
+from roost.link.wire import UNKNOWN_WAY, Connection
 from roost.store.store import Store
-from roost.store.transaction import Change
 
 log = structlog.get_logger(__name__)
 
-AGAIN_AT_ONCE = 1000
-TROUBLE = 300
-"""Characters of what a side says of its trouble."""
-
-TROUBLE_FOR = 5.0
-"""Seconds for which such a word holds at least: a peer must not raise and clear alarms at will."""
 OWNED_FIELDS = 256
-QUEUED_BYTES = 8 * 1024 * 1024
-"""Of batches that wait to be taken in; one larger than that waits alone."""
-
-REPETITIONS, LONGEST_REPEATING = 6, 10.0
-"""Round trips that a frame may take longer because packets are lost, and the most seconds for that."""
-
-CATCHING_UP = 600.0
-"""Seconds for which a peer may be held back for its entries before that is strange."""
-
-
-class Timing(msgspec.Struct, frozen=True, kw_only=True):
-    """Deadlines of a session, in seconds."""
-
-    heartbeat: float = 5.0
-    lost_after: float = 15.0
-    hello_within: float = 10.0
-    acknowledge_within: float = 60.0
-    send_within: float = 30.0
-    answer_within: float = 30.0
-    comparing: Pacing = Pacing()
-
-
-class Proof(msgspec.Struct, frozen=True):
-    """A heartbeat that came back: when it was sent and when its echo came."""
-
-    sent_at: datetime
-    proven_at: datetime
-    sent_monotonic: float
 
 
 async def _anyone() -> None:
@@ -126,56 +102,77 @@ class Session:
         handler: Handler | None = None,
         on_proof: Callable[[Proof], None] = lambda _: None,
         pace: Pace | None = None,
+        watch: Watch | None = None,
+        rhythm: Callable[[], Rhythm] | None = None,
         complain: Callable[[What, str], None] = lambda _what, _detail: None,
         on_trouble: Callable[[str], None] = lambda _: None,
     ) -> None:
+        """`watch` and `pace` are shared by the sessions of a process; `rhythm` is what an upper end wants."""
         self.node, self.side, self.timing = node, side, timing
-        self._connection, self._store, self._clock = connection, store, clock
-        self._name, self._on_proof = name, on_proof
+        self._connection, self._store, self._name = connection, store, name
         lower = side == "lower"
         sends: Direction = Upward(node) if lower else Downward(node)
         takes: Direction = Downward(node) if lower else Upward(node)
         self.peer = "the upper cloud" if lower else str(node)
-        self._sends, self._takes, self._pace = sends, takes, pace or Pace()
+        self._feed, self._sends, self._takes, self._pace = feed, sends, takes, pace or Pace()
+        self._watch = watch or Watch(lambda: store.trouble)
         self._comparison: Comparison | None = None
-        self._complain, self._on_trouble = complain, on_trouble
-        self._trouble: str | None = None
-        self._trouble_heard = 0.0
-        self._unbidden, self._answers = Budget(UNBIDDEN, UNBIDDEN_BYTES), Budget(ASKED)
-        self._entries = Budget(ENTRIES, ENTRY_BYTES)
-        self._queued, self._drained = 0, asyncio.Event()
-        self._heard = 0.0
-        self._feed = feed
-        self._subscription = feed.subscribe(EVERYONE if lower else str(node))
-        self.outgoing = Outgoing(
-            store,
-            sends,
-            self._subscription,
+        self._compare = Errand(self._spawn, self._compare_when_due)
+        usual = Rhythm(timing.heartbeat, timing.lost_after)
+        self._quiet = Quiet(usual, lambda: getattr(connection, "way", UNKNOWN_WAY))
+        self._sending = Sending(
+            connection, self._quiet, within=timing.send_within, on_silence=self._look_after_silence
+        )
+        self.beating = Beating(
             self._send,
-            acknowledge_within=timing.acknowledge_within,
-            on_changes=self._make_way,
-            has_reason=lambda: bool(self._trouble),
+            spawn=self._spawn,
+            peer=self.peer,
+            beats=lower,
+            quiet=self._quiet,
+            choose=rhythm or (lambda: usual),
+            clock=clock,
+            own_trouble=lambda: store.trouble,
+            on_proof=on_proof,
+            on_trouble=on_trouble,
         )
         of_host = node.name if lower and node.kind == "host" else ""
         telling = Telling(node, self.peer, node.cloud if lower else name, of_host)
         self.intake = Intake(store, takes, "up" if lower else str(node), telling.drift, telling.other_store)
+        self.taking = Taking(
+            self.intake,
+            self._send,
+            spawn=self._spawn,
+            peer=self.peer,
+            acknowledge_within=timing.acknowledge_within,
+            complain=complain,
+        )
+        self.outgoing = Outgoing(
+            feed,
+            EVERYONE if lower else str(node),
+            sends,
+            self._send,
+            spawn=self._spawn,
+            acknowledge_within=timing.acknowledge_within,
+            on_changes=self.taking.make_way,
+            has_reason=lambda: bool(self.beating.trouble),
+        )
         self.calls = Calls(self._send, handler, first=1 if lower else 2, peer=self.peer, caller=self._caller)
-        self.hello: Hello | None = None
+        self._restraint = Restraint(self.outgoing, self.calls, lower=lower, complain=complain)
         self.epoch = 0
         """Under which the subcloud is owned, as this end knows (`rehoming`). Set it before the own hello."""
-        self._batches: deque[tuple[Entries, int]] = deque()
-        self._batch_came = asyncio.Event()
-        self._beats: deque[tuple[int, datetime, float]] = deque(maxlen=16)
-        self._in_parts, self._collected = False, Collected()
-        self._lanes: dict[Lane, asyncio.Lock] = {"stream": asyncio.Lock(), "calls": asyncio.Lock()}
+        self.hello: Hello | None = None
+        self._collected = Collected()
+        self._leave = Errand(self._spawn, self._say_goodbye)
         self._ending: Goodbye | None = None
-        self._end = asyncio.Event()
+        self._tasks: asyncio.TaskGroup | None = None
+        """While it runs: what it does beside reading."""
+        self._is_over = False
         self.farewell: Goodbye | None = None
 
     @property
     def heard(self) -> float:
         """When anything last came, on the loop's clock: a batch says as well as a heartbeat who is there."""
-        return self._heard
+        return self._quiet.heard
 
     # -- hello
 
@@ -185,10 +182,10 @@ class Session:
         The upper end hears the lower before it may refuse: a refusal sent into a connection on which
         the other still speaks could be lost with it.
         """
-                    taken = await self.intake.load()
         try:
             async with asyncio.timeout(self.timing.hello_within):
                 if self.side == "lower":
+                    taken = await self.intake.load()
                     await self._send(self._own_hello(taken))
                     self.hello = their_hello(await self._connection.receive())
                     check_owner(self.hello.node, self.hello.epoch, self.epoch)
@@ -200,7 +197,10 @@ class Session:
                     await self._send(self._own_hello(await self.intake.load()))
         except TimeoutError:
             raise ConnectionLost(f"no hello came within {self.timing.hello_within:g} s") from None
+        self._quiet.hears(asyncio.get_running_loop().time())
         self._know(self.hello)
+        # It is kept as long as the link; what it listed is known now.
+        self.hello = msgspec.structs.replace(self.hello, kinds=[], owned={})
         return self.hello
 
     def _own_hello(self, taken: tuple[str, int]) -> Hello:
@@ -211,7 +211,8 @@ class Session:
 
     def _know(self, hello: Hello) -> None:
         """Go by what the peer says it knows. One that does not say is told everything, as ever."""
-        self._in_parts = "parts" in hello.features
+        self._sending.in_parts = "parts" in hello.features
+        self.beating.negotiated = "rhythm" in hello.features
         if hello.kinds:
             self._sends.narrow(hello.kinds)
             self._takes.narrow(hello.kinds)
@@ -240,35 +241,43 @@ class Session:
             raise RuntimeError("greet before run")
         hello, reason = self.hello, "the link is down"
         try:
-            async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(self._ended())
-                tasks.create_task(self._receive())
-                tasks.create_task(self._take_in(hello.store_id))
-                tasks.create_task(self.outgoing.run(hello.taken_store_id, hello.taken_revision))
-                if self.side == "lower":
-                    tasks.create_task(self._beat())
+            async with asyncio.TaskGroup() as self._tasks:
+                self.taking.begin(hello.store_id, asks_again="again" in hello.features)
+                self.outgoing.begin(hello.taken_store_id, hello.taken_revision)
+                self._watch.by(self, asyncio.get_running_loop().time())
+                if self._ending is not None:
+                    self._leave.wake()
+                try:
+                    await self._receive()
+                finally:
+                    self._is_over = True
         except BaseExceptionGroup as group:
-            failure = self._failure(group)
+            failure = failure_of(group)
             if failure is None:
                 return
             reason = str(failure)
             raise failure from None
         finally:
+            self._tasks = None
             await self._finish(reason)
 
-    def _failure(self, group: BaseExceptionGroup[BaseException]) -> BaseException | None:
-        """What ended the session; None for a good end. What nobody expected stays as it is."""
-        errors = list(_leaves(group))
-        for error in errors:
-            if not isinstance(error, LinkError | StoreError | TimeoutError):
-                return group
-        if any(isinstance(error, _Over) for error in errors):
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None] | None:
+        if self._tasks is None or self._is_over:
+            work.close()
             return None
-        first = errors[0]
-        return first if isinstance(first, LinkError) else ConnectionLost(str(first) or "a deadline passed")
+        return self._tasks.create_task(self._until_over(work))
+
+    async def _until_over(self, work: Coroutine[Any, Any, None]) -> None:
+        try:
+            await work
+        except BaseException:
+            # The group ends all that it has now, and waits for what is begun after that.
+            self._is_over = True
+            raise
 
     async def _finish(self, reason: str) -> None:
-        self._feed.unsubscribe(self._subscription)
+        self._watch.forget(self)
+        self.outgoing.close()
         if self._comparison is not None:
             self._comparison.close()
         await self.calls.close(reason)
@@ -293,7 +302,8 @@ class Session:
         """End in good order, soon; `run` returns."""
         if self._ending is None:
             self._ending = Goodbye(reason=reason, returning=returning)
-            self._end.set()
+            if self._tasks is not None:
+                self._leave.wake()
 
     async def call(self, request: Request) -> Response:
         """Ask the peer; raises Unreachable."""
@@ -301,82 +311,54 @@ class Session:
 
     async def probe(self) -> None:
         """Have the peer say something, as soon as it can. Raises ConnectionLost."""
-        await self._send(Heartbeat(sequence=0, trouble=self._own_trouble()))
+        await self.beating.probe()
 
-    async def _ended(self) -> None:
-        await self._end.wait()
-        if self._ending is not None and self.farewell is None:
+    async def _say_goodbye(self) -> None:
+        if self._ending is not None:
             try:
                 async with asyncio.timeout(1):
                     await self._send(self._ending)
             except (LinkError, TimeoutError) as error:
                 log.debug("link.goodbye-unsent", peer=self.peer, reason=str(error))
-        raise _Over
+        raise Over
+
+    # -- silence
+
+    def look(self, now: float) -> float:
+        """Called by the watch: whether the peer is there, and what is due; when to look again."""
+        reason = self._quiet.lost(now)
+        if reason:
+            self._spawn(fail(ConnectionLost(reason)))
+            return NEVER
+        if self._comparison is not None and not self.taking.waiting and self._comparison.is_due(now):
+            self._compare.wake()
+        self.outgoing.look(now)
+        return min(self.beating.look(now), self._quiet.due(now))
+
+    def _look_after_silence(self, now: float) -> None:
+        if self._tasks is not None:
+            self._watch.by(self, self._quiet.due(now))
+
+    # -- what comes
 
     async def _receive(self) -> None:
+        loop = asyncio.get_running_loop()
         while True:
-            try:
-                patience = self._patience()
-                async with asyncio.timeout(patience):
-                    frame = await self._connection.receive()
-            except TimeoutError:
-                raise ConnectionLost(f"nothing was heard for {patience:.3g} s") from None
-            self._heard = asyncio.get_running_loop().time()
+            self._quiet.listens(loop.time())
+            frame = await self._connection.receive()
+            self._quiet.hears(loop.time())
             message = messages.unpack(frame)
             if isinstance(message, Part):
                 whole = self._collected.take(message)
                 if whole is None:
-                    await self._hold_back(self._answers.charge(self._heard, 1))
+                    await self._restraint.part(self._quiet.heard)
                     continue
                 frame, message = whole, messages.unpack(whole)
-            await self._afford(message, len(frame))
+            await self._restraint.afford(message, len(frame), self._quiet.heard)
             if isinstance(message, Entries):
-                await self._queue(message, len(frame))
+                await self.taking.put(message, len(frame))
             elif message is not None:
                 await self._dispatch(message)
-
-    def _patience(self) -> float:
-        """How long silence is none yet: what is lost on the way takes round trips to be repeated."""
-        round_trip = float(getattr(self._connection, "round_trip", 0.0))
-        return self.timing.lost_after + min(REPETITIONS * round_trip, LONGEST_REPEATING)
-
-    async def _afford(self, message: messages.AnyMessage | None, size: int) -> None:
-        """Hold a peer back that sends more than its budget, by reading no further. Raises Flooded."""
-        now = self._heard
-        match message:
-            case Entries():
-                return
-            case CallAnswer() | CallBody() | CallEnd():
-                asked = self.calls.awaits(message)
-            case Acknowledge():
-                asked = self.outgoing.awaits
-            case _:
-                asked = False
-        if asked:
-            wait = self._answers.charge(now, 1)
-        else:
-            wait = self._unbidden.charge(now, 1, size)
-            if self.side == "upper" and self._unbidden.short_for(now) > PATIENCE:
-                raise Flooded(PATIENCE)
-        if wait > 0 and not asked and self._unbidden.short_for(now) > STRANGE:
-            self._complain("floods", "it sends more than a node has to say, and is read slowly for it")
-        await self._hold_back(wait)
-
-    async def _hold_back(self, seconds: float) -> None:
-        if seconds > 0:
-            await asyncio.sleep(seconds)
-
-    async def _queue(self, batch: Entries, size: int) -> None:
-        """Keep a batch until it is taken in. What is kept is bounded: with too much, nothing more is read."""
-        # The sender's window bounds this queue; repeated batches get room for as many again.
-        if len(self._batches) >= 4 * WINDOW:
-            raise BadMessage("more batches than the window allows")
-        while self._batches and self._queued + size > QUEUED_BYTES:
-            self._drained.clear()
-            await self._drained.wait()
-        self._batches.append((batch, size))
-        self._queued += size
-        self._batch_came.set()
 
     async def _dispatch(self, message: messages.AnyMessage) -> None:
         match message:
@@ -385,13 +367,11 @@ class Session:
             case Again():
                 self.outgoing.again(message.keys)
             case Heartbeat():
-                self._hear_of_trouble(message.trouble)
-                await self._send(HeartbeatEcho(sequence=message.sequence, trouble=self._own_trouble()))
-                await self._tick()
+                await self.beating.asked(message)
+                self._watch.by(self, self.beating.due)
             case HeartbeatEcho():
-                self._hear_of_trouble(message.trouble)
-                self._proven(message)
-                await self._tick()
+                self.beating.answered(message)
+                self._watch.by(self, self.beating.due)
             case DigestAsk() | Digest():
                 await self._compared(message)
             case CallStart() | CallAnswer() | CallBody() | CallEnd() | CallCancel() | CallCredit():
@@ -400,49 +380,14 @@ class Session:
                 raise refused(message)
             case Goodbye():
                 self.farewell = message
-                self._end.set()
+                raise Over
             case _:
                 raise BadMessage(f"{type(message).__name__} has no place in a session")
 
-    # -- their stream
-
-    async def _take_in(self, store_id: str) -> None:
-        if self.intake.refused:
-            await self._ask_again([k for k in self.intake.refused if k[0] != "*"])
-        while True:
-            await self._batch_came.wait()
-            self._batch_came.clear()
-            while self._batches:
-                batch, size = self._batches.popleft()
-                now = asyncio.get_running_loop().time()
-                wait = self._entries.charge(now, len(batch.entries), _unpacked(batch))
-                if wait > 0:
-                    if self._entries.short_for(now) > CATCHING_UP:
-                        self._complain("floods", "it has sent more than a site that catches up, for minutes")
-                    await asyncio.sleep(min(wait, self.timing.acknowledge_within / 2))
-                refused = await self.intake.take(batch, store_id)
-                self._queued -= size
-                self._drained.set()
-                if self.intake.claims:
-                    self._complain("claims what is not its own", self.intake.claims[0])
-                if refused:
-                    shown = [f"{r.kind} {r.namespace}/{r.name}: {r.reason}" for r in refused[:5]]
-                    log.warning("link.refused", peer=self.peer, count=len(refused), first=shown)
-                await self._send(Acknowledge(number=batch.number, upto=batch.upto, refused=refused))
-
-    async def _make_way(self, changes: list[Change]) -> None:
-        """Our own history went on: ask again for what it no longer stands in the way of."""
-        if self.intake.refused:
-            await self._ask_again([k for k in map(self.intake.unblocked, changes) if k is not None])
-
-    async def _ask_again(self, keys: list[messages.Key]) -> None:
-        if keys and self.hello and "again" in self.hello.features:
-            await self._send(Again(keys=keys[:AGAIN_AT_ONCE]))
-
     # -- digests
 
-    async def _tick(self) -> None:
-        if self._comparison is not None and not self._batches:
+    async def _compare_when_due(self) -> None:
+        if self._comparison is not None:
             await self._comparison.tick()
 
     async def _compared(self, message: DigestAsk | Digest) -> None:
@@ -452,35 +397,6 @@ class Session:
             await self._comparison.asked(message)
         else:
             self._comparison.answered(message)
-
-    # -- heartbeats
-
-    async def _beat(self) -> None:
-        sequence = 0
-        while True:
-            sequence += 1
-            self._beats.append((sequence, self._clock(), asyncio.get_running_loop().time()))
-            await self._send(Heartbeat(sequence=sequence, trouble=self._own_trouble()))
-            await asyncio.sleep(self.timing.heartbeat)
-
-    def _own_trouble(self) -> str:
-        return self._store.trouble[:TROUBLE]
-
-    def _hear_of_trouble(self, trouble: str) -> None:
-        """The peer can't write its store, or can again: until then it takes nothing in, and is waited for."""
-        now = asyncio.get_running_loop().time()
-        if self._trouble is not None:
-            if bool(trouble) == bool(self._trouble) or now - self._trouble_heard < TROUBLE_FOR:
-                return
-            log.info("link.trouble", peer=self.peer, trouble=trouble[:TROUBLE])
-        self._trouble, self._trouble_heard = trouble[:TROUBLE], now
-        self._on_trouble(self._trouble)
-
-    def _proven(self, echo: HeartbeatEcho) -> None:
-        while self._beats and self._beats[0][0] <= echo.sequence:
-            sequence, sent_at, monotonic = self._beats.popleft()
-            if sequence == echo.sequence:
-                self._on_proof(Proof(sent_at, self._clock(), monotonic))
 
     # -- inside
 
@@ -492,41 +408,4 @@ class Session:
         return Caller(start.caller, list(start.groups), start.uid, extra, start.by, linked=True)
 
     async def _send(self, message: Message) -> None:
-        frame = messages.pack(message)
-        if len(frame) <= PART or not self._in_parts:
-            await self._send_frame(frame)
-            return
-        lane = parts.lane(message)
-        async with self._lanes[lane]:
-            for part in parts.parts(frame, lane):
-                await self._send_frame(messages.pack_plain(part))
-
-    async def _send_frame(self, frame: bytes) -> None:
-        try:
-            async with asyncio.timeout(self.timing.send_within):
-                await self._connection.send(frame)
-        except TimeoutError:
-            seconds = self.timing.send_within
-            reason = f"the peer took nothing for {seconds:g} s"
-            if asyncio.get_running_loop().time() - self._heard < seconds:
-                # It is there, and speaks: this is no cut line.
-                raise TookNothing(reason) from None
-            raise ConnectionLost(reason) from None
-
-
-def _unpacked(batch: Entries) -> int:
-    """Bytes of the entries of a batch."""
-    return sum(len(entry.data) for entry in batch.entries)
-
-
-class _Over(LinkError):
-    """The session ended in good order."""
-
-
-def _leaves(group: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]:
-    """The errors of a group, in the order in which its tasks failed."""
-    for error in group.exceptions:
-        if isinstance(error, BaseExceptionGroup):
-            yield from _leaves(error)
-        else:
-            yield error
+        await self._sending.send(message)

@@ -20,6 +20,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import structlog
 from websockets.asyncio.client import connect as websocket_connect
 from websockets.asyncio.connection import Connection as WebSocket
 from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
@@ -29,12 +30,17 @@ from roost.link.errors import ConnectionLost, LinkError
 from roost.link.messages import FRAME_LIMIT
 from roost.link.node import BadNode, parse_uri
 from roost.link.token import endpoint
-from roost.link.wire import Peer
+from roost.link.wire import UNKNOWN_WAY, Peer, Way
+
+log = structlog.get_logger(__name__)
 
 SERVER_NAME = "link.roost"
 LINK_PATH = "/link"
 ENROL_PATH = "/enrol"
 RENEWAL_PATH = "/renew"
+PROCESS_PATH = "/process"
+_OF_PROCESS = ["roost:process"]
+"""As `pki.PROCESS_URI`, which costs an import that lower ends do without."""
 ENDED_HEADER = "Roost-Certificate"
 ENDED = "ended"
 _NO_CHECK_TIME = 0x200000
@@ -44,8 +50,14 @@ QUEUED = 8 * 1024
 """Bytes that may wait in each buffer between a sender and the network. What is written after them waits for
 them: on a narrow link that is time."""
 RETRY_AFTER_MOST = 3600.0
-_ROUND_TRIP = slice(68, 72)
-"""Where TCP_INFO has the smoothed time of a round trip, in microseconds (Linux, tcp.h, tcpi_rtt)."""
+_UNACKNOWLEDGED, _ACKNOWLEDGED, _ROUND_TRIP = slice(24, 28), slice(56, 60), slice(68, 72)
+"""Where TCP_INFO (Linux, tcp.h) has the packets that are not acknowledged (tcpi_unacked), the milliseconds
+since anything was (tcpi_last_ack_recv), and the smoothed microseconds of a round trip (tcpi_rtt)."""
+
+KEEPALIVE = {socket.TCP_KEEPIDLE: 2, socket.TCP_KEEPINTVL: 1, socket.TCP_KEEPCNT: 6}
+"""After 2 seconds of rest the kernel asks the peer's kernel, once a second; after 6 questions without an
+answer the connection ends. TCP_USER_TIMEOUT is left alone: it would end connections to peers that are there
+and read slowly, too, and take the place of that count (`quiet` watches what was sent and does not arrive)."""
 
 # What the library logs of each handshake that fails is said in our own words, once.
 QUIET = logging.getLogger("roost.link.websockets")
@@ -82,6 +94,7 @@ class SocketConnection:
         self._websocket = websocket
         self._peer = peer_of(websocket)
         _queue_little(websocket)
+        _keep_alive(websocket)
 
     @property
     def peer(self) -> Peer:
@@ -109,13 +122,15 @@ class SocketConnection:
             self.abort()
 
     @property
-    def round_trip(self) -> float:
+    def way(self) -> Way:
+        """What the kernel knows of the way."""
         kernels = self._websocket.transport.get_extra_info("socket")
         try:
             told = kernels.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _ROUND_TRIP.stop)
         except (AttributeError, OSError):
-            return 0.0
-        return int.from_bytes(told[_ROUND_TRIP], sys.byteorder) / 1_000_000
+            return UNKNOWN_WAY
+        silent = _number(told[_ACKNOWLEDGED]) / 1000 if _number(told[_UNACKNOWLEDGED]) else 0.0
+        return Way(round_trip=_number(told[_ROUND_TRIP]) / 1_000_000, unanswered=silent)
 
     def abort(self) -> None:
         """Break it without a word, as a network does."""
@@ -131,6 +146,21 @@ def _queue_little(websocket: WebSocket) -> None:
     below = getattr(getattr(websocket.transport, "_ssl_protocol", None), "_transport", None)
     if isinstance(below, asyncio.WriteTransport):
         below.set_write_buffer_limits(QUEUED)
+
+
+def _keep_alive(websocket: WebSocket) -> None:
+    """Have the kernel find out when the way to the peer is cut, or its machine is gone."""
+    kernels = websocket.transport.get_extra_info("socket")
+    try:
+        kernels.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        for option, value in KEEPALIVE.items():
+            kernels.setsockopt(socket.IPPROTO_TCP, option, value)
+    except (AttributeError, OSError) as error:
+        log.warning("link.no-keepalive", reason=str(error))
+
+
+def _number(told: bytes) -> int:
+    return int.from_bytes(told, sys.byteorder)
 
 
 def peer_of(websocket: WebSocket) -> Peer:
@@ -153,6 +183,7 @@ def peer_of(websocket: WebSocket) -> Peer:
         address=str(address[0]) if address else "",
         certificate_expires_at=expires,
         fingerprint=hashlib.sha256(shown).hexdigest() if shown else "",
+        is_process=uris == _OF_PROCESS,
     )
 
 

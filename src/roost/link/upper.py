@@ -32,7 +32,7 @@ from websockets.http11 import Response as HttpResponse
 
 from roost.engine.allowance import Allowance
 from roost.engine.clock import rest
-from roost.link import door, gate, pki, renewal, sockets
+from roost.link import door, gate, pki, renewal, rhythm, sockets
 from roost.link.comparing import Pace
 from roost.link.conduct import Conduct, What
 from roost.link.errors import BadMessage, Flooded, LinkError, Refused, TookNothing
@@ -43,8 +43,10 @@ from roost.link.lower import AUTHORITY_HEADER, RENEW_PATH, as_header
 from roost.link.messages import Hello
 from roost.link.node import Node
 from roost.link.presence import Presence, Presences
+from roost.link.rhythm import Rhythm
 from roost.link.session import Session, Timing
 from roost.link.sockets import SocketConnection
+from roost.link.watch import Watch
 from roost.link.wire import Connection, Peer
 from roost.store.errors import StoreError
 from roost.store.store import Store
@@ -151,7 +153,7 @@ class UpperLink:
         self._tasks: set[asyncio.Task[None]] = set()
         self._slots: dict[Node, _Slot] = {}
         self._presences = Presences(clock, self.settings.linger)
-        self._pace = Pace()
+        self._pace, self._watch = Pace(), Watch(lambda: store.trouble)
         self.conduct = Conduct(clock, asyncio.get_running_loop().time)
         self.door = door.Door()
         self._dials = Allowance(self.settings.dials_burst, self.settings.dials_per_second, most=CONNECTIONS)
@@ -297,6 +299,11 @@ class UpperLink:
         """Serve a node of this process over memory."""
         self._spawn(self._link(node, connection))
 
+    def _rhythm(self, node: Node) -> Rhythm:
+        """Hosts beat as fast as ever: how soon a failure of theirs is seen is promised."""
+        usual = Rhythm(self.timing.heartbeat, self.timing.lost_after)
+        return usual if node.kind == "host" else rhythm.chosen(len(self._slots), usual)
+
     def _session(self, node: Node) -> Session:
         slot = self._slots.get(node)
         if slot is None or slot.session is None:
@@ -376,6 +383,8 @@ class UpperLink:
             clock=self._clock,
             handler=lambda request: self._answer(node, connection.peer, request),
             pace=self._pace,
+            watch=self._watch,
+            rhythm=lambda: self._rhythm(node),
             complain=lambda what, detail: self.conduct.complain(node, what, detail),
             on_trouble=lambda trouble: self._presences.troubled(node, trouble),
         )

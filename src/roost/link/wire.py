@@ -29,6 +29,23 @@ class Peer(msgspec.Struct, frozen=True, kw_only=True):
     certificate_expires_at: datetime | None = None
     fingerprint: str = ""
     """SHA-256 of its certificate; empty where none was shown."""
+    is_process: bool = False
+    """Whether it is another process of this cloud."""
+
+
+class Way(msgspec.Struct, frozen=True):
+    """What the kernel knows of the way to a peer, in seconds.
+
+    `round_trip` is the smoothed time there and back; `unanswered` how long nothing has been acknowledged
+    while something is to be.
+    """
+
+    round_trip: float = 0.0
+    unanswered: float = 0.0
+
+
+UNKNOWN_WAY = Way()
+"""Of a connection without a network."""
 
 
 class Connection(Protocol):

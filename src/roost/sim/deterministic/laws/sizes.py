@@ -51,9 +51,9 @@ def _session(session: Any) -> list[tuple[str, int]]:
         return []
     return [
         ("batches not acknowledged", len(session.outgoing._unacknowledged)),
-        ("batches not taken in", len(session._batches)),
+        ("batches not taken in", session.taking.waiting),
         ("resources asked for again", len(session.outgoing._again)),
         ("resources refused", len(session.intake.refused)),
-        ("heartbeats not echoed", len(session._beats)),
+        ("heartbeats not echoed", session.beating.unanswered),
         ("calls under way", session.calls.open),
     ]
