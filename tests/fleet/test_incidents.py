@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 
 import msgspec
+import pytest
 
+from roost.engine.controller import Key
 from roost.fleet import incidents as incidents_module
+from roost.fleet import summing
 from roost.fleet.causes import Cause
 from roost.fleet.incidents import named
 from roost.model.cloud import Subcloud, SubcloudSpec
@@ -209,3 +213,26 @@ def test_two_times_of_one_cause_have_two_names_and_the_widest_are_shown() -> Non
     assert len(most) == incidents_module.MOST
     assert min(status.subclouds for status in most.values()) == 1
     assert len(next(iter(named([cause("a", 1.0, 500)]).values())).concerned) == incidents_module.SHOWN
+
+
+@on_fake_time
+async def test_many_incidents_are_written_some_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    written = []
+    real = incidents_module.IncidentController.write
+
+    def write(self: incidents_module.IncidentController, tx: Transaction, rows: Sequence[Key]) -> None:
+        before = tx.revision
+        real(self, tx, rows)
+        written.append((len(rows), tx.revision - before))
+
+    monkeypatch.setattr(incidents_module.IncidentController, "write", write)
+    async with centre() as c:
+        sites = {f"site-{n:03}": "" for n in range(120)}
+        await declare(c, {}, sites)
+        for up in (False, True):
+            for name in sites:
+                c.link(name, up=up)
+            await asyncio.sleep(30)
+            assert len(await told(c)) == (0 if up else len(sites))
+    assert max(rows for rows, _ in written) == summing.WRITTEN
+    assert sum(changes for _, changes in written) == 2 * len(sites), "each is written once, and goes once"

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
 
+from roost.engine.controller import Key
 from roost.fleet.summing import Summing
 from roost.model.cloud import CLOUD, SUBCLOUD, AlarmCounts, Cloud, FleetCounts
 from roost.store.transaction import Change, Transaction
@@ -96,7 +97,10 @@ class FleetCountsController(Summing[FleetCounts]):
     def put(self, name: str, counts: FleetCounts | None) -> None:
         self._totals.put(name, counts)
 
-    def write(self, tx: Transaction) -> None:
+    def due(self) -> Sequence[Key]:
+        return [(CLOUD.kind, self._cloud)]
+
+    def write(self, tx: Transaction, rows: Sequence[Key]) -> None:
         cloud = tx.seek(Cloud, "", self._cloud)
         fleet = self._totals.told()
         if cloud is not None and cloud.status.fleet != fleet:

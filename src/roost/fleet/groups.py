@@ -129,8 +129,11 @@ class GroupController(Summing[Member]):
             self._due.update(await store.read(lambda tx: [s.name for s in tx.select(SUBCLOUD_GROUP.kind)]))
         self._writing, self._due = self._due, set()
 
-    def write(self, tx: Transaction) -> None:
-        for name in sorted(self._writing):
+    def due(self) -> Sequence[Key]:
+        return [(SUBCLOUD_GROUP.kind, name) for name in sorted(self._writing)]
+
+    def write(self, tx: Transaction, rows: Sequence[Key]) -> None:
+        for _, name in rows:
             group = tx.seek(SubcloudGroup, "", name)
             status = self._sums.of(name)
             if group is not None and group.status != status:

@@ -151,10 +151,13 @@ class IncidentController(Summing[Known]):
                 # None: one has changed meanwhile.
                 self._uplinks = {u.metadata.name: u.status for u in declared}
                 self._topology = Topology({u.metadata.name: u.spec.behind for u in declared})
-        moment = await store.read(lambda tx: tx.now)
-        self._judge(moment.timestamp())
+        told, uplinks = self._told or {}, self._uplinks or {}
+        # In a reader's thread: with ten thousand in trouble it takes a tenth of a second.
+        self._wanted = await store.read(lambda tx: self._judge(told, uplinks, tx.now.timestamp()))
 
-    def _judge(self, now: float) -> None:
+    def _judge(
+        self, told: Mapping[str, IncidentStatus], uplinks: Mapping[str, UplinkStatus], now: float
+    ) -> tuple[dict[str, IncidentStatus], dict[str, UplinkStatus]]:
         below, offline = Counter[str](), Counter[str]()
         for uplink, count in self._direct.items():
             for one in self._topology.way(uplink):
@@ -162,21 +165,30 @@ class IncidentController(Summing[Known]):
         for site in self._troubled.values():
             if site.lost_at is not None:
                 offline.update(self._topology.way(site.uplink))
-        told = [
+        causes = [
             Told(uplink=s.name, since=_seconds(s.since, now), most=s.most, certainty=s.certainty)
-            for s in (self._told or {}).values()
+            for s in told.values()
             if s.cause == "Uplink"
         ]
-        judged = judge(self._troubled.values(), below, self._topology, now, told)
+        judged = judge(self._troubled.values(), below, self._topology, now, causes)
         self._again = judged.again
-        uplinks = {u: UplinkStatus(subclouds=below[u], offline=offline[u]) for u in self._uplinks or {}}
-        self._wanted = (named(judged.causes), uplinks)
+        found = {u: UplinkStatus(subclouds=below[u], offline=offline[u]) for u in uplinks}
+        return named(judged.causes), found
 
-    def write(self, tx: Transaction) -> None:
+    def due(self) -> Sequence[Key]:
         incidents, uplinks = self._wanted
-        self._settle(tx, self._told or {}, incidents)
-        told = self._uplinks or {}
-        for name in [u for u, status in uplinks.items() if told.get(u) != status]:
+        told, lines = self._told or {}, self._uplinks or {}
+        # What is over goes first: there are never more than MOST and those of one batch.
+        rows = [(INCIDENT.kind, name) for name in sorted(told.keys() - incidents.keys())]
+        rows += [(INCIDENT.kind, n) for n in sorted(incidents) if told.get(n) != incidents[n]]
+        return rows + [(UPLINK.kind, u) for u, status in uplinks.items() if lines.get(u) != status]
+
+    def write(self, tx: Transaction, rows: Sequence[Key]) -> None:
+        incidents, uplinks = self._wanted
+        for kind, name in rows:
+            if kind == INCIDENT.kind:
+                self._settle(tx, name, incidents.get(name))
+                continue
             uplink = tx.seek(Uplink, "", name)
             if uplink is not None and uplink.status != uplinks[name]:
                 tx.report(msgspec.structs.replace(uplink, status=uplinks[name]))
@@ -192,18 +204,16 @@ class IncidentController(Summing[Known]):
     def again(self) -> float | None:
         return self._again
 
-    def _settle(
-        self, tx: Transaction, told: Mapping[str, IncidentStatus], wanted: Mapping[str, IncidentStatus]
-    ) -> None:
-        for name in sorted(told.keys() - wanted.keys()):
+    def _settle(self, tx: Transaction, name: str, wanted: IncidentStatus | None) -> None:
+        """One incident as it is now; None: it is over."""
+        there = tx.seek(Incident, "", name)
+        if wanted is not None:
+            tx.save(Incident(metadata=Metadata(name=name), status=wanted))
+            if there is None:
+                self._tell(tx, name, "incident", wanted, wanted.reason)
+        elif there is not None:
             tx.drop(INCIDENT.kind, "", name)
-            self._tell(tx, name, "incident-over", told[name], f"over: {told[name].reason}")
-        for name in sorted(wanted):
-            if told.get(name) == wanted[name]:
-                continue
-            tx.save(Incident(metadata=Metadata(name=name), status=wanted[name]))
-            if name not in told:
-                self._tell(tx, name, "incident", wanted[name], wanted[name].reason)
+            self._tell(tx, name, "incident-over", there.status, f"over: {there.status.reason}")
 
     def _tell(self, tx: Transaction, name: str, event: str, status: IncidentStatus, text: str) -> None:
         # Of the others the log has the entries of their alarms.

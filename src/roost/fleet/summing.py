@@ -3,7 +3,8 @@
 What counts of each subcloud is held in memory. When something of one changes, its row is read, what it
 counted before is taken from the sums and what it counts now is added, however many subclouds there are. What
 has changed meanwhile is read together, and the sums are looked at at most once a PAUSE, so twenty thousand
-sites that go down at once are not twenty thousand writes of one row. Only after a start of this process, or
+sites that go down at once are not twenty thousand writes of one row. However many rows are otherwise then, a
+transaction writes no more than WRITTEN: other writers go in between. Only after a start of this process, or
 when history was compacted, is every row read, by readers that hold up no writer.
 """
 
@@ -24,6 +25,8 @@ PAUSE = 0.5
 """Seconds between two looks at sums."""
 TOGETHER = 2000
 """Subclouds read in one transaction."""
+WRITTEN = 50
+"""Rows written in one transaction."""
 
 T = TypeVar("T")
 
@@ -58,8 +61,12 @@ class Summing(ABC, Generic[T]):
         """Read what else is needed, and work out what to write; beside the store's writer, not in its way."""
 
     @abstractmethod
-    def write(self, tx: Transaction) -> None:
-        """Write the sums that are otherwise now."""
+    def due(self) -> Sequence[Key]:
+        """What is to be written: rows that may be otherwise than they are written, by kind and name."""
+
+    @abstractmethod
+    def write(self, tx: Transaction, rows: Sequence[Key]) -> None:
+        """Write some of what is due."""
 
     def written(self) -> None:
         """The sums are written."""
@@ -100,7 +107,9 @@ class Summing(ABC, Generic[T]):
                 for name in part:
                     self.put(name, found.get(name))
             await self.prepare(store, everything=everything)
-            await store.transact(self.write)
+            due = self.due()
+            for at in range(0, len(due), WRITTEN):
+                await store.transact(lambda tx, some=due[at : at + WRITTEN]: self.write(tx, some))  # type: ignore[misc]
         except BaseException:
             self._changed.update(names)
             self.failed()
