@@ -207,7 +207,7 @@ class Crowd:
         for spoke in itertools.cycle(range(SPOKES)):
             began = loop.time()
             for site in list(self.sites.values())[spoke::SPOKES]:
-                await site.beat()
+                await site.beat(began)
             await asyncio.sleep(max(0.0, self.plan.heartbeat / SPOKES - (loop.time() - began)))
 
     def _spawn(self, work: Awaitable[None]) -> None:

@@ -43,7 +43,7 @@ from roost.sim.crowd.stream import Stream
 BACKOFF = Backoff()
 HELLO_WITHIN = 60.0
 FAILURES = (OSError, EOFError, TimeoutError, WebSocketException, LinkError, msgspec.MsgspecError)
-FEATURES = ["again", "calls", "parts"]
+FEATURES = ["again", "calls", "parts", "rhythm"]
 """It keeps nothing that could be compared by a digest."""
 
 
@@ -98,6 +98,7 @@ class Site:
         self._collected = Collected()
         self._sending: asyncio.Task[None] | None = None
         self._sequence = 0
+        self._every = self._beats_from = 0.0
 
     # -- life
 
@@ -146,11 +147,14 @@ class Site:
             self.stream.say(entry)
         self._tell()
 
-    async def beat(self) -> None:
-        """A heartbeat, while it is linked, and takes what it is sent."""
+    async def beat(self, now: float) -> None:
+        """A heartbeat, while it is linked, and takes what it is sent; no sooner than its centre wants one."""
         socket = self._socket
-        if self.phase is Phase.LINKED and socket is not None and not socket.transport.get_write_buffer_size():
+        if self.phase is not Phase.LINKED or socket is None or now < self._beats_from:
+            return
+        if not socket.transport.get_write_buffer_size():
             self._sequence += 1
+            self._beats_from = now + self._every
             try:
                 await self._send(Heartbeat(sequence=self._sequence))
             except FAILURES:
@@ -205,6 +209,7 @@ class Site:
             await self._send(said)
             hello: Hello = their_hello(_bytes(await socket.recv(decode=False)))
         self._upper, self._in_parts = hello.store_id, "parts" in hello.features
+        self._every = self._beats_from = 0.0
         if self._taken[0] != self._upper:
             self._taken = (self._upper, 0)
         self.stream.begin(hello.taken_store_id, hello.taken_revision)
@@ -236,6 +241,9 @@ class Site:
                 self._tell()
             case Heartbeat():
                 await self._send(HeartbeatEcho(sequence=message.sequence))
+            case HeartbeatEcho():
+                self._beats_from += message.every - self._every
+                self._every = message.every
             case CallStart():
                 await self._send(CallEnd(call=message.call, error="a simulated site answers no calls"))
             case Refusal():
