@@ -54,7 +54,7 @@ class Server(msgspec.Struct, frozen=True, kw_only=True):
 
 @contextlib.contextmanager
 def _sqlite(directory: Path) -> Iterator[Server]:
-    with _door("SQLite", directory, sqlite_url(directory / "roost.db")) as server:
+    with door_of("SQLite", directory, sqlite_url(directory / "roost.db")) as server:
         yield server
 
 
@@ -67,7 +67,7 @@ def _postgresql(directory: Path) -> Iterator[Server]:
         began = time.monotonic()
         database.start()
         url = database.url(database.new_database())
-        with _door("PostgreSQL", directory, url) as found:
+        with door_of("PostgreSQL", directory, url) as found:
             took = time.monotonic() - began
             pid = int((database.directory / "data" / "postmaster.pid").read_text().split()[0])
             processes = {**found.processes, "postgresql": pid}
@@ -75,7 +75,8 @@ def _postgresql(directory: Path) -> Iterator[Server]:
 
 
 @contextlib.contextmanager
-def _door(name: str, directory: Path, url: str) -> Iterator[Server]:
+def door_of(name: str, directory: Path, url: str) -> Iterator[Server]:
+    """Roost's API server alone on a database."""
     port, log, began = free_port(), directory / "door.log", time.monotonic()
     command = [sys.executable, "-m", "bench.door", str(directory), str(port), url]
     with running(command, log) as process:
