@@ -16,6 +16,17 @@ from roost.model.override import MANAGEMENT, Management, ManagementSpec
 from roost.store.transaction import HERE, Change, Transaction
 
 
+class _Spec(msgspec.Struct, frozen=True, rename="camel"):
+    management_state: str = "unmanaged"
+
+
+class _Subcloud(msgspec.Struct, frozen=True):
+    spec: _Spec = _Spec()
+
+
+_decided = msgspec.json.Decoder(_Subcloud).decode
+
+
 class ManagementController(StoreController):
     """Writes down for each subcloud what its operator here has decided."""
 
@@ -26,7 +37,9 @@ class ManagementController(StoreController):
 
     def concerned(self, change: Change) -> Iterable[Key]:
         if change.kind == SUBCLOUD.kind:
-            yield ("", change.name)
+            # Its status changes whenever its link comes or goes: that is no decision of an operator.
+            if change.type != "MODIFIED" or _decided(change.data) != _decided(change.previous):
+                yield ("", change.name)
         elif change.kind == MANAGEMENT.kind and change.type == "DELETED" and change.origin == HERE:
             yield ("", change.namespace)
 
