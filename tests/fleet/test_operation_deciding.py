@@ -67,7 +67,7 @@ def test_the_next_thing(now: SubcloudStepCounts, expected: Verdict) -> None:
 )
 def test_the_operators_word(now: SubcloudStepCounts, paused: str, aborted: str) -> None:
     for wish, phase in (({"paused": True}, paused), ({"aborted": True}, aborted)):
-        spec = msgspec.structs.replace(PLAIN, **wish)  # type: ignore[arg-type]
+        spec = msgspec.structs.replace(PLAIN, **wish)
         verdict = decide(spec, now, now, Limits(window=3, budget=1))
         assert (verdict.phase, verdict.starts, verdict.further) == (phase, 0, False)
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Mapping
+from types import MappingProxyType
 
 import msgspec
 import pytest
@@ -59,7 +60,12 @@ class Sites:
 
 @contextlib.asynccontextmanager
 async def fleet(
-    number: int, *, delay: float = 1.0, deaf: Iterable[str] = (), offline: Iterable[str] = (), **groups: str
+    number: int,
+    *,
+    delay: float = 1.0,
+    deaf: Iterable[str] = (),
+    offline: Iterable[str] = (),
+    groups: Mapping[str, str] = MappingProxyType({}),
 ) -> AsyncIterator[tuple[Centre, Sites]]:
     async with centre() as c:
         names = [f"s{n:02}" for n in range(number)]
@@ -95,7 +101,7 @@ async def start(c: Centre, **spec: object) -> None:
 async def tell(c: Centre, **spec: object) -> None:
     def work(tx: Transaction) -> None:
         current = tx.load(SubcloudOperation, "", "op")
-        tx.save(msgspec.structs.replace(current, spec=msgspec.structs.replace(current.spec, **spec)))  # type: ignore[arg-type]
+        tx.save(msgspec.structs.replace(current, spec=msgspec.structs.replace(current.spec, **spec)))
 
     await c.store.transact(work)
 
@@ -265,7 +271,7 @@ async def test_paused_offline_steps_are_as_never_tried() -> None:
 @on_fake_time
 async def test_groups_come_in_order_each_as_it_says() -> None:
     groups = {f"s{n:02}": "north" for n in range(4)} | {"s04": "canary", "s05": "canary"}
-    async with fleet(8, deaf={"s05"}, **groups) as (c, sites):
+    async with fleet(8, deaf={"s05"}, groups=groups) as (c, sites):
         for name, budget, apply in (("canary", "50%", "serial"), ("north", "0", "parallel")):
             spec = SubcloudGroupSpec(failure_budget=budget, apply_type=apply, max_parallel=4)  # type: ignore[arg-type]
             await c.store.save(SubcloudGroup(metadata=Metadata(name=name), spec=spec))

@@ -83,10 +83,10 @@ async def test_thousands_move_by_one_statement(store: Store) -> None:
         "at 0",
     )
     aborted = await store.transact(
-        lambda tx: subcloud_steps.move(tx, "op", ("waiting", "offline"), "aborted")
+        lambda tx: subcloud_steps.move(tx, "op", ["waiting", "offline"], "aborted")
     )
     assert aborted == MANY - 100
-    again = await store.transact(lambda tx: subcloud_steps.move(tx, "op", ("failed",), "waiting"))
+    again = await store.transact(lambda tx: subcloud_steps.move(tx, "op", ["failed"], "waiting"))
     assert again == 100
     (first,) = await store.read(lambda tx: subcloud_steps.page(tx, "op", limit=1))
     assert first == SubcloudStep("op", 0, 0, "s0"), "as never tried"
@@ -119,7 +119,7 @@ async def test_what_fails_moves_nothing(store: Store) -> None:
     await store.transact(lambda tx: subcloud_steps.add(tx, made()))
 
     def work(tx: Transaction) -> None:
-        subcloud_steps.move(tx, "op", ("waiting",), "aborted")
+        subcloud_steps.move(tx, "op", ["waiting"], "aborted")
         raise RuntimeError("died")
 
     with pytest.raises(RuntimeError):

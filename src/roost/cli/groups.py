@@ -12,7 +12,14 @@ from roost.cli.kinds import SUBCLOUD, SUBCLOUD_GROUP
 from roost.cli.problems import OK, Misused, Problem
 from roost.cli.session import CONNECT, PICK, SHOW, Connect, Pick, Show, opened
 
-group = App(name="group", help="Subclouds that are treated alike: declare, change, look.")
+group = App(
+    name="group",
+    help="""Subclouds that are treated alike: declare, change, look.
+
+    For example:
+        roost subcloud group add north --max-parallel 50
+    """,
+)
 
 Name = Annotated[str, Parameter(name="NAME", help="Name of the group.")]
 Description = Annotated[str | None, Parameter(help="For people.")]

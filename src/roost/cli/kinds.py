@@ -45,6 +45,7 @@ KNOWN = {info.kind: _kind(info) for info in KINDS if info.served}
 CLOUD = KNOWN["Cloud"]
 SUBCLOUD = KNOWN["Subcloud"]
 SUBCLOUD_GROUP = KNOWN["SubcloudGroup"]
+SUBCLOUD_OPERATION = KNOWN["SubcloudOperation"]
 HOST = KNOWN["Host"]
 HOST_CONFIGURATION = KNOWN["HostConfiguration"]
 PLATFORM_NETWORK = KNOWN["PlatformNetwork"]

@@ -16,11 +16,15 @@ from roost.cli.kinds import CLOUD, SUBCLOUD
 from roost.cli.problems import OK, Misused, Refused
 from roost.cli.rehoming import rehome_subclouds
 from roost.cli.session import CONNECT, PICK, SHOW, Connect, Pick, Session, Show, opened
+from roost.cli.subcloud_errors import errors
+from roost.cli.subcloud_operations import operation as operations
 from roost.cli.tables import age
 from roost.cli.tokens import keep_token, make_directory, show_token
 
 subcloud = App(name="subcloud", alias="sc", help="Clouds below this one: add, manage, look.")
 subcloud.command(groups)
+subcloud.command(operations)
+subcloud.command(errors)
 subcloud.command(rehome_subclouds, name="rehome")
 
 Name = Annotated[str, Parameter(name="NAME", help="Name of the subcloud.")]
