@@ -32,6 +32,8 @@ class CloudProcess:
         self._database, self._keys = database, place / "keys"
         self.process: subprocess.Popen[bytes] | None = None
         self.starts = 0
+        self.options: list[str] = []
+        """Further ones of `roost up`."""
 
     @property
     def url(self) -> str:
@@ -51,7 +53,7 @@ class CloudProcess:
         self.starts += 1
         command = ["up", "--no-host", "--name", NAME, "--home", str(self.home), "--keys", str(self._keys)]
         command += ["--database", str(self._database), "--address", f"127.0.0.1:{self.port}"]
-        command += ["--link-address", f"127.0.0.1:{self.links}"]
+        command += ["--link-address", f"127.0.0.1:{self.links}", *self.options]
         with self.printed.open("ab") as output:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "roost.program", *command],
@@ -97,12 +99,15 @@ class CloudProcess:
         return self.process is not None and self.process.poll() is None
 
 
-def start(place: Path, url: str, count: int) -> list[CloudProcess]:
-    """So many processes on the database at `url`, all serving."""
+def start(place: Path, url: str, count: int, *options: str) -> list[CloudProcess]:
+    """So many processes on the database at `url`, all serving, each told where all of them take links."""
     database = place / "database"
     database.touch(mode=0o600)
     database.write_text(url + "\n")
     made = [CloudProcess(place, number, database) for number in range(count)]
+    for one in made:
+        one.options += [part for other in made for part in ("--advertise", f"127.0.0.1:{other.links}")]
+        one.options += options
     made[0].start().until_up()
     for other in made[1:]:
         share_authority(made[0], other)

@@ -75,10 +75,12 @@ def fleet(
         from roost.sim.crowd.many import Ended, Many
 
         tokens = _declared(session, subclouds, Identities(directory))
+        endpoint, *more = _endpoints(tokens, directory)
         many = Many(
             count=subclouds,
             hosts=hosts_per_subcloud,
-            endpoint=_endpoint(tokens, directory),
+            endpoint=endpoint,
+            more=more,
             directory=directory,
             heartbeat=heartbeat,
             processes=processes,
@@ -187,21 +189,24 @@ def _declared(session: Session, count: int, identities: Identities) -> dict[int,
     return tokens
 
 
-def _endpoint(tokens: dict[int, str], directory: Path) -> str:
-    """Where to dial: of this machine's own addresses, if the cloud has one; kept for the next time."""
+def _endpoints(tokens: dict[int, str], directory: Path) -> list[str]:
+    """Where to dial: of this machine's own addresses, if the cloud has any; kept for the next time."""
     from roost.link import token
 
     kept = directory / "endpoint"
     if tokens:
         endpoints = token.decode(next(iter(tokens.values()))).endpoints
-        found = next((one for one in endpoints if one.startswith("127.")), endpoints[0])
-        kept.write_text(f"{found}\n")
+        found = [one for one in endpoints if one.startswith("127.")] or endpoints[:1]
+        kept.write_text("".join(f"{one}\n" for one in found))
     try:
-        return kept.read_text().strip()
+        known = kept.read_text().split()
     except OSError as error:
         raise problems.NotFound(
             f"{kept} can't be read: {error.strerror}", "give another folder with --keep"
         ) from error
+    if not known:
+        raise problems.NotFound(f"{kept} names no endpoint", "give another folder with --keep")
+    return known
 
 
 @contextmanager

@@ -25,6 +25,7 @@ from roost.cli.problems import Misused
 from roost.model.meta import DNS_LABEL
 
 Mode = Literal["simplex", "duplex", "standard"]
+Role = Literal["links", "control"]
 API_PORT, LINK_PORT = 7443, 7444
 JOIN_VARIABLE, DATABASE_VARIABLE = "ROOST_JOIN_TOKEN", "ROOST_DATABASE"
 _NAME = re.compile(r"^[A-Za-z0-9]([-A-Za-z0-9.]{0,251}[A-Za-z0-9])?$")
@@ -62,6 +63,8 @@ class UpOptions(msgspec.Struct, frozen=True, kw_only=True):
     """File with static tokens, absolute; empty: none is given."""
     oidc_file: str = ""
     """File with the configuration of an OIDC provider, absolute; empty: none is given."""
+    roles: tuple[Role, ...] = ()
+    """What this process of the cloud does; empty where it was not given: the home knows it, or else all."""
     issuer: str = ""
     """URL under which tokens of service accounts are verified by others."""
 
@@ -133,6 +136,14 @@ def node_commands(app: App, up: Up, agent: Agent) -> None:
                 metavar="FILE",
             ),
         ] = "",
+        roles: Annotated[
+            tuple[Role, ...],
+            Parameter(
+                help="What this process does beside serving the API, where several share a database: take "
+                "links of subclouds; run the controllers in its turn. May be repeated; default: both.",
+                name="--role",
+            ),
+        ] = (),
         token_file: Annotated[
             str,
             Parameter(
@@ -178,6 +189,7 @@ def node_commands(app: App, up: Up, agent: Agent) -> None:
             token_file=absolute(token_file),
             oidc_file=absolute(oidc_file),
             issuer=issuer,
+            roles=roles,
         )
         if systemd:
             from roost.cli import service

@@ -3,7 +3,8 @@
 How long a link is down is counted on a monotonic clock, so that setting the machine's time neither
 loses a node nor hides that it is lost. A node that has not connected since this process started is
 not `met`: nothing is known of it yet, and until it has had its time to come back it is taken for what
-the store says it was. So a restart here neither raises nor clears anything.
+the store says it was. So a restart here neither raises nor clears anything. Nor does the end of another
+process that had the node's link (`lost_sight`).
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ import msgspec
 class Presence(msgspec.Struct, frozen=True):
     """Whether a node's link is up, and for how long it has been down (0 while it is up).
 
-    For a node that is not met, `silent` counts from the start of this process.
+    For a node that is not met, `silent` counts from the start of this process, or from when sight of it was
+    lost.
     """
 
     connected: bool
@@ -55,9 +57,14 @@ class PresenceBook:
     def down(self, name: str) -> None:
         """The link is down from now on."""
         presence, _ = self._nodes.get(name, (Presence(connected=False), 0.0))
-        if name in self._nodes and not presence.connected:
+        if name in self._nodes and not presence.connected and presence.met:
             return
-        self._nodes[name] = (msgspec.structs.replace(presence, connected=False), self._monotonic())
+        gone = msgspec.structs.replace(presence, connected=False, met=True)
+        self._nodes[name] = (gone, self._monotonic())
+
+    def lost_sight(self, name: str) -> None:
+        """Who had the link is gone: nothing is known of the node from now on."""
+        self._nodes[name] = (Presence(connected=False, met=False), self._monotonic())
 
     def forget(self, name: str) -> None:
         """The node is declared no more."""

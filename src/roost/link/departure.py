@@ -16,6 +16,7 @@ from roost.engine.controller import Key
 from roost.engine.credentials import Purpose, revoke
 from roost.link.intake import kinds_property, refused_property
 from roost.link.node import Node, subject
+from roost.store import links
 from roost.store.schema import resources
 from roost.store.store import Store
 from roost.store.transaction import Change, Transaction
@@ -77,6 +78,7 @@ class DepartureController:
             node = self.node(name)
             self.finish(tx, name)
             tx.drop_cursor(str(node))
+            links.drop(tx, str(node))
             tx.drop_property(refused_property(str(node)))
             tx.drop_property(kinds_property(str(node)))
             revoke(tx, subject(node), self.purpose)

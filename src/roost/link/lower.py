@@ -20,7 +20,8 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
-from collections.abc import Awaitable, Callable
+import zlib
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Protocol, runtime_checkable
@@ -122,6 +123,15 @@ class Owned(Protocol):
         """The owner says a higher one, which this node has forgotten."""
 
 
+def in_turn(endpoints: Sequence[str], node: str) -> list[str]:
+    """In which order a node dials: nodes begin at different ones, each always at its own.
+
+    So the links of a cloud are spread over its processes, and a node finds the next one when its own is gone.
+    """
+    first = zlib.crc32(node.encode()) % len(endpoints) if endpoints else 0
+    return [*endpoints[first:], *endpoints[:first]]
+
+
 class TlsDialer:
     """Dials the endpoints of the identity kept in a directory, in turn."""
 
@@ -132,7 +142,7 @@ class TlsDialer:
     async def dial(self) -> SocketConnection:
         self.identity = identity.load(self._directory)
         problems = []
-        for where in self.identity.endpoints:
+        for where in in_turn(self.identity.endpoints, self.identity.node):
             try:
                 return await self._connect(where, sockets.LINK_PATH)
             except CannotConnect as error:

@@ -4,6 +4,7 @@
   asks for that name whatever address it dialled, so addresses may change and NAT may stand between;
 - node certificates: signed from a request, identity as URI `roost:subcloud/NAME` or
   `roost:host/CLOUD/NAME`. The request's own names are ignored: the authority says who it is;
+- certificates of the cloud's own processes, for calls among them: identity as URI `roost:process`;
 - user certificates: common name is the user, organisations are the groups.
 
 The key never leaves its machine: a node sends a request. Time is passed in, and clocks are wrong: machines
@@ -40,6 +41,8 @@ AUTHORITY_LIFETIME = timedelta(days=20 * 365)
 SERVER_LIFETIME = timedelta(days=397)
 NODE_LIFETIME = timedelta(days=90)
 REQUEST_LIMIT = 16 * 1024
+PROCESS_URI = "roost:process"
+"""Identity of a process of the cloud itself; no node has one like it."""
 RELEASED = datetime(2026, 1, 1, tzinfo=UTC)
 """No machine runs this program earlier: a clock that says so is wrong."""
 
@@ -135,6 +138,14 @@ class Authority:
         key, purpose = _new_key(), ExtendedKeyUsageOID.CLIENT_AUTH
         begin, end = min(self.begins, now - BACKDATE), self._end(now, lifetime)
         return Issued(_key_pem(key), self._issue(subject, key.public_key(), [], purpose, begin, end))
+
+    def issue_process(self, now: datetime, lifetime: timedelta) -> Issued:
+        """For a process of this cloud that asks another one."""
+        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, PROCESS_URI)])
+        key, purpose = _new_key(), ExtendedKeyUsageOID.CLIENT_AUTH
+        identity = [x509.UniformResourceIdentifier(PROCESS_URI)]
+        begin, end = now - BACKDATE, self._end(now, lifetime)
+        return Issued(_key_pem(key), self._issue(subject, key.public_key(), identity, purpose, begin, end))
 
     def sign_node(self, request: bytes, node: Node, now: datetime, lifetime: timedelta) -> bytes:
         """Certificate (PEM) of a node from its request (PEM); raises BadCertificate."""

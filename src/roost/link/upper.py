@@ -9,6 +9,8 @@ A certificate is checked when a node connects, its end by this cloud's clock; th
 for this cloud has issued it, if by a clock that ran ahead. A live link is not cut by the clock: losing time
 must stop change, not service. To shut a node out, make `admit` refuse it and call `disconnect`.
 
+Where a cloud has several processes, its register numbers the sessions of subclouds: see `register`.
+
 Hosts inside this process attach over memory (`LocalDialer`); all else is the same for them.
 """
 
@@ -19,6 +21,7 @@ import socket
 import ssl
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from datetime import datetime, timedelta
 from http import HTTPStatus
 from pathlib import Path
@@ -43,12 +46,15 @@ from roost.link.lower import AUTHORITY_HEADER, RENEW_PATH, as_header
 from roost.link.messages import Hello
 from roost.link.node import Node
 from roost.link.presence import Presence, Presences
+from roost.link.register import Register
 from roost.link.rhythm import Rhythm
 from roost.link.session import Session, Timing
 from roost.link.sockets import SocketConnection
 from roost.link.watch import Watch
 from roost.link.wire import Connection, Peer
-from roost.store.errors import StoreError
+from roost.model import time
+from roost.store.errors import Overloaded, StoreError, Unavailable
+from roost.store.links import Arrival
 from roost.store.store import Store
 
 log = structlog.get_logger(__name__)
@@ -63,8 +69,13 @@ DIALS_PAUSE = 60.0
 FLOOD_PAUSE = 60.0
 BROKEN_PAUSE = 10.0
 REFUSED_KEPT = 10_000
+NUMBER_AGAIN = 2.0
 
 Admit = Callable[[Node], Awaitable[None]]
+Takes = Callable[[Node], str]
+"""Why links of a node are not taken here, though they may be elsewhere; empty when they are."""
+Scope = Callable[[Node], AbstractContextManager[object]]
+"""In what context a node's session runs."""
 Welcome = Callable[[Node, Hello], Awaitable[int]]
 """Hears a node's hello; the epoch under which the node is owned here, 0 for none. Raises Refused."""
 
@@ -109,6 +120,16 @@ async def everyone(_: Node) -> None:
     """Admits every node with a certificate."""
 
 
+def any_node(_: Node) -> str:
+    """Where links of all nodes are taken."""
+    return ""
+
+
+def no_context(_: Node) -> AbstractContextManager[object]:
+    """Where sessions run in no context of their own."""
+    return nullcontext()
+
+
 async def without_epoch(_node: Node, _hello: Hello) -> int:
     """Where nobody keeps epochs."""
     return 0
@@ -133,11 +154,18 @@ class UpperLink:
         redeem: gate.Redeem = gate.redeem,
         on_enrolled: gate.OnEnrolled = gate.nothing_more,
         handler: Handler | None = None,
+        register: Register | None = None,
+        takes: Takes = any_node,
+        scope: Scope = no_context,
+        answer_process: Callable[[Connection], Awaitable[None]] | None = None,
     ) -> None:
+        """`register` numbers sessions of subclouds, which several processes may take; `answer_process` serves
+        connections of other processes of this cloud."""
         self.name, self.settings, self.timing = name, settings or Settings(), timing or Timing()
         self._store, self._authority, self._directory = store, authority, directory
         self._clock, self._inherited, self._admit, self._handler = clock, inherited, admit, handler
-        self._welcome = welcome
+        self._welcome, self._register, self._takes, self._scope = welcome, register, takes, scope
+        self._answer_process = answer_process
         self._gate = gate.Gate(
             store,
             authority,
@@ -153,6 +181,8 @@ class UpperLink:
         self._tasks: set[asyncio.Task[None]] = set()
         self._slots: dict[Node, _Slot] = {}
         self._presences = Presences(clock, self.settings.linger)
+        if register is not None:
+            self._presences.listen(lambda node, presence: self._note(register, node, presence))
         self._pace, self._watch = Pace(), Watch(lambda: store.trouble)
         self.conduct = Conduct(clock, asyncio.get_running_loop().time)
         self.door = door.Door()
@@ -320,6 +350,8 @@ class UpperLink:
             return websocket.respond(HTTPStatus.SERVICE_UNAVAILABLE, "no room now, try again later\n")
         if request.path == sockets.ENROL_PATH:
             return None
+        if request.path == sockets.PROCESS_PATH:
+            return self._no_process(websocket)
         if request.path not in (sockets.LINK_PATH, sockets.RENEWAL_PATH):
             return websocket.respond(HTTPStatus.NOT_FOUND, "here are only /link and /enrol\n")
         peer = sockets.peer_of(websocket)
@@ -327,6 +359,8 @@ class UpperLink:
             return websocket.respond(
                 HTTPStatus.FORBIDDEN, "a link needs the certificate of a node; enrol this one\n"
             )
+        if request.path == sockets.LINK_PATH and (elsewhere := self._takes(peer.node)):
+            return websocket.respond(HTTPStatus.SERVICE_UNAVAILABLE, f"{elsewhere}\n")
         now = asyncio.get_running_loop().time()
         kept_out = self._kept_out.get(peer.node, now) - now
         wait = self._dials.take(str(peer.node), now)
@@ -340,6 +374,12 @@ class UpperLink:
             return _ended(websocket)
         return None
 
+    def _no_process(self, websocket: ServerConnection) -> HttpResponse | None:
+        peer = sockets.peer_of(websocket)
+        if self._answer_process is None or not peer.is_process or self._is_over(peer):
+            return websocket.respond(HTTPStatus.FORBIDDEN, "this is for the cloud's own processes\n")
+        return None
+
     def _is_over(self, peer: Peer) -> bool:
         return peer.certificate_expires_at is not None and self._clock() >= peer.certificate_expires_at
 
@@ -350,6 +390,9 @@ class UpperLink:
         try:
             if request is None or request.path == sockets.ENROL_PATH:
                 await self._gate.serve(connection)
+            elif request.path == sockets.PROCESS_PATH:
+                if self._answer_process is not None:
+                    await self._answer_process(connection)
             elif connection.peer.node is not None and request.path == sockets.RENEWAL_PATH:
                 await self._renewals.serve(connection.peer.node, connection)
             elif connection.peer.node is not None:
@@ -358,6 +401,10 @@ class UpperLink:
             self._open -= 1
 
     async def _link(self, node: Node, connection: Connection) -> None:
+        with self._scope(node):
+            await self._link_within(node, connection)
+
+    async def _link_within(self, node: Node, connection: Connection) -> None:
         task, feed = asyncio.current_task(), self._feed
         if task is None or feed is None:
             raise RuntimeError("start before nodes come")
@@ -390,7 +437,7 @@ class UpperLink:
         )
         reason = "the link is down"
         try:
-            await session.greet(lambda: self._let_in(node, session))
+            await session.greet(lambda: self._let_in(node, connection.peer, session))
             self._refused.pop(node, None)
             slot.session = session
             self._presences.arrived(node, connection.peer, session.hello.version if session.hello else "")
@@ -413,10 +460,57 @@ class UpperLink:
         finally:
             await self._gone(node, slot, session, reason)
 
-    async def _let_in(self, node: Node, session: Session) -> None:
+    async def _let_in(self, node: Node, peer: Peer, session: Session) -> None:
         await self._admit(node)
-        if session.hello is not None:
-            session.epoch = await self._welcome(node, session.hello)
+        if session.hello is None:
+            return
+        session.epoch = await self._welcome(node, session.hello)
+        if self._register is not None and node.kind == "subcloud":
+            await self._number(self._register, node, peer, session)
+
+    async def _number(self, register: Register, node: Node, peer: Peer, session: Session) -> None:
+        """Have a session numbered. While the store can't be written the link stands all the same: what comes
+        on it is not taken in before it has its number."""
+        end = peer.certificate_expires_at
+        arrival = Arrival(
+            node=str(node),
+            version=session.hello.version if session.hello else "",
+            address=peer.address,
+            certificate_expires_at=time.seconds(end) if end else "",
+        )
+        try:
+            session.intake.session = await register.claim(arrival)
+        except (Unavailable, Overloaded):
+            session.intake.session = 0
+            self._spawn(self._number_later(register, arrival, session))
+
+    async def _number_later(self, register: Register, arrival: Arrival, session: Session) -> None:
+        while not self._stopping:
+            await asyncio.sleep(NUMBER_AGAIN)
+            slot = self._slots.get(session.node)
+            if slot is None or slot.session is not session:
+                return
+            try:
+                session.intake.session = await register.claim(arrival)
+                return
+            except (Unavailable, Overloaded):
+                continue
+
+    def _note(self, register: Register, node: Node, presence: Presence) -> None:
+        """Have the register know what became of a link that is here."""
+        number = register.sessions.get(str(node))
+        if number is None:
+            return
+        if not presence.connected:
+            register.ended(str(node), number)
+            return
+        end = presence.certificate_expires_at
+        register.told(
+            str(node),
+            number,
+            certificate_expires_at=time.seconds(end) if end else "",
+            trouble=presence.trouble,
+        )
 
     def _tell_refused(self, node: Node, refusal: Refused) -> None:
         """In the log, once per change: who is refused dials again."""
@@ -444,6 +538,9 @@ class UpperLink:
         if self._slots.get(node) is slot:
             del self._slots[node]
         slot.done.set()
+        if slot.session is None and self._register is not None and session.intake.session:
+            # It was admitted, and was gone before anybody was told.
+            self._register.ended(str(node), session.intake.session)
         if slot.session is not None and node not in self._slots:
             if returning and not self._stopping:
                 self._presences.returning(node, reason)

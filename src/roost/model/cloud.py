@@ -75,6 +75,18 @@ class LogShed(Part, frozen=True, kw_only=True):
     last_at: Annotated[str, doc("When the last of them went.", format="date-time")] = ""
 
 
+class CloudProcess(Part, frozen=True, kw_only=True, omit_defaults=False):
+    """A process of a cloud that has several on one database."""
+
+    name: Annotated[str, doc("Tells it from the others: its machine, and an identifier of its start.")] = ""
+    roles: Annotated[list[str], doc("What it does: api, links, control.", max_length=8)] = []
+    active: Annotated[bool, doc("Whether it runs the controllers, and has the links of hosts.")] = False
+    links: Annotated[int, doc("Links of subclouds that it has.")] = 0
+    address: Annotated[str, doc("Where it takes links, as the others reach it; empty: nowhere.")] = ""
+    since: Annotated[str, doc("Since when it is there.", format="date-time")] = ""
+    version: Annotated[str, doc("Version of Roost that it runs.")] = ""
+
+
 class CloudStatus(Part, frozen=True, kw_only=True, omit_defaults=False):
     """What is."""
 
@@ -92,6 +104,15 @@ class CloudStatus(Part, frozen=True, kw_only=True, omit_defaults=False):
         Literal["", "managed", "unmanaged"], doc("What the central cloud last said of it.")
     ] = ""
     local_overrides: Annotated[int, doc("What is otherwise here than the central cloud wants.")] = 0
+    processes: Annotated[
+        list[CloudProcess],
+        doc(
+            "Its processes, where several share a database; none: it is one.",
+            list_type="map",
+            list_keys=("name",),
+            max_length=64,
+        ),
+    ] = []
     conditions: Annotated[
         list[Condition],
         doc("Aspects of its state.", list_type="map", list_keys=("type",), max_length=16),

@@ -1,8 +1,9 @@
-"""The active part of a cloud: its controllers, the links of lower nodes, the link upwards.
+"""The active part of a cloud: its controllers, the links of hosts, the link upwards.
 
-One process of a cloud does this at a time. Whether a lower node is there is a fact of the process that has
-its link, and the controllers go by it: so they are always together. Each term is begun with a fresh
-`Active`, which has met nobody yet and gives nodes their time to come.
+One process of a cloud does this at a time. Whether a host is there is a fact of the process that has its
+link, and the controllers go by it: so they are always together. Links of subclouds may be at any process
+(`gateway`); where they are is read from the store. Each term is begun with a fresh `Active`, which has met
+nobody yet and gives nodes their time to come.
 """
 
 from __future__ import annotations
@@ -31,36 +32,32 @@ from roost.engine.controller import Runner
 from roost.engine.presence import PresenceBook
 from roost.engine.vault import Vault
 from roost.fleet.controllers import controllers as fleet_controllers
-from roost.link import pki, rehoming
+from roost.link import pki
 from roost.link.conduct import ConductController
-from roost.link.errors import ConnectionLost, LinkError, Refused
+from roost.link.errors import ConnectionLost, LinkError
 from roost.link.exchange import Handler, Unreachable
 from roost.link.identity import FACTS_FILE
 from roost.link.local import LocalDialer
 from roost.link.lower import Backoff, LowerLink, State, TlsDialer
-from roost.link.messages import Hello
 from roost.link.node import Node
 from roost.link.node import host as host_node
 from roost.link.node import subcloud as subcloud_node
 from roost.link.presence import Presence as LinkPresence
-from roost.link.upper import Settings as LinkSettings
-from roost.link.upper import UpperLink
+from roost.link.roster import Roster
 from roost.link.wire import MemoryConnection
 from roost.model import time
+from roost.program import processes
 from roost.program.beats import Registry
-from roost.program.enrolments import check_enrolment, remember_enrolment, tell_not_known
-from roost.program.home import LINK_PORT, Home, Settings, split_address
+from roost.program.gateway import Gateway, Led
+from roost.program.home import Home, Settings
 from roost.program.leaving import keep_link
-from roost.program.listeners import links_taken
 from roost.program.rehoming import Rehomer, finish_interrupted
 from roost.program.start import facts
 from roost.program.timing import TIMING
 from roost.program.troubles import prove_writing
 from roost.program.uplink import UplinkTeller
+from roost.store.links import Link
 from roost.store.store import Store
-
-NOT_KNOWN_TOLD = 200
-"""Nodes that were turned away of which the log tells, in one term; they dial again and again."""
 
 
 class Parts(msgspec.Struct, frozen=True, kw_only=True):
@@ -69,9 +66,9 @@ class Parts(msgspec.Struct, frozen=True, kw_only=True):
     home: Home
     settings: Settings
     store: Store
+    gateway: Gateway
     clock: Callable[[], datetime]
     authority: pki.Authority
-    server_names: Sequence[str]
     server_end: Callable[[], str]
     """When the certificate of the API ends."""
     platform: PlatformPorts
@@ -100,8 +97,8 @@ class Active:
         )
         self._background: set[asyncio.Task[None]] = set()
         self._boards = Boards()
-        self._not_known: set[Node] = set()
-        self.upper = self._make_upper()
+        self.upper = parts.gateway.upper
+        self.roster = Roster(parts.store, self._link_changed)
         self.uplink = self._make_uplink()
         self._uplink_ends = self.uplink.state.certificate_expires_at if self.uplink else None
         self.rehomer = Rehomer(
@@ -110,15 +107,15 @@ class Active:
         self._runners = self._make_runners()
 
     async def run(self, listening: asyncio.Event) -> None:
-        """Listen, then run the controllers. `listening` is set once lower nodes can come.
-
-        Raises StartError when the link's address can't be had.
-        """
+        """Take hosts, and run the controllers. `listening` is set once hosts can come."""
         try:
-            await self._listen()
-            listening.set()
             self._observer.start()
-            async with asyncio.TaskGroup() as group:
+            async with self._parts.gateway.led(self._led()), asyncio.TaskGroup() as group:
+                listening.set()
+                group.create_task(self.roster.run())
+                group.create_task(
+                    processes.tell(self._parts.store, self._name, self.roster, self._parts.holder)
+                )
                 group.create_task(self._attention.run())
                 group.create_task(prove_writing(self._parts.store))
                 for runner in self._runners.values():
@@ -137,57 +134,16 @@ class Active:
             await asyncio.to_thread(self._observer.stop)
             if self.uplink is not None:
                 await self.uplink.stop()
-            await self.upper.stop()
-
-    async def _listen(self) -> None:
-        try:
-            await self.upper.start()
-        except OSError as error:
-            raise links_taken(self._parts.settings.link_address, error) from error
 
     # -- making
 
-    def _make_upper(self) -> UpperLink:
-        parts = self._parts
-        where = parts.settings.link_address
-        upper = UpperLink(
-            parts.store,
-            parts.authority,
-            name=self._name,
-            directory=parts.home.pki,
-            clock=parts.clock,
-            settings=LinkSettings(
-                addresses=[split_address(where, LINK_PORT)] if where else [],
-                server_names=parts.server_names,
-            ),
-            timing=TIMING,
-            admit=self._admit,
-            welcome=self._hear,
-            on_enrolled=remember_enrolment,
-            handler=Registry(self._observer, here=parts.settings.host),
+    def _led(self) -> Led:
+        conduct = self._runners["conduct"]
+        return Led(
+            presence_changed=self._presence_changed,
+            complained=lambda node: conduct.wake(self._conduct.key(node)),
+            handler=Registry(self._observer, here=self._parts.settings.host),
         )
-        upper.listen(self._presence_changed)
-        return upper
-
-    async def _admit(self, node: Node) -> None:
-        """Let in nodes that enrolled for the declaration that stands. Raises Refused."""
-        settings = self._parts.settings
-        if settings.host and node == host_node(self._name, settings.host):
-            return
-        store = self._parts.store
-        try:
-            await store.read(lambda tx: check_enrolment(tx, node, self._name))
-        except Refused as refusal:
-            said = refusal
-            if node not in self._not_known and len(self._not_known) < NOT_KNOWN_TOLD:
-                self._not_known.add(node)
-                await store.transact(lambda tx: tell_not_known(tx, self._name, node, said))
-            raise
-        self._not_known.discard(node)
-
-    async def _hear(self, node: Node, hello: Hello) -> int:
-        """The epoch under which a node is owned here, once its hello was heard. Raises Refused."""
-        return await rehoming.welcome(self._parts.store, node, hello)
 
     def _make_uplink(self) -> LowerLink | None:
         parts = self._parts
@@ -229,36 +185,51 @@ class Active:
         made |= fleet_controllers(self._name, self._subclouds, self._drop_subcloud)
         certificates = CertificateController(self._name, self._certificate_ends)
         made[certificates.name] = certificates
-        conduct = ConductController(self._name, self.upper.conduct)
-        made[conduct.name] = conduct
+        self._conduct = ConductController(self._name, self.upper.conduct)
+        made[self._conduct.name] = self._conduct
         aggregation = AggregationController()
         made[aggregation.name] = aggregation
         runners = {name: Runner(parts.store, one) for name, one in made.items()}
         # Each waits for a board controller's answer.
         runners[power.name] = Runner(parts.store, power, workers=BOARDS_AT_ONCE)
-        self.upper.conduct.listen(lambda node: runners[conduct.name].wake(conduct.key(node)))
         return runners
 
     # -- facts
 
     def _presence_changed(self, node: Node, presence: LinkPresence) -> None:
-        book = self._hosts if node.kind == "host" else self._subclouds
+        """Of a host, whose link is always at the active process."""
         if presence.connected:
-            if node.kind == "host" and node.name != self._parts.settings.host:
+            if node.name != self._parts.settings.host:
                 self._observer.expect(node.name)
             end = presence.certificate_expires_at
-            book.up(
+            self._hosts.up(
                 node.name,
                 version=presence.version,
                 certificate_expires_at=time.seconds(end) if end else "",
                 trouble=presence.trouble,
             )
         else:
-            book.down(node.name)
-        if node.kind == "host":
-            self._wake_host(node.name)
+            self._hosts.down(node.name)
+        self._wake_host(node.name)
+
+    def _link_changed(self, link: Link, known: bool) -> None:  # noqa: FBT001 - a fact, not a switch
+        """Of a subcloud, at any process. One that was away already when this term began has its time to come,
+        and so has one whose process is gone: it was not seen to be lost."""
+        name = link.node.removeprefix("subcloud/")
+        if link.state == "up":
+            self._subclouds.up(
+                name,
+                version=link.version,
+                certificate_expires_at=link.certificate_expires_at,
+                trouble=link.trouble,
+            )
+        elif known:
+            return
+        elif link.state == "orphan":
+            self._subclouds.lost_sight(name)
         else:
-            self._runners["subclouds"].wake(("", node.name))
+            self._subclouds.down(name)
+        self._runners["subclouds"].wake(("", name))
 
     def _wake_host(self, name: str) -> None:
         self._runners["hosts"].wake((self._name, name))
@@ -291,16 +262,17 @@ class Active:
         self._disconnect(host_node(self._name, name), self._hosts)
 
     def _drop_subcloud(self, name: str) -> None:
+        # Its link ends where it is: each gateway sees that the subcloud is gone.
+        self.roster.forget(str(subcloud_node(name)))
         self._disconnect(subcloud_node(name), self._subclouds)
 
     def _disconnect(self, node: Node, book: PresenceBook) -> None:
         """End the link of a node that is gone, and forget it."""
-        task = asyncio.get_running_loop().create_task(self.upper.disconnect(node, "it was deleted here"))
+        task = self._loop.create_task(self._parts.gateway.drop(node, "it was deleted here"))
         self._background.add(task)
 
         def ended(done: asyncio.Task[None]) -> None:
             self._background.discard(done)
-            self.upper.forget(node)
             book.forget(node.name)
 
         task.add_done_callback(ended)

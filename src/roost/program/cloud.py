@@ -4,7 +4,7 @@ Start: store, certificates, API, active part, host. Stop: the same backwards. Th
 when one fails for good, the process ends and its supervisor starts it anew, for everything is in the store.
 
 On SQLite a cloud is one process, which the home's lock sees to. On PostgreSQL it may be several: all serve
-the API, and a lease in the database decides which of them is active.
+the API and take links of subclouds (`gateway`), and a lease in the database decides which of them is active.
 """
 
 from __future__ import annotations
@@ -51,6 +51,7 @@ from roost.model.meta import Metadata
 from roost.program import first_start, notify
 from roost.program.access import authenticators, enrolment_subresources, keep_kubeconfig
 from roost.program.active import Active, ActiveDialer, Parts
+from roost.program.gateway import Gateway, introduction
 from roost.program.home import API_PORT, LINK_PORT, Home, Settings, StartError, split_address
 from roost.program.listeners import api_taken
 from roost.program.local import HostRole, tell_of_connection
@@ -95,6 +96,7 @@ class CloudRole:
         self._active: Active | None = None
         self._leadership: Leadership | None = None
         self._store: Store
+        self._gateway: Gateway
         self._authority: pki.Authority
         self._host: HostRole | None = None
         self._api: Api | None = None
@@ -106,6 +108,7 @@ class CloudRole:
         self._store = await self._opened(url, role.hold if role else nothing)
         try:
             certificate = self._certificates()
+            self._gateway = self._make_gateway()
             if self._settings.database:
                 await self._store.transact(self._join)
                 self._leadership = Leadership(self._store, ACTIVE, self._process)
@@ -115,7 +118,10 @@ class CloudRole:
             if self._stop.is_set():
                 return
             first_start.complete(self._home)
-            await self._serve(api, certificate)
+            try:
+                await self._serve(api, certificate)
+            finally:
+                await self._gateway.stop()
         finally:
             await self._close()
 
@@ -234,12 +240,7 @@ class CloudRole:
         return [_joined(reached, port)]
 
     async def _call_cloud(self, cloud: str, request: exchange.Request) -> exchange.Response:
-        node = subcloud_node(cloud)
-        if self._active is None:
-            leader = self._leadership.leader if self._leadership else ""
-            reason = f"its link is at another process of this cloud: {leader or 'not known'}"
-            raise exchange.Unreachable(str(node), reason)
-        return await self._active.upper.call(node, request)
+        return await self._gateway.call(subcloud_node(cloud), request)
 
     async def _rehome(
         self, context: ApiContext, caller: exchange.Caller, namespace: str, name: str, body: Raw
@@ -281,15 +282,31 @@ class CloudRole:
             home=self._home,
             settings=self._settings,
             store=self._store,
+            gateway=self._gateway,
             clock=self._clock,
             authority=self._authority,
-            server_names=self._names,
             server_end=lambda: self._server_end,
             platform=self._platform(),
             rules=self._rules(),
             vault=self._vault(),
             handler=through.handler(api),
             holder=self._process if self._settings.database else self._store.identity,
+        )
+
+    def _make_gateway(self) -> Gateway:
+        where = self._settings.link_address
+        if where:
+            host, port = split_address(where, LINK_PORT)
+            where = _joined(own_address() if host in ANY_ADDRESS else host, port)
+        name = self._process if self._settings.database else self._store.identity
+        return Gateway(
+            self._home,
+            self._settings,
+            self._store,
+            self._authority,
+            process=introduction(name, self._settings, where),
+            server_names=self._names,
+            clock=self._clock,
         )
 
     def _host_role(self) -> HostRole:
@@ -317,7 +334,11 @@ class CloudRole:
             server: asyncio.Task[None] = group.create_task(self._answer(api, certificate, ready))
             both: list[asyncio.Future[Any]] = [server, ready]
             await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
-            others = [group.create_task(self._lead(api)), group.create_task(self._keep_certificates())]
+            await self._gateway.start()
+            gateway = group.create_task(self._gateway.run())
+            others = [group.create_task(self._keep_certificates())]
+            if self._settings.controls:
+                others.append(group.create_task(self._lead(api)))
             if self._leadership is None:
                 await self._listening.wait()
             if self._host is not None:
@@ -329,6 +350,8 @@ class CloudRole:
             _log.info("cloud stopping", cloud=self._name)
             for task in others:
                 task.cancel()
+            await asyncio.wait(others)
+            gateway.cancel()
 
     def _tell_up(self) -> None:
         """Where everything is, and at a terminal the next step."""

@@ -18,7 +18,7 @@ from roost.link.node import Node
 from roost.link.pki import pin
 from roost.link.token import BadToken, decode
 from roost.program import first_start, start
-from roost.program.home import Home, Settings, StartError
+from roost.program.home import ROLES, Home, Settings, StartError
 from roost.program.listeners import check_addresses
 from roost.program.rehoming import finish_interrupted, free_of_order
 
@@ -111,7 +111,20 @@ def _cloud_settings(options: UpOptions, known: Settings | None, identity: Identi
         oidc_file=options.oidc_file,
         issuer=options.issuer,
         retry_seconds=_retry_seconds(),
+        roles=_roles(options, known),
     )
+
+
+def _roles(options: UpOptions, known: Settings | None) -> tuple[str, ...]:
+    """What was given now, else what the home was started with. Raises Misused."""
+    roles: tuple[str, ...] = options.roles or (known.roles if known else ROLES)
+    database = options.database or (known.database if known else "")
+    if set(roles) != set(ROLES) and not database:
+        raise Misused(
+            "--roles divides the work of a cloud among processes, and on SQLite there is one",
+            "give all of them --database, or leave --roles out",
+        )
+    return tuple(role for role in ROLES if role in roles)
 
 
 def _machine_name() -> str:

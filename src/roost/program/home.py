@@ -28,6 +28,7 @@ from roost.link.files import write_private
 from roost.model.cloud import SystemMode
 
 API_PORT, LINK_PORT = 7443, 7444
+ROLES = ("links", "control")
 
 
 class StartError(Exception):
@@ -57,6 +58,18 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     issuer: str = ""
     retry_seconds: float = 30.0
     """Longest pause between two tries to connect upwards."""
+    roles: tuple[str, ...] = ROLES
+    """What a process does for its cloud beside serving the API."""
+
+    @property
+    def takes_links(self) -> bool:
+        """Whether subclouds may have their links here."""
+        return "links" in self.roles
+
+    @property
+    def controls(self) -> bool:
+        """Whether the process may be the active one."""
+        return "control" in self.roles
 
 
 class Home:

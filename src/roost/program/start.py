@@ -166,7 +166,8 @@ def settle(home: Home, given: Settings) -> Settings:
         )
     usual = Settings(role=given.role)
     changed = {n: getattr(given, n) for n in _CHANGEABLE if getattr(given, n) != getattr(usual, n)}
-    settled = msgspec.structs.replace(known, **changed)
+    # Who gives none gives those that are known.
+    settled = msgspec.structs.replace(known, roles=given.roles, **changed)
     if settled != known:
         home.save_settings(settled)
     return settled

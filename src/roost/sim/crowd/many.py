@@ -40,14 +40,23 @@ class Many:
     """Sites `0` to `count - 1`, in as few processes as bear them. An asynchronous context."""
 
     def __init__(
-        self, *, count: int, hosts: int, endpoint: str, directory: Path, heartbeat: float, processes: int = 0
+        self,
+        *,
+        count: int,
+        hosts: int,
+        endpoint: str,
+        directory: Path,
+        heartbeat: float,
+        processes: int = 0,
+        more: Sequence[str] = (),
     ) -> None:
+        """`more` are other endpoints of the same centre."""
         processes = processes or -(-count // SITES)
         each = -(-count // processes)
         self._setups = [
             Setup(
                 plan=Plan(first=first, count=min(each, count - first), hosts=hosts, heartbeat=heartbeat),
-                endpoint=endpoint,
+                endpoints=[endpoint, *more],
                 directory=str(directory),
             )
             for first in range(0, count, each)

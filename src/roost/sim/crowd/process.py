@@ -7,6 +7,7 @@ input, so it never outlives who started it.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import resource
 import sys
@@ -34,7 +35,7 @@ class Setup(msgspec.Struct, frozen=True, kw_only=True):
     """What a process simulates, where it dials, and where certificates are kept."""
 
     plan: Plan
-    endpoint: str
+    endpoints: list[str]
     directory: str
 
 
@@ -61,13 +62,19 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
 
 class _Process:
     def __init__(self, setup: Setup) -> None:
-        self._setup, self._where = setup, token.endpoint(setup.endpoint)
+        self._setup = setup
+        self._where = [token.endpoint(one) for one in setup.endpoints]
         self._identities = Identities(Path(setup.directory))
         self.crowd = Crowd(setup.plan, self._dial)
 
     async def _dial(self, number: int, name: str) -> ClientConnection:
-        context = self._identities.context(name)
-        return await enrolling.dial(self._where, number, context, sockets.LINK_PATH)
+        """At the first endpoint that takes it; sites begin at different ones, as real ones do."""
+        context, first = self._identities.context(name), number % len(self._where)
+        *others, last = [*self._where[first:], *self._where[:first]]
+        for where in others:
+            with contextlib.suppress(*FAILURES):
+                return await enrolling.dial(where, number, context, sockets.LINK_PATH)
+        return await enrolling.dial(last, number, context, sockets.LINK_PATH)
 
     async def answer(self, order: Order) -> Answer:
         crowd = self.crowd
