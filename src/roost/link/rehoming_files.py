@@ -5,7 +5,8 @@ Beside the identity in force (`uplink/`) stand, in the same home:
 - `uplink-next/`: the order with its token, then the identity that was got with it, then the mark `ready`.
   Without the mark, taking the directory away undoes everything. With it, the switch is done to its end,
   at the latest by the next start;
-- `uplink-former/EPOCH/`: an identity that was followed under this epoch, for the last word to its owner.
+- `uplink-former/EPOCH/`: an identity that was followed under this epoch, or that was given up under its own
+  before it was proven: for the last word to its owner.
 
 The switch: the identity in force is copied to `uplink-former` (by a rename of a finished copy), then each
 file of the next one is put in its place, then `uplink-next` goes. Each step may be done again.
@@ -78,6 +79,36 @@ def undo(home: Path) -> None:
     shutil.rmtree(home / NEXT, ignore_errors=True)
 
 
+def give_up(home: Path, now: datetime) -> None:
+    """Undo a move, so that nobody can hold it for done. Raises OSError, LinkError.
+
+    An owner that was enrolled with has an epoch above the present one's. So the present one is put above that
+    again, and the other one is to hear the last word. Told twice, nothing more happens.
+    """
+    try:
+        following = identity.load(home / NEXT)
+    except identity.NotEnrolled:
+        undo(home)
+        return
+    if same_owner(home / NEXT, home / CURRENT):
+        identity.note_epoch(home / CURRENT, epoch=following.epoch)
+    elif following.epoch:
+        identity.note_epoch(home / CURRENT, epoch=max(following.epoch, following.highest) + 1)
+        kept = home / FORMER / f"{following.epoch}"
+        if not kept.exists():
+            _keep_former(home / NEXT, kept, msgspec.json.encode(_Since(time.seconds(now))))
+    (home / NEXT / ORDER_FILE).unlink(missing_ok=True)
+    undo(home)
+
+
+def same_owner(one: Path, other: Path) -> bool:
+    """Whether two identities are of one owner: an authority is its key, whatever its certificate is now."""
+    from cryptography import x509
+
+    found = [x509.load_pem_x509_certificate((path / AUTHORITY_FILE).read_bytes()) for path in (one, other)]
+    return found[0].public_key() == found[1].public_key()
+
+
 def is_ready(home: Path) -> bool:
     """Whether a switch was begun."""
     return (home / NEXT / READY_FILE).exists()
@@ -101,7 +132,7 @@ def finish_switch(home: Path) -> Identity | None:
     following = identity.load(home / NEXT)
     kept = home / FORMER / f"{following.epoch}"
     if not kept.exists():
-        _keep_former(home, kept)
+        _keep_former(home / CURRENT, kept, (home / NEXT / READY_FILE).read_bytes())
     former = identity.load(kept)
     spent = [*former.spent, *([former.token] if former.token else [])][-SPENT_KEPT:]
     settled = msgspec.structs.replace(
@@ -119,21 +150,21 @@ def finish_switch(home: Path) -> Identity | None:
     return settled
 
 
-def _keep_former(home: Path, kept: Path) -> None:
+def _keep_former(directory: Path, kept: Path, since: bytes) -> None:
     unfinished = kept.with_name(f".{kept.name}")
     shutil.rmtree(unfinished, ignore_errors=True)
     for name in (AUTHORITY_FILE, NODE_FILE, FACTS_FILE):
-        write_private(unfinished / name, (home / CURRENT / name).read_bytes())
-    write_private(unfinished / SINCE_FILE, (home / NEXT / READY_FILE).read_bytes())
+        write_private(unfinished / name, (directory / name).read_bytes())
+    write_private(unfinished / SINCE_FILE, since)
     os.replace(unfinished, kept)  # noqa: PTH105 - the rename is the step
-    for old in sorted(_numbered(home), key=lambda path: int(path.name))[:-FORMER_KEPT]:
+    for old in sorted(_numbered(kept.parent), key=lambda path: int(path.name))[:-FORMER_KEPT]:
         shutil.rmtree(old, ignore_errors=True)
 
 
 def formers(home: Path) -> list[Former]:
     """Owners before that have not heard the last word, the latest first. What can't be read goes."""
     found = []
-    for directory in sorted(_numbered(home), key=lambda path: -int(path.name)):
+    for directory in sorted(_numbered(home / FORMER), key=lambda path: -int(path.name)):
         try:
             known = identity.load(directory)
             said = msgspec.json.decode((directory / SINCE_FILE).read_bytes(), type=_Since)
@@ -148,7 +179,7 @@ def forget(directory: Path) -> None:
     shutil.rmtree(directory, ignore_errors=True)
 
 
-def _numbered(home: Path) -> list[Path]:
+def _numbered(directory: Path) -> list[Path]:
     with contextlib.suppress(OSError):
-        return [path for path in (home / FORMER).iterdir() if path.name.isdigit()]
+        return [path for path in directory.iterdir() if path.name.isdigit()]
     return []

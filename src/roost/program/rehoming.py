@@ -197,10 +197,8 @@ class Rehomer:
             await asyncio.sleep(AGAIN)
 
     async def _enrolled(self, given: Order, following: Path, before: Identity) -> Identity:
-        try:
-            return identity.load(following)
-        except NotEnrolled:
-            pass
+        with contextlib.suppress(NotEnrolled):
+            return self._fitting(identity.load(following), before)
         left = (time.parse(given.deadline) - self._clock()).total_seconds()
         try:
             found = await enrol(
@@ -215,15 +213,23 @@ class Rehomer:
             if error.unreached:
                 raise
             raise GivenUp(error.reason, error.remedy) from None
+        return self._fitting(found, before)
+
+    def _fitting(self, found: Identity, before: Identity) -> Identity:
+        """An identity that can take the place of the present one. Raises GivenUp."""
         if found.who() != before.who():
             raise GivenUp(
                 f"the token is for {found.who()}, this is {before.who()}",
                 f"make one at the new cloud: roost subcloud token {self._cloud}",
             )
-        if found.epoch <= before.epoch:
+        if not found.epoch:
             raise GivenUp(
                 f"{found.upper} is of a version that knows nothing of moving", "bring it to this version"
             )
+        if rehoming_files.same_owner(self._home / rehoming_files.NEXT, self._home / rehoming_files.CURRENT):
+            raise GivenUp(f"{found.upper} owns it already", "there is nothing to do")
+        if found.epoch <= before.epoch:
+            raise GivenUp("it was given up before", "order it again, with a new token")
         return found
 
     def _in_time(self, given: Order, reason: str) -> None:
@@ -233,12 +239,10 @@ class Rehomer:
             )
 
     async def _give_up(self, failure: GivenUp) -> None:
-        """Undo the order. What was granted meanwhile is remembered: epochs never come twice."""
-        granted = 0
-        with contextlib.suppress(NotEnrolled):
-            granted = identity.load(self._home / rehoming_files.NEXT).highest
-        kept = identity.note_epoch(self._home / rehoming_files.CURRENT, highest=granted)
-        rehoming_files.undo(self._home)
+        """Undo the order, and say why."""
+        rehoming_files.give_up(self._home, self._clock())
+        kept = identity.load(self._home / rehoming_files.CURRENT)
+        self._switched.set()
         await self._say(
             "False", "RolledBack", f"It stays with {kept.upper}: {failure.reason}; {failure.remedy}."
         )
@@ -290,8 +294,12 @@ class Rehomer:
     async def _told(self, former: Former) -> bool:
         """Whether a former owner need not be told again."""
         name = former.identity.upper
+        current = self._home / rehoming_files.CURRENT
         try:
-            now = identity.load(self._home / rehoming_files.CURRENT)
+            now = identity.load(current)
+            if rehoming_files.same_owner(former.directory, current):
+                rehoming_files.forget(former.directory)
+                return True
             answer = await moving.say_last_word(
                 former.directory,
                 self._store.identity,
