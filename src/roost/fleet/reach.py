@@ -141,8 +141,10 @@ def printed(labels: Mapping[str, str], spec: bytes) -> Print:
 class _Policy:
     """A policy, or copies of one that is shared no more."""
 
-    def __init__(self) -> None:
+    def __init__(self, name: str) -> None:
+        self.name = name
         self.wanted: Wanted | None = None
+        self.usual: Copy | None = None
         self.copies: dict[str, Copy] = {}
         self.late: dict[str, None] = {}
         self.hosts = self.applied = 0
@@ -206,7 +208,7 @@ class Reach:
         if before is not None:
             for anchor in anchors(before.selector):
                 _drop(self._policies_at, anchor, name)
-        policy = self._policies.setdefault(name, _Policy())
+        policy = self._policies.setdefault(name, _Policy(name))
         policy.wanted = wanted
         if wanted is not None:
             for anchor in anchors(wanted.selector):
@@ -216,10 +218,14 @@ class Reach:
 
     def put_copy(self, name: str, site: str, copy: Copy | None) -> bool:
         """The copy of a policy in a subcloud; None: there is none any more. Whether that moves the sums."""
-        policy = self._policies.setdefault(name, _Policy())
-        if copy is not None and policy.wanted is not None and copy.print == policy.wanted.print:
-            # One number for all of them.
-            copy = msgspec.structs.replace(copy, print=policy.wanted.print)
+        policy = self._policies.setdefault(name, _Policy(name))
+        # Most copies of a policy are equal, and each name is here already: held once.
+        name, known = policy.name, self._sites.get(site)
+        site = known.metadata.name if known else site
+        if copy is not None and copy == policy.usual:
+            copy = policy.usual
+        elif copy is not None:
+            policy.usual = copy
         moved = policy.put(site, copy)
         if copy is not None:
             self._copies_in[site].add(name)
@@ -288,7 +294,7 @@ class Reach:
 
     def sums(self, name: str) -> Sums:
         """What the copies of a policy come to."""
-        policy = self._policies.get(name) or _Policy()
+        policy = self._policies.get(name) or _Policy(name)
         return Sums(
             copies=len(policy.copies),
             late=len(policy.late),
