@@ -1,7 +1,7 @@
 """`python -m bench [MODULE ...]`: measure, then print the table. What goes on is told on standard error.
 
 `python -m bench kubernetes --only gets,creates --engine sqlite --runs 1` measures parts of that module, and
-`python -m bench crowd --subclouds 1000,5000` fleets of these sizes.
+`python -m bench crowd --subclouds 1000,5000` fleets of these sizes, as `operations` does.
 """
 
 from __future__ import annotations
@@ -15,7 +15,18 @@ from collections.abc import Callable, Sequence
 
 from bench.figures import RUNS, Row, table
 
-MODULES = ("store", "api", "kubernetes", "memory", "fleet", "crowd", "hostile", "heartbeat", "demo")
+MODULES = (
+    "store",
+    "api",
+    "kubernetes",
+    "memory",
+    "fleet",
+    "operations",
+    "crowd",
+    "hostile",
+    "heartbeat",
+    "demo",
+)
 
 
 def main(arguments: list[str]) -> int:
@@ -30,6 +41,8 @@ def main(arguments: list[str]) -> int:
             rows += _beside_kubernetes(given)
         elif name == "crowd":
             rows += _crowd(given)
+        elif name == "operations":
+            rows += _operations(given)
         else:
             rows += importlib.import_module(f"bench.{name}").measure()
     print(f"[{time.monotonic() - began:5.1f} s] done", file=sys.stderr, flush=True)
@@ -49,6 +62,15 @@ def _crowd(given: argparse.Namespace) -> list[Row]:
 
     choice = crowd.Choice(subclouds=given.subclouds, engines=given.engine or ("postgresql",), runs=given.runs)
     return crowd.measure(choice)
+
+
+def _operations(given: argparse.Namespace) -> list[Row]:
+    from bench import operations
+
+    choice = operations.Choice(
+        subclouds=given.subclouds, engines=given.engine or ("sqlite",), runs=given.runs
+    )
+    return operations.measure(choice)
 
 
 def _parser() -> argparse.ArgumentParser:
