@@ -2,11 +2,11 @@
 
 Real are the store (SQLite with full sync, or PostgreSQL), the rows, the controller with its runner, the wish
 that is written for each subcloud, and time. Not real are the sites: there is no link and no site. In their
-stead a task in the same process sees what is written for a subcloud, waits for as long as that site takes, and
-writes what its link would have brought: that it is managed. Each takes between 2 and 6 seconds; of each fifty
-one never answers and is given up at its deadline of 20 seconds. What sites and links do on the two processors
-of the machine is therefore not in these figures, and neither is what the other controllers of a central cloud
-do.
+stead a task in the same process sees what is written for a subcloud, waits for as long as that site takes,
+and writes what its link would have brought: that it is managed. Each takes between 2 and 6 seconds; of each
+fifty one never answers and is given up at its deadline of 20 seconds. What sites and links do on the two
+processors of the machine is therefore not in these figures, and neither is what the other controllers of a
+central cloud do.
 
 The ideal is the time that the same sites take with a window that is always full: each next one begins at the
 very moment at which one ends. Pausing and aborting are measured with a full window and everything else
