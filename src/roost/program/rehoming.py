@@ -113,11 +113,11 @@ class Rehomer:
             )
         await self._store.read(lambda tx: self._check(tx, caller))
         now = self._clock()
-        deadline = now + timedelta(seconds=within)
-        given = Order(token=text, ordered_at=time.seconds(now), deadline=time.stamp(deadline), by=caller.name)
+        deadline = time.stamp(now + timedelta(seconds=within))
+        given = Order(token=text, ordered_at=time.seconds(now), deadline=deadline, by=caller.name)
         rehoming_files.keep_order(self._home, given)
         self._ordered.set()
-        return deadline
+        return time.parse(deadline)
 
     def _check(self, tx: Transaction, caller: Caller) -> None:
         cloud = tx.load(Cloud, "", self._cloud)
