@@ -121,9 +121,9 @@ def short(info: KindInfo, field: Field) -> str:
     """The shortest usual name of a field."""
     for start in ("metadata.", "status.", "spec."):
         rest = field.path.removeprefix(start)
-        if rest != field.path and not rest.endswith(".*"):
+        if rest != field.path:
             try:
-                if resolve(info, rest).path == field.path:
+                if resolve(info, rest.replace(".*", ".KEY")).path == field.path:
                     return rest
             except FieldError:
                 break
@@ -226,6 +226,9 @@ def nearest(info: KindInfo, name: str) -> list[str]:
     for column in info.columns:
         words.setdefault(column.name.lower().replace(" ", ""), column.name.lower().replace(" ", ""))
     low = name.lower()
+    for alias, target in ALIASES.get(info.kind, {}).items():
+        if low.startswith(f"{alias}."):
+            low = _plain(target) + low[len(alias) :]
     close = difflib.get_close_matches(low, list(words), n=_SUGGESTED, cutoff=0.6)
     close += difflib.get_close_matches(low.rpartition(".")[2], list(words), n=_SUGGESTED, cutoff=0.6)
     return list(dict.fromkeys(words[word] for word in close))[:_SUGGESTED]
