@@ -41,6 +41,22 @@ def test_a_book_of_presences() -> None:
     assert not book("h").met
 
 
+def test_a_node_whose_process_is_gone_is_not_seen_to_be_lost() -> None:
+    now = 100.0
+    book = PresenceBook(lambda: now)
+    book.up("s", version="1")
+    now = 110.0
+    book.lost_sight("s")
+    now = 113.0
+    away = book("s")
+    assert (away.connected, away.met, away.silent) == (False, False, 3.0)
+    book.down("s")
+    now = 114.0
+    assert (book("s").met, book("s").silent) == (True, 1.0)
+    book.up("s", version="2")
+    assert (book("s").connected, book("s").version) == (True, "2")
+
+
 def end(seconds: float) -> str:
     return time.stamp(START + timedelta(seconds=seconds))
 
