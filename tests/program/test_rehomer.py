@@ -6,7 +6,9 @@ import asyncio
 from collections.abc import AsyncIterator
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Literal
 
+import msgspec
 import pytest
 
 from roost.engine.admission import Refused as NotAllowed
@@ -18,11 +20,15 @@ from roost.link.messages import Hello
 from roost.link.node import Node, subcloud
 from roost.link.pki import Authority
 from roost.link.rehoming import Ownership
-from roost.model.cloud import Cloud, CloudSpec, CloudStatus, Subcloud
+from roost.model import codec
+from roost.model.cloud import Cloud, CloudSpec, CloudStatus, Subcloud, SubcloudSpec
+from roost.model.firewall import FirewallPolicy, FirewallPolicySpec
 from roost.model.meta import Condition, Metadata
 from roost.model.override import Management, ManagementSpec
+from roost.program.enrolments import remember_enrolment
 from roost.program.rehoming import Rehomer, asked, finish_interrupted
 from roost.store.store import Store
+from roost.store.transaction import UP, Transaction
 from tests.link.test_tls import TIMING, Site, clock, until
 
 HARBOR = subcloud("harbor")
@@ -46,7 +52,7 @@ class Centre(Site):
             if self.closed:
                 raise Refused("closed", "nobody is let in", "wait")
 
-        await self.start(welcome=welcome, admit=admit)
+        await self.start(welcome=welcome, admit=admit, on_enrolled=remember_enrolment)
         self.upper._gate._name = self.upper.name = self.name
         await self.store.save(Subcloud(metadata=Metadata(name="harbor")))
 
@@ -202,20 +208,60 @@ async def test_a_token_that_opens_nothing_or_is_of_the_owner_or_of_another_undoe
     assert (await below.first.known()).moved_to == ""
 
 
+async def _tell_managed(below: Below, state: Literal["managed", "unmanaged"]) -> None:
+    """What the first centre has told the site: whether it is managed, and one policy."""
+    spec = ManagementSpec(management_state=state)
+    told = Management(metadata=Metadata(name="central", namespace="harbor", uid="u"), spec=spec)
+    policy = FirewallPolicy(
+        metadata=Metadata(name="baseline.central", namespace="harbor", uid="v"),
+        spec=FirewallPolicySpec(networks=["oam"], order=7),
+    )
+
+    def work(tx: Transaction) -> None:
+        tx.copy(codec.encode(told), UP)
+        tx.copy(codec.encode(policy), UP)
+
+    # All that it really says must have come before, or it would take this away again.
+    for _ in range(500):
+        if await below.store.read(lambda tx: tx.cursor(UP)) != ("", 0):
+            break
+        await asyncio.sleep(0.01)
+    await below.store.transact(work)
+
+
+async def test_a_managed_site_does_not_move_where_nobody_manages_it(below: Below) -> None:
+    await _tell_managed(below, "managed")
+    token = await below.second.token()
+    await below.rehomer.order(token, 60, ABOVE)
+    end = await below.until_over()
+    assert "unmanaged here" in end.message and "roost subcloud manage harbor" in end.message
+    spec = SubcloudSpec(management_state="managed")
+    current = await below.second.store.load(Subcloud, "", "harbor")
+    await below.second.store.save(msgspec.structs.replace(current, spec=spec))
+    await below.rehomer.order(token, 60, ABOVE)
+    await until(lambda: below.link.state.upper == "west" and below.link.state.connected)
+    for _ in range(500):
+        if await below.store.read(lambda tx: tx.find("FirewallPolicy", "harbor", "baseline.central")) is None:
+            break
+        await asyncio.sleep(0.01)
+    assert await below.store.every(FirewallPolicy, "harbor") == [], "what the new owner lacks goes"
+
+
+async def test_what_an_unmanaged_site_had_from_above_is_its_own_when_it_moves(below: Below) -> None:
+    await _tell_managed(below, "unmanaged")
+    await below.rehomer.order(await below.second.token(), 60, ABOVE)
+    await until(lambda: below.link.state.upper == "west" and below.link.in_step)
+    (policy,) = await below.store.every(FirewallPolicy, "harbor")
+    assert (policy.metadata.name, policy.spec.order) == ("baseline-central", 7)
+
+
 async def test_orders_that_make_no_sense_change_nothing(below: Below) -> None:
     token = await below.second.token()
     with pytest.raises(NotAllowed, match="no enrolment token"):
         await below.rehomer.order("roost1.x", 60, ABOVE)
     with pytest.raises(NotAllowed, match="can't take 5 seconds"):
         await below.rehomer.order(token, 5, ABOVE)
-
-    def managed(name: str) -> Management:
-        spec = ManagementSpec(management_state="managed")
-        return Management(metadata=Metadata(name=name, namespace="harbor", uid="u"), spec=spec)
-
-    from roost.model import codec
-
-    await below.store.transact(lambda tx: tx.copy(codec.encode(managed("central")), "up"))
+    await _tell_managed(below, "managed")
     with pytest.raises(NotAllowed, match="roost subcloud rehome harbor"):
         await below.rehomer.order(token, 60, LOCAL)
     cloud = await below.store.load(Cloud, "", "harbor")

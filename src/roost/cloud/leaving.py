@@ -82,12 +82,10 @@ def take_over(tx: Transaction, cloud: str) -> int:
     """
     if not stands_alone(tx, cloud):
         return 0
-    taken: list[str] = []
+    taken = keep_as_own(tx, cloud)
     for info in KINDS:
         if info.flow not in (Flow.BOTH, Flow.DOWN):
             continue
-        if info.flow is Flow.BOTH and info.spec_owner is Owner.OPERATOR:
-            taken += _own(tx, info, cloud)
         for stored in tx.select(info.kind, cloud, origin=UP):
             tx.drop(stored.kind, stored.namespace, stored.name)
     for stored in tx.select(LOCAL_OVERRIDE.kind, cloud, origin=HERE):
@@ -104,6 +102,12 @@ def take_over(tx: Transaction, cloud: str) -> int:
         text = f"{cloud} stands alone: it has left {current.status.upper or 'its central cloud'}.{named}"
         write_log(tx, cloud, event="cloud-alone", entity=f"cloud={cloud}", severity="warning", text=text)
     return len(taken)
+
+
+def keep_as_own(tx: Transaction, cloud: str) -> list[str]:
+    """Make copies from above the cloud's own, as they are in force; their kinds and new names."""
+    kinds = [i for i in KINDS if i.flow is Flow.BOTH and i.spec_owner is Owner.OPERATOR]
+    return [made for info in kinds for made in _own(tx, info, cloud)]
 
 
 def _own(tx: Transaction, info: KindInfo, cloud: str) -> list[str]:

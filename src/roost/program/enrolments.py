@@ -13,7 +13,7 @@ from roost.engine.faults import write_log
 from roost.link import renewal
 from roost.link.errors import Refused
 from roost.link.node import Node
-from roost.model.cloud import SUBCLOUD
+from roost.model.cloud import SUBCLOUD, Subcloud
 from roost.model.host import HOST
 from roost.store import history
 from roost.store.transaction import Transaction
@@ -25,6 +25,9 @@ REFUSED_FOR_RESTORED = 30.0
 """The same where the store was restored: who is refused may be one that was forgotten."""
 
 EVENT = "node-not-known"
+
+MANAGED = "management"
+"""The fact by which a subcloud that moves here tells whether it is managed where it is."""
 
 
 def _property(node: Node) -> str:
@@ -43,7 +46,20 @@ def remember_enrolment(tx: Transaction, node: Node, facts: dict[str, str]) -> No
     uid = _declared(tx, node)
     if not uid:
         raise Refused("unknown", f"{node} is not declared", "declare it, then ask for a new token")
+    if node.kind == "subcloud" and facts.get(MANAGED) == "managed":
+        _check_managed(tx, node)
     tx.set_property(_property(node), uid)
+
+
+def _check_managed(tx: Transaction, node: Node) -> None:
+    """One that moves here must not lose by it what is in force there. Raises Refused."""
+    found = tx.load(Subcloud, "", node.name)
+    if found.spec.management_state != "managed":
+        raise Refused(
+            "unmanaged",
+            f"{node} is managed where it is and unmanaged here: what is shared with it would be lost",
+            f"manage it here first: roost subcloud manage {node.name}",
+        )
 
 
 def check_enrolment(tx: Transaction, node: Node, cloud: str) -> None:

@@ -28,6 +28,7 @@ from typing import Any, Literal
 import msgspec
 import structlog
 
+from roost.cloud.leaving import keep_as_own
 from roost.engine.admission import Refused as NotAllowed
 from roost.engine.faults import write_log
 from roost.engine.overrides import management
@@ -45,6 +46,7 @@ from roost.model.cloud import Cloud
 from roost.model.codec import Raw
 from roost.model.fault import LogSeverity
 from roost.model.meta import Condition, set_condition
+from roost.program.enrolments import MANAGED
 from roost.store.errors import StoreError
 from roost.store.store import Store
 from roost.store.transaction import UP, Transaction
@@ -178,7 +180,9 @@ class Rehomer:
         self._switched.set()
 
     async def _switch(self) -> None:
-        await self._store.transact(_forget_stream)
+        kept = await self._store.transact(self._part)
+        if kept:
+            _log.info("what nobody manages is kept as this cloud's own", kept=kept)
         rehoming_files.finish_switch(self._home)
 
     async def _proven(self, given: Order, before: Identity) -> Identity:
@@ -199,12 +203,13 @@ class Rehomer:
     async def _enrolled(self, given: Order, following: Path, before: Identity) -> Identity:
         with contextlib.suppress(NotEnrolled):
             return self._fitting(identity.load(following), before)
+        managed = await self._store.read(lambda tx: management(tx, self._cloud))
         left = (time.parse(given.deadline) - self._clock()).total_seconds()
         try:
             found = await enrol(
                 given.token,
                 following,
-                facts=self._facts,
+                facts={**self._facts, MANAGED: managed},
                 clock=self._clock,
                 within=max(1.0, min(left, ENROL_WITHIN)),
                 highest=before.highest,
@@ -231,6 +236,15 @@ class Rehomer:
         if found.epoch <= before.epoch:
             raise GivenUp("it was given up before", "order it again, with a new token")
         return found
+
+    def _part(self, tx: Transaction) -> list[str]:
+        """The new owner's stream is another: all of it is asked for, and what it lacks goes at its end.
+
+        From an unmanaged cloud nothing is taken away: what it has from above is its own then.
+        """
+        tx.drop_cursor(UP)
+        tx.drop_property(refused_property(UP))
+        return keep_as_own(tx, self._cloud) if management(tx, self._cloud) == "unmanaged" else []
 
     def _in_time(self, given: Order, reason: str) -> None:
         if self._clock() >= time.parse(given.deadline):
@@ -339,12 +353,6 @@ def free_of_order(home: Path) -> None:
     """Forget an order, for its operator gives the cloud another identity by hand."""
     if not rehoming_files.is_ready(home):
         shutil.rmtree(home / rehoming_files.NEXT, ignore_errors=True)
-
-
-def _forget_stream(tx: Transaction) -> None:
-    """The new owner's stream is another: all of it is asked for, and what it lacks goes at its end."""
-    tx.drop_cursor(UP)
-    tx.drop_property(refused_property(UP))
 
 
 def _tell(tx: Transaction, cloud: str, condition: Condition) -> None:
