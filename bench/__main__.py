@@ -23,6 +23,7 @@ MODULES = (
     "fleet",
     "operations",
     "crowd",
+    "find",
     "hostile",
     "heartbeat",
     "demo",

@@ -255,6 +255,12 @@ class Tally:
 
     def add(self, found: Sequence[Found]) -> None:
         """Count some."""
+        if not self._question.sums:
+            # Most have the same few values: these are told apart once.
+            for several, number in Counter(one.values[0] for one in found).items():
+                for value in dict.fromkeys(several) or ("",):
+                    self._count(value, [number, 0])
+            return
         for one in found:
             given = one.values[self._by :]
             numbers = [[v for v in values if isinstance(v, (int, float))] for values in given]
