@@ -115,7 +115,7 @@ class Session:
         takes: Direction = Downward(node) if lower else Upward(node)
         self.peer = "the upper cloud" if lower else str(node)
         self._feed, self._sends, self._takes, self._pace = feed, sends, takes, pace or Pace()
-        self._watch = watch or Watch(lambda: store.trouble)
+        self._watch = watch if watch is not None else Watch(lambda: store.trouble)
         self._comparison: Comparison | None = None
         self._compare = Errand(self._spawn, self._compare_when_due)
         usual = Rhythm(timing.heartbeat, timing.lost_after)

@@ -50,7 +50,9 @@ class Watch:
         self._timer: asyncio.TimerHandle | None = None
         self._late = False
 
-    def __len__(self) -> int:
+    @property
+    def watched(self) -> int:
+        """How many are looked at."""
         return len(self._due)
 
     def by(self, watched: Watched, when: float) -> None:
