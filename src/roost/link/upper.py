@@ -391,14 +391,24 @@ class UpperLink:
             if request is None or request.path == sockets.ENROL_PATH:
                 await self._gate.serve(connection)
             elif request.path == sockets.PROCESS_PATH:
-                if self._answer_process is not None:
-                    await self._answer_process(connection)
+                await self._serve_process(connection)
             elif connection.peer.node is not None and request.path == sockets.RENEWAL_PATH:
                 await self._renewals.serve(connection.peer.node, connection)
             elif connection.peer.node is not None:
                 await self._link(connection.peer.node, connection)
         finally:
             self._open -= 1
+
+    async def _serve_process(self, connection: Connection) -> None:
+        task = asyncio.current_task()
+        if task is None or self._answer_process is None:
+            return
+        # Ended with this upper end, in the middle of a call if need be.
+        self._tasks.add(task)
+        try:
+            await self._answer_process(connection)
+        finally:
+            self._tasks.discard(task)
 
     async def _link(self, node: Node, connection: Connection) -> None:
         with self._scope(node):
