@@ -117,6 +117,10 @@ def test_a_site_moves_by_order_of_its_central_cloud(trio: Trio) -> None:
     assert failed.code == 1 and "stays with central" in failed.said, failed.said
     _online(centre, 1)
     assert _conditions(site.get("cloud", SITE)["status"])["Rehomed"] == ("False", "RolledBack")
+    body = json.dumps({"spec": {"token": "t"}})
+    at = f"/apis/roost.edge/v1/clouds/{SITE}/rehome"
+    wrong = centre.kubectl("create", "--raw", at, "-f", "-", text=body)
+    assert wrong.code == 1 and "this is the API of central" in wrong.said, wrong.said
     local = site.roost("rehome", "--join", token)
     assert local.code == 1 and "roost subcloud rehome" in local.said, local.said
 

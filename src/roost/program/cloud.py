@@ -246,6 +246,8 @@ class CloudRole:
         self, context: ApiContext, caller: exchange.Caller, namespace: str, name: str, body: Raw
     ) -> Raw:
         """POST clouds/NAME/rehome: this cloud is to move to the central cloud of a token."""
+        if name != self._name:
+            raise Refused(f"this is the API of {self._name}", f"ask that of {name}: /clouds/{name}/...")
         if self._active is None:
             raise Refused(
                 f"the link of {self._name} is at another of its processes", "say it to the API of that one"
