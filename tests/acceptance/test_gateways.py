@@ -152,10 +152,7 @@ async def _story(processes: list[CloudProcess], place: Path) -> None:
         first.kill()
         took = await until(
             "the other leads, and has all links",
-            lambda: (
-                [bool(one["active"]) for one in table(second)] == [True]
-                and sites_per_process(second) == [COUNT]
-            ),
+            lambda: leads(second) and has_all(second),
             LEASE_SECONDS + ASK_EVERY + 10,
         )
         report(f"{took:.1f} s until the other led and had all")

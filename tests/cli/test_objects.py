@@ -21,7 +21,7 @@ from roost.cli.logs import Search
 from roost.cli.problems import Misused
 from roost.cli.session import Connect, target_of
 from roost.cli.spans import before
-from roost.cli.status import Scene, by_state, picture, put
+from roost.cli.status import Scene, by_state, picture, put, summary
 from roost.cli.watching import Change, Snapshot, Watches, follow
 from roost.model.cloud import AlarmCounts, Cloud, CloudSpec, CloudStatus, HostCounts, Subcloud, SubcloudStatus
 from roost.model.configuration import AspectStatus, HostConfiguration, HostConfigurationStatus
@@ -221,6 +221,27 @@ def test_status_on_one_screen(roost: Roost, server: ApiServer, controller: Host)
     told = json.loads(roost("status", "-o", "json").out)
     assert told["hosts"] == {"available": 1}
     assert told["subclouds"]["offline"] == 1
+
+
+def test_the_processes_of_a_cloud_that_has_several() -> None:
+    one = answers.CloudProcess(
+        name="a/1",
+        roles=["api", "links"],
+        active=True,
+        links=20,
+        address="192.0.2.1:7444",
+        since="2026-11-23T04:00:00Z",
+    )
+    status = answers.CloudStatus(processes=[one, answers.CloudProcess(name="b/2", roles=["api"])])
+    cloud = answers.Cloud(metadata=answers.Meta(name="c"), status=status)
+    scene = Scene("c", clouds={"c": cloud})
+    lines = [line.plain for line in picture(scene, NOW, 100)]
+    heads = next(line for line in lines if line.startswith("PROCESS"))
+    assert heads.split() == ["PROCESS", "ROLES", "ACTIVE", "LINKS", "ADDRESS", "AGE"]
+    shown = next(line for line in lines if line.startswith("a/1"))
+    assert shown.split()[:5] == ["a/1", "api,links", "yes", "20", "192.0.2.1:7444"]
+    told = summary(scene)["processes"]
+    assert isinstance(told, list) and [one["links"] for one in told] == [20, 0]
 
 
 def test_the_scene_follows_changes() -> None:

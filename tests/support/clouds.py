@@ -31,7 +31,7 @@ class CloudProcess:
         self.port, self.links = _free_port(), _free_port()
         self._database, self._keys = database, place / "keys"
         self.process: subprocess.Popen[bytes] | None = None
-        self.starts = 0
+        self.starts, self._said_before = 0, 0
         self.options: list[str] = []
         """Further ones of `roost up`."""
 
@@ -48,9 +48,15 @@ class CloudProcess:
         """All it has logged, over all its starts."""
         return self.printed.read_text()
 
+    @property
+    def said_since_start(self) -> str:
+        """What it has logged since it was started last."""
+        return self.said[self._said_before :]
+
     def start(self) -> CloudProcess:
         """Start it, without waiting for it."""
         self.starts += 1
+        self._said_before = len(self.said) if self.printed.exists() else 0
         command = ["up", "--no-host", "--name", NAME, "--home", str(self.home), "--keys", str(self._keys)]
         command += ["--database", str(self._database), "--address", f"127.0.0.1:{self.port}"]
         command += ["--link-address", f"127.0.0.1:{self.links}", *self.options]

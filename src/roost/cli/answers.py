@@ -345,6 +345,16 @@ class LogShed(Answer, frozen=True, kw_only=True):
     since: str = ""
 
 
+class CloudProcess(Answer, frozen=True, kw_only=True):
+    name: str = ""
+    roles: list[str] = []
+    active: bool = False
+    links: int = 0
+    address: str = ""
+    since: str = ""
+    version: str = ""
+
+
 class CloudStatus(Answer, frozen=True, kw_only=True):
     version: str = ""
     upper: str = ""
@@ -355,6 +365,7 @@ class CloudStatus(Answer, frozen=True, kw_only=True):
     hosts: HostCounts = HostCounts()
     alarms: Severities = Severities()
     fleet: Fleet | None = None
+    processes: list[CloudProcess] = []
     conditions: list[Condition] = []
 
 

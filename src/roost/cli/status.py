@@ -75,6 +75,8 @@ def picture(scene: Scene, now: datetime, width: int | None) -> list[Text]:
         alarms = cloud.status.fleet.alarms
         words = [(s, n) for s in (*SEVERITIES, "suppressed", "acknowledged") if (n := getattr(alarms, s))]
         lines.append(_counted("Fleet", sum(getattr(alarms, s) for s in SEVERITIES), words))
+    if cloud is not None and cloud.status.processes:
+        lines += [Text(), *lay_out(_process_grid(cloud.status.processes), now, width=width)]
     if hosts:
         lines += [Text(), *lay_out(_host_grid(hosts[:ROWS]), now, width=width)]
         lines += _more(len(hosts) - ROWS, "hosts", "roost host list")
@@ -123,6 +125,10 @@ def summary(scene: Scene) -> dict[str, object]:
             **dict(alarm_words(list(scene.alarms.values()))),
         },
         "subclouds": dict(_subcloud_states(scene)),
+        "processes": [
+            {"name": p.name, "roles": p.roles, "active": p.active, "links": p.links, "since": p.since}
+            for p in (cloud.status.processes if cloud else [])
+        ],
     }
 
 
@@ -175,6 +181,16 @@ def _subcloud_states(scene: Scene) -> list[tuple[str, int]]:
     counts = [(w, words[w]) for w in order if words[w]]
     unmanaged = sum(s.spec.management_state == "unmanaged" for s in found)
     return [*counts, ("unmanaged", unmanaged)] if unmanaged else counts
+
+
+def _process_grid(processes: Sequence[answers.CloudProcess]) -> Grid:
+    """Of a cloud that has several processes."""
+    columns = [Column("Process"), Column("Roles"), Column("Active"), Column("Links", "integer")]
+    columns += [Column("Address"), Column("Age", "date")]
+    rows: list[list[object]] = [
+        [p.name, ",".join(p.roles), "yes" if p.active else "", p.links, p.address, p.since] for p in processes
+    ]
+    return Grid(columns, rows)
 
 
 def _host_grid(hosts: Sequence[answers.Host]) -> Grid:
