@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import shutil
+import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +54,12 @@ def trio() -> Iterator[Trio]:
         shutil.rmtree(place)
 
 
+@pytest.fixture
+def stack() -> Iterator[contextlib.ExitStack]:
+    with contextlib.ExitStack() as made:
+        yield made
+
+
 def _object(kind: str, name: str, spec: dict[str, Any]) -> str:
     return json.dumps({"apiVersion": "roost.edge/v1", "kind": kind, "metadata": {"name": name}, "spec": spec})
 
@@ -93,12 +101,39 @@ def _policies(site: CloudProcess) -> list[str]:
 
 
 def _compiled(site: CloudProcess) -> list[Any]:
-    spec = site.get("hostconfiguration", "h1")["spec"]
-    rules = spec["firewall"]["networks"][0]["rules"]
+    return _ports(site.get("hostconfiguration", "h1"))
+
+
+def _ports(configuration: Raw) -> list[Any]:
+    rules = configuration["spec"]["firewall"]["networks"][0]["rules"]
     return [r["ports"] for r in rules if not r["description"].startswith("platform")]
 
 
-def test_a_site_moves_by_order_of_its_central_cloud(trio: Trio) -> None:
+@contextlib.contextmanager
+def _watched(site: CloudProcess, file: Path) -> Iterator[Callable[[], list[Raw]]]:
+    """Every state of the compiled configuration from now on."""
+    argv = ["kubectl", "get", "hostconfiguration", "h1", "--watch", "-o", "json"]
+    environment = {**os.environ, "KUBECONFIG": str(site.home / "kubeconfig")}
+
+    def states() -> list[Raw]:
+        text, found = file.read_text().strip(), []
+        # The last one may be half written.
+        with contextlib.suppress(json.JSONDecodeError):
+            while text:
+                one, end = json.JSONDecoder().raw_decode(text)
+                found.append(one)
+                text = text[end:].strip()
+        return found
+
+    with file.open("w") as output, subprocess.Popen(argv, stdout=output, env=environment) as process:
+        try:
+            until("the watch has begun", lambda: _equal(len(states()) > 0, True))
+            yield states
+        finally:
+            process.terminate()
+
+
+def test_a_site_moves_by_order_of_its_central_cloud(trio: Trio, stack: contextlib.ExitStack) -> None:
     """Planned: a way that is cut leaves all as it was; then it moves, and works on."""
     centre, other, site = trio.centre, trio.other, trio.site
     _share(centre, 10)
@@ -126,6 +161,7 @@ def test_a_site_moves_by_order_of_its_central_cloud(trio: Trio) -> None:
 
     trio.relay.mend()
     before = site.get("hostconfiguration", "h1")
+    watch = stack.enter_context(_watched(site, trio.place / "watched"))
     moved = centre.roost("subcloud", "rehome", SITE, "--to", token).ok()
     assert "has moved to west at epoch" in moved.said, moved.said
     epoch = _status(centre)["epoch"]
@@ -135,6 +171,8 @@ def test_a_site_moves_by_order_of_its_central_cloud(trio: Trio) -> None:
     until("its own resources are above", lambda: _equal(len(other.items("hosts", SITE)), 1))
     until("it is told that it is managed", lambda: _managed(site))
     assert _compiled(site) == [["22"]]
+    states = [_ports(one) for one in watch()]
+    assert states and all(["22"] in one for one in states), f"the rule was in force all the time: {states}"
     after = site.get("hostconfiguration", "h1")
     assert after["metadata"]["uid"] == before["metadata"]["uid"]
     assert _conditions(site.get("cloud", SITE)["status"])["Rehomed"] == ("True", "Moved")
