@@ -15,7 +15,7 @@ import pytest
 from roost.api.context import ApiContext
 from roost.engine.admission import Refused
 from roost.link.exchange import Caller, Request, Response, Unreachable
-from roost.model.cloud import Cloud, CloudStatus, Subcloud, SubcloudStatus
+from roost.model.cloud import Cloud, CloudStatus, Subcloud, SubcloudSpec, SubcloudStatus
 from roost.model.codec import Raw, encode
 from roost.model.meta import Condition, Metadata
 from roost.store.transaction import Transaction
@@ -147,6 +147,37 @@ def test_one_moves_with_the_file_of_its_token(
     ):
         wrong = roost("subcloud", "rehome", *arguments)
         assert wrong.code == 2 and said in wrong.err, wrong
+
+
+def test_they_are_declared_at_the_other_central_cloud_as_here_and_given_tokens(
+    server: ApiServer, roost: Roost, sites: Sites, tmp_path: Path
+) -> None:
+    async def enrolment(context: ApiContext, caller: Caller, namespace: str, name: str, body: Raw) -> Raw:
+        return {"status": {"token": f"west-of-{name}", "expirationTimestamp": "2099-01-01T00:00:00Z"}}
+
+    def label(tx: Transaction) -> None:
+        spec = SubcloudSpec(management_state="managed", location="pier 4")
+        tx.save(Subcloud(metadata=Metadata(name="s00", labels={"region": "north"}), spec=spec))
+
+    server.do(server.store.transact(label))
+    (tmp_path / "west").mkdir()
+    places = {("subclouds", "enrolment"): enrolment}
+    with ApiServer(tmp_path / "west", cloud="west", subresources=places) as west:
+        both = json.loads(server.administrator.read_text())
+        far = json.loads(west.administrator.read_text())
+        far["users"][0]["name"] = far["contexts"][0]["context"]["user"] = "far"
+        for part in ("clusters", "contexts", "users"):
+            both[part] += far[part]
+        server.administrator.write_text(json.dumps(both))
+        done = roost("subcloud", "rehome", "s00", "s01", "--to-context", "west")
+        assert (done.code, sites.tokens) == (0, {"s00": "west-of-s00", "s01": "west-of-s01"}), done
+        there = west.do(west.store.load(Subcloud, "", "s00"))
+    assert there.metadata.labels == {"region": "north"}
+    assert (there.spec.management_state, there.spec.location) == ("managed", "pier 4")
+    for arguments in ((), ("--to-context", "west", "--to", "file")):
+        assert roost("subcloud", "rehome", "s03", *arguments).code == 2
+    unknown = roost("subcloud", "rehome", "s03", "--to-context", "east")
+    assert unknown.code == 4 and "there are: central, west" in unknown.err
 
 
 def test_a_site_is_moved_by_its_own_people(server: ApiServer, roost: Roost, tmp_path: Path) -> None:

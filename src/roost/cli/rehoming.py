@@ -17,12 +17,12 @@ from cyclopts import Parameter
 
 from roost.cli import answers, choosing, output
 from roost.cli.choosing import WHICH, Which
-from roost.cli.client import path
+from roost.cli.client import Client, path
 from roost.cli.kinds import CLOUD, SUBCLOUD
 from roost.cli.login import read_secret
 from roost.cli.options import Join, join_token
 from roost.cli.problems import INTERRUPTED, OK, Failed, Misused, NotFound, Problem, TimedOut
-from roost.cli.session import CONNECT, Connect, Session, opened
+from roost.cli.session import CONNECT, Connect, Session, opened, other_target
 
 CONDITION = "Rehomed"
 LOOK = 1.0
@@ -82,11 +82,17 @@ def rehome_subclouds(
     /,
     *,
     to: Annotated[
-        Path,
+        Path | None,
         Parameter(
             help="Token of the new central cloud: a file, or for many a directory with NAME.token each."
         ),
-    ],
+    ] = None,
+    to_context: Annotated[
+        str,
+        Parameter(
+            help="Context of the new central cloud: they are declared there as here, and given tokens."
+        ),
+    ] = "",
     which: Which = WHICH,
     within: Within = 300.0,
     at_once: Annotated[int, Parameter(help="How many are under way at once, 500 at most.")] = 20,
@@ -94,32 +100,40 @@ def rehome_subclouds(
 ) -> int:
     """Move subclouds to another central cloud. What runs there is not touched.
 
-    Declare them there first, managed as here, and make tokens: roost subcloud token
-    -l region=north --directory tokens. Each site enrols there beside its link to this cloud, proves the
-    new link by a whole session, and only then gives this one up. What fails, or takes
-    longer than --within, leaves it here, with the reason in its Cloud's condition.
+    They are declared there first, managed as here, and given tokens: roost subcloud
+    token -l region=north --directory tokens. --to-context does both. Each site enrols
+    there beside its link to this cloud, proves the new link by a whole session, and
+    only then gives this one up. What fails, or takes longer than --within, stays here,
+    with the reason in a condition of its Cloud.
 
     For example:
         roost subcloud rehome harbor --to harbor.token
         roost subcloud rehome -l region=north --to tokens/ --at-once 50
+        roost subcloud rehome -l region=north --to-context west
     """
+    if (to is None) == (not to_context):
+        raise Misused("where to must be said once", "say --to FILE, or --to-context CONTEXT")
     if not 1 <= at_once <= 500:
         raise Misused(f"--at-once {at_once} is no window", "say 1 to 500")
     with opened(connect) as session:
         some = choosing.chosen(session, names, which)
-        if not to.is_dir() and len(some) > 1:
+        if to is None:
+            with Client(other_target(connect, to_context), connect.request_timeout) as other:
+                return _Moves(session, lambda name: _made(session, other, name), within).run(some, at_once)
+        files = to
+        if not files.is_dir() and len(some) > 1:
             raise Misused(
-                f"{to} is no directory, and {len(some)} subclouds need a token each",
+                f"{files} is no directory, and {len(some)} subclouds need a token each",
                 "name a directory with NAME.token of each",
             )
-        return _Moves(session, to, within).run(some, at_once)
+        return _Moves(session, lambda name: _read(files, name), within).run(some, at_once)
 
 
 class _Moves:
     """Moves under way, by name."""
 
-    def __init__(self, session: Session, to: Path, within: float) -> None:
-        self._session, self._to, self._within = session, to, within
+    def __init__(self, session: Session, token: Callable[[str], str], within: float) -> None:
+        self._session, self._token, self._within = session, token, within
         self._under_way: dict[str, tuple[answers.Condition, float]] = {}
         self._done, self._worst = 0, OK
 
@@ -148,7 +162,7 @@ class _Moves:
     def _begin(self, name: str, advance: Callable[[], None]) -> None:
         client = self._session.client
         try:
-            token = read_secret(str(self._file(name)), "", "")
+            token = self._token(name)
             mirror = client.seek(CLOUD, "", name)
             before = _condition(msgspec.convert(mirror or {}, answers.Cloud))
             _order(self._session, f"/clouds/{name}", name, token, self._within)
@@ -156,9 +170,6 @@ class _Moves:
             self._failed(problem, advance)
         else:
             self._under_way[name] = (before, time.monotonic() + self._within + GRACE)
-
-    def _file(self, name: str) -> Path:
-        return self._to / f"{name}.token" if self._to.is_dir() else self._to
 
     def _look(self, name: str, advance: Callable[[], None]) -> None:
         client, (before, until) = self._session.client, self._under_way[name]
@@ -189,6 +200,21 @@ class _Moves:
         output.show_problem(problem)
         self._worst = max(self._worst, problem.code)
         advance()
+
+
+def _read(files: Path, name: str) -> str:
+    """The token of a subcloud from its file. Raises Misused."""
+    return read_secret(str(files / f"{name}.token" if files.is_dir() else files), "", "")
+
+
+def _made(session: Session, other: Client, name: str) -> str:
+    """A token of the new central cloud, where the subcloud is declared as it is here if it is not."""
+    if other.seek(SUBCLOUD, "", name) is None:
+        here: dict[str, Any] = session.client.get(SUBCLOUD, "", name, dict)
+        metadata = {"name": name, "labels": here["metadata"].get("labels", {})}
+        body = {"apiVersion": "roost.edge/v1", "kind": "Subcloud", "metadata": metadata, "spec": here["spec"]}
+        other.create(SUBCLOUD, "", body)
+    return other.token(SUBCLOUD, "", name, "enrolment", {}).token
 
 
 def _order(session: Session, through: str, name: str, token: str, within: float) -> None:

@@ -16,6 +16,7 @@ from roost.cli import kubeconfig
 from roost.cli.addressing import Aim, aim
 from roost.cli.client import Client
 from roost.cli.output import Format
+from roost.cli.problems import NotFound
 
 CONNECTION = Group("Connection", sort_key=90)
 OUTPUT = Group("Output", sort_key=80)
@@ -97,6 +98,16 @@ def target_of(connect: Connect) -> kubeconfig.Target:
     path = kubeconfig.locate(connect.kubeconfig, os.environ, Path.cwd())
     config, _ = kubeconfig.read(path)
     return kubeconfig.choose(config, path, connect.cloud)
+
+
+def other_target(connect: Connect, context: str) -> kubeconfig.Target:
+    """Another cloud of the same kubeconfig, by its context. Raises Misused, NotFound."""
+    path = kubeconfig.locate(connect.kubeconfig, os.environ, Path.cwd())
+    config, _ = kubeconfig.read(path)
+    if context not in {c.name for c in config.contexts}:
+        known = ", ".join(c.name for c in config.contexts) or "none"
+        raise NotFound(f"kubeconfig {path} has no context {context!r}", f"there are: {known}")
+    return kubeconfig.choose(config, path, context)
 
 
 CONNECT, SHOW, PICK = Connect(), Show(), Pick()
