@@ -21,7 +21,7 @@ from roost.link.node import Node, subcloud
 from roost.link.pki import Authority
 from roost.link.rehoming import Ownership
 from roost.model import codec
-from roost.model.cloud import Cloud, CloudSpec, CloudStatus, Subcloud, SubcloudSpec
+from roost.model.cloud import Cloud, CloudSpec, CloudStatus, Subcloud, SubcloudSpec, SubcloudStatus
 from roost.model.firewall import FirewallPolicy, FirewallPolicySpec
 from roost.model.meta import Condition, Metadata
 from roost.model.override import Management, ManagementSpec
@@ -141,6 +141,18 @@ async def test_an_order_is_carried_out_and_the_former_owner_hears_of_it(below: B
     assert below.link.state.upper == "west"
     await below.until_told(below.first, Ownership(epoch=2, moved_to="west"))
     assert await below.second.known() == Ownership(epoch=2)
+
+    def restored(tx: Transaction) -> None:
+        current = tx.load(Subcloud, "", "harbor")
+        tx.report(msgspec.structs.replace(current, status=SubcloudStatus(epoch=1)))
+
+    await below.first.store.transact(restored)
+    await below.end()
+    below.begin()
+    await below.until_told(below.first, Ownership(epoch=2, moved_to="west"))
+    await below.end()
+    below.ahead = timedelta(days=31)
+    below.begin()
     await until(lambda: rehoming_files.formers(below.home) == [])
 
 

@@ -85,10 +85,10 @@ async def say_last_word(
     epoch: int,
     clock: Callable[[], datetime],
     within: float = WITHIN,
-) -> str:
-    """Tell the owner of the identity in a directory where its subcloud is now; what it answered.
+) -> Refused | None:
+    """Tell the owner of the identity in a directory where its subcloud is now; the refusal that it answers.
 
-    Raises LinkError when it was not heard: it may be told again.
+    None of one that knows nothing of moving. Raises LinkError when it was not heard: it may be told again.
     """
     dialer = TlsDialer(directory, clock=clock)
     own = own_hello(
@@ -102,9 +102,9 @@ async def say_last_word(
                 their_hello(await connection.receive())
                 # An earlier version: the goodbye is all that it shows of this.
                 await _say(connection, Goodbye(reason=f"it has moved to {moved_to} at epoch {epoch}"))
-                return "it knows nothing of moving"
+                return None
             except Refused as refusal:
-                return refusal.reason
+                return refusal
             finally:
                 await sockets.close_quietly(connection)
     except TimeoutError:

@@ -12,7 +12,7 @@ as it was, and a condition of the Cloud tells why. What is in force here is touc
 the old owner stay until the new one has told all that it has to say.
 
 To each former owner a last word is left, for LAST_WORDS_FOR; one that can't be reached is tried at growing
-pauses.
+pauses. One that has heard it is told once a day all the same: it may come back from a backup of before.
 """
 
 from __future__ import annotations
@@ -40,8 +40,9 @@ from roost.link.exchange import Caller, Unreachable
 from roost.link.identity import Identity, NotEnrolled
 from roost.link.intake import refused_property
 from roost.link.lower import LowerLink, Patience
+from roost.link.rehoming import MOVED
 from roost.link.rehoming_files import Former, Order
-from roost.model import time
+from roost.model import chance, time
 from roost.model.cloud import Cloud
 from roost.model.codec import Raw
 from roost.model.fault import LogSeverity
@@ -59,6 +60,7 @@ AGAIN = 2.0
 ENROL_WITHIN = 30.0
 LAST_WORDS_FOR = timedelta(days=30)
 LAST_WORDS = Patience(first=5.0, cap=3600.0)
+HEARD_AGAIN = 86_400.0
 _log = structlog.get_logger("roost.program")
 
 
@@ -293,10 +295,10 @@ class Rehomer:
                 count, due = tries[former.directory]
                 if loop.time() < due:
                     continue
-                if await self._told(former):
+                pause = await self._told(former, count + 1)
+                if pause is None:
                     del tries[former.directory]
                 else:
-                    pause = LAST_WORDS.pause(count + 1, LAST_WORDS.cap)
                     tries[former.directory] = (count + 1, loop.time() + pause)
             soonest = min((due for _, due in tries.values()), default=None)
             try:
@@ -305,15 +307,15 @@ class Rehomer:
             except TimeoutError:
                 continue
 
-    async def _told(self, former: Former) -> bool:
-        """Whether a former owner need not be told again."""
-        name = former.identity.upper
+    async def _told(self, former: Former, count: int) -> float | None:
+        """After how many seconds a former owner is to be told again, after so many times; None: never."""
+        name, due = former.identity.upper, self._clock() < former.since + LAST_WORDS_FOR
         current = self._home / rehoming_files.CURRENT
         try:
             now = identity.load(current)
             if rehoming_files.same_owner(former.directory, current):
                 rehoming_files.forget(former.directory)
-                return True
+                return None
             answer = await moving.say_last_word(
                 former.directory,
                 self._store.identity,
@@ -322,13 +324,17 @@ class Rehomer:
                 clock=self._clock,
             )
         except (LinkError, OSError) as error:
-            if self._clock() < former.since + LAST_WORDS_FOR:
-                _log.info("a former owner has not heard the last word", former=name, reason=str(error))
-                return False
-            answer = f"it was not reached for {LAST_WORDS_FOR.days} days, and is not told any more"
-        _log.info("a former owner is done with", former=name, answer=answer)
+            said = str(error)
+            if due:
+                _log.info("a former owner has not heard the last word", former=name, reason=said)
+                return LAST_WORDS.pause(count, LAST_WORDS.cap)
+        else:
+            said = answer.reason if answer is not None else "it knows nothing of moving"
+            if due and answer is not None and answer.code == MOVED:
+                return HEARD_AGAIN * chance.between(0.5, 1.0)
+        _log.info("a former owner is told no more", former=name, answer=said)
         rehoming_files.forget(former.directory)
-        return True
+        return None
 
 
 def asked(body: Raw) -> tuple[str, float]:
