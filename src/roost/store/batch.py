@@ -33,6 +33,7 @@ class Batch:
         self._found: dict[Key, Row | None] = {}
         self._selected: dict[frozenset[tuple[str, Any]], list[Row]] = {}
         self._numbers: dict[str, int | None] = {}
+        self._leases: dict[str, Row | None] = {}
 
     def find(self, key: Key) -> Row | None:
         """A resource's row as the database has it; None when there is none."""
@@ -64,8 +65,15 @@ class Batch:
             self._numbers[counter] = int(row[0]) if row else None
         return self._numbers[counter]
 
+    def lease(self, name: str) -> Row | None:
+        """A lease's row; None when there is none. Who holds the store's lock has it change by nobody else."""
+        if name not in self._leases:
+            self._leases[name] = self.session.first(statements.LEASE, {"of": name})
+        return self._leases[name]
+
     def forget(self) -> None:
         """Forget what was found: the database has other rows now."""
+        self._leases.clear()
         self._found.clear()
         self._selected.clear()
         self._numbers.clear()

@@ -67,7 +67,7 @@ def release(tx: Transaction, name: str, holder: str) -> None:
 
 def find(tx: Transaction, name: str) -> Lease | None:
     """The lease as it stands; None when nobody ever took it."""
-    row = tx.connection.execute(select(leases).where(leases.c.name == name)).first()
+    row = tx.lease(name)
     return Lease(*row) if row else None
 
 

@@ -25,7 +25,7 @@ from sqlalchemy import (
     update,
 )
 
-from roost.store.schema import changes, counters, cursors, links, properties, resources
+from roost.store.schema import changes, counters, cursors, leases, links, properties, resources
 
 _KEY = (
     (resources.c.kind == bindparam("k"))
@@ -73,6 +73,7 @@ MOVE_CURSOR = (
     .values(store_id=bindparam("to_store"), revision=bindparam("to_revision"))
 )
 ADD_CURSOR = insert(cursors)
+LEASE = select(leases).where(leases.c.name == bindparam("of"))
 PROPERTY = select(properties.c.value).where(properties.c.name == bindparam("of"))
 CHANGE_PROPERTY = update(properties).where(properties.c.name == bindparam("of")).values(value=bindparam("to"))
 ADD_PROPERTY = insert(properties)

@@ -39,7 +39,7 @@ from roost.store.batch import Refused as Refused
 from roost.store.errors import AlreadyExists, Conflict, NotFound
 from roost.store.pending import Key, Pending
 from roost.store.remembered import Remembered
-from roost.store.session import Session
+from roost.store.session import Row, Session
 
 HERE = ""
 UP = "up"
@@ -179,6 +179,13 @@ class Transaction(Remembered):
         """A SQLAlchemy connection in this transaction, for statements of others."""
         self.settle()
         return self._session.alchemy
+
+    def lease(self, name: str) -> Row | None:
+        """A lease's row, in the table's order; None when there is none. Read once for units of a batch.
+
+        Nothing has to be sent before: leases are written at once, by `connection`.
+        """
+        return self._batch.lease(name)
 
     # -- reading
 
