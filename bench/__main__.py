@@ -24,6 +24,7 @@ MODULES = (
     "operations",
     "crowd",
     "find",
+    "links",
     "hostile",
     "heartbeat",
     "demo",

@@ -167,6 +167,7 @@ def test_the_unit_holds_no_secret_and_says_the_same_again(
         advertise=(Endpoint("192.0.2.1", 9),),
         host=False,
         contained=True,
+        roles=("links",),
     )
     assert systemd.install(options) == 0
     text = (systemd.units / "roost.service").read_text()

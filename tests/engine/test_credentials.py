@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import Any
 
+import msgspec
 import pytest
 
 from roost.engine.credentials import (
@@ -15,7 +17,11 @@ from roost.engine.credentials import (
     revoke,
     verify,
 )
-from roost.model.access import Credential
+from roost.link.token import Token, encode
+from roost.model import time
+from roost.model.access import Credential, CredentialSpec
+from roost.model.meta import Metadata
+from roost.store.transaction import Stored, Transaction
 from tests.support.clock import on_fake_time
 from tests.support.stores import world
 
@@ -120,3 +126,52 @@ async def test_the_oldest_session_ends_for_a_new_one() -> None:
             await w.store.transact(lambda tx: verify(tx, tokens[0], "session"))
         for token in tokens[1:]:
             await w.store.transact(lambda tx, t=token: verify(tx, t, "session"))  # type: ignore[misc]
+
+
+@on_fake_time
+async def test_tokens_of_older_versions_are_counted_ended_and_revoked_too() -> None:
+    async with world() as w:
+
+        def older(tx: Transaction) -> None:
+            for number in range(150):
+                subject = "ada" if number % 10 == 0 else f"other-{number}"
+                expires = time.seconds(tx.now + (HOUR if number else -HOUR))
+                spec = CredentialSpec(purpose="bearer", subject=subject, digest="d", expires_at=expires)
+                tx.save(Credential(metadata=Metadata(name=f"{number + 1:016x}"[::-1]), spec=spec))
+
+        await w.store.transact(older)
+        for _ in range(PER_SUBJECT - 14):
+            await w.store.transact(lambda tx: issue(tx, "bearer", "ada", HOUR))
+        with pytest.raises(TooManyCredentials):
+            await w.store.transact(lambda tx: issue(tx, "bearer", "ada", HOUR))
+        assert await w.store.transact(lambda tx: revoke(tx, "ada", "bearer")) == PER_SUBJECT
+        assert len(await w.store.every(Credential)) == 135
+
+
+@on_fake_time
+async def test_a_token_for_one_of_many_has_only_its_own_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with world() as w:
+
+        def many(tx: Transaction) -> None:
+            for number in range(500):
+                issue(tx, "enrol-subcloud", f"site-{number}", HOUR)
+
+        await w.store.transact(many)
+        token = await w.store.transact(lambda tx: issue(tx, "enrol-subcloud", "site-7", HOUR))
+        read = list[str]()
+        select = Transaction.select
+
+        def selected(self: Transaction, kind: str, *place: Any, **where: Any) -> list[Stored]:
+            found = select(self, kind, *place, **where)
+            read.extend(stored.name for stored in found)
+            return found
+
+        monkeypatch.setattr(Transaction, "select", selected)
+        await w.store.transact(lambda tx: issue(tx, "enrol-subcloud", "site-7", HOUR))
+        assert len(read) == 2
+        assert await w.store.transact(lambda tx: revoke(tx, "site-7", "enrol-subcloud")) == 3
+        assert len(read) == 5
+        with pytest.raises(BadCredential):
+            await w.store.transact(lambda tx: verify(tx, token, "enrol-subcloud"))
+        encode(Token(endpoints=["192.0.2.1:6443"], ca="0" * 64, secret=token))
+        msgspec.convert({"endpoints": ["a:1"], "ca": "0" * 64, "secret": token}, Token)

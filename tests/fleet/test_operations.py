@@ -10,8 +10,9 @@ from types import MappingProxyType
 import msgspec
 import pytest
 
-from roost.fleet.operations import looking
+from roost.fleet.operations import looking, planning
 from roost.fleet.operations.actions import Facts, Impossible, Label, Manage, Missing, Reached, Shared
+from roost.fleet.operations.controller import SubcloudOperationController
 from roost.model.cloud import Cloud, CloudStatus, Subcloud, SubcloudSpec
 from roost.model.firewall import FirewallPolicy, FirewallPolicySpec
 from roost.model.fleet import SubcloudGroup, SubcloudGroupSpec, SubcloudSelector
@@ -429,3 +430,58 @@ async def test_what_counts_as_reached(facts: Facts, expected: tuple[type, type])
             return type(manage), type(label)
 
         assert await c.store.read(judged) == expected
+
+
+@on_fake_time
+async def test_a_site_that_is_not_understood_holds_up_no_other() -> None:
+    async with fleet(4, deaf={"s01"}) as (c, _):
+
+        def strange(tx: Transaction) -> None:
+            stored = tx.copy(
+                {
+                    "apiVersion": "roost.edge/v1",
+                    "kind": "Cloud",
+                    "metadata": {"name": "s01", "uid": "u1"},
+                    "spec": {},
+                    "status": {"managementState": "borrowed"},
+                },
+                "down:s01",
+            )
+            assert stored.name == "s01"
+
+        await c.store.transact(strange)
+        await start(c, deadlineSeconds=10, failureBudget="1")
+        await asyncio.sleep(15)
+        status = await seen(c)
+        assert (status.phase, status.steps.done, status.steps.failed) == ("done", 3, 1)
+        assert status.errors[0].reason == "NotUnderstood" and "managementState" in status.errors[0].message
+
+
+@on_fake_time
+async def test_two_processes_that_both_believe_themselves_active_start_no_more_than_the_window() -> None:
+    async with fleet(25, delay=0.4) as (c, sites):
+        c.start([SubcloudOperationController(CENTRE)])
+        await start(c, maxParallel=4)
+        for _ in range(40):
+            await asyncio.sleep(0.1)
+            assert (await seen(c)).steps.running <= 4
+        await asyncio.sleep(10)
+        status = await seen(c)
+        assert (status.phase, status.steps.done, sites.most_running) == ("done", 25, 4)
+
+
+@on_fake_time
+async def test_planning_beside_another_leaves_whole_rows_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with fleet(5, delay=1000) as (c, _):
+        await c.stop()
+        await start(c)
+        before = await c.store.load(SubcloudOperation, "", "op")
+        await planning.plan(c.store, before)
+        await planning.plan(c.store, before)
+        assert len(await rows(c)) == 5
+
+        await c.store.transact(lambda tx: tx.report(before))
+        monkeypatch.setattr(planning, "_parts", lambda uid, made: iter([]))
+        with pytest.raises(planning.Disturbed, match="planned anew"):
+            await planning.plan(c.store, before)
+        assert (await c.store.load(SubcloudOperation, "", "op")).status.phase == "planned"

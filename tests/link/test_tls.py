@@ -23,9 +23,8 @@ from roost.link.lower import Backoff, LowerLink, TlsDialer
 from roost.link.node import Node
 from roost.link.presence import Presence
 from roost.link.session import Timing
-from roost.link.sockets import CannotConnect
+from roost.link.sockets import CannotConnect, SocketConnection
 from roost.link.upper import Settings, UpperLink
-from roost.link.wire import Connection
 from roost.store.database import sqlite_url
 from roost.store.store import Store
 from tests.link.world import find, put, resource
@@ -380,7 +379,7 @@ async def test_dialling_goes_on_whatever_went_wrong_with_a_try(site: Site) -> No
     tries = 0
 
     class Faulty(TlsDialer):
-        async def dial(self) -> Connection:
+        async def dial(self) -> SocketConnection:
             nonlocal tries
             tries += 1
             if tries == 1:

@@ -98,6 +98,8 @@ def up_arguments(options: UpOptions, secrets: dict[str, Path]) -> list[str]:
         arguments += ["--name", options.name]
     for advertised in options.advertise:
         arguments += ["--advertise", str(advertised)]
+    for role in options.roles:
+        arguments += ["--role", role]
     named = (
         ("keys", options.keys),
         ("token-file", options.token_file),

@@ -12,7 +12,7 @@ from roost.engine.faults import SHED, shed
 from roost.engine.overrides import in_force, management
 from roost.engine.pacing import Pace
 from roost.model import time
-from roost.model.cloud import CLOUD, Cloud, HostCounts
+from roost.model.cloud import CLOUD, AlarmCounts, Cloud, HostCounts
 from roost.model.configuration import HOST_CONFIGURATION, HostConfiguration, is_in_force
 from roost.model.fault import ALARM, LOG_ENTRY, Severity
 from roost.model.firewall import (
@@ -27,6 +27,7 @@ from roost.model.marking import counted
 from roost.model.meta import Condition, set_condition
 from roost.model.network import PLATFORM_NETWORK, PlatformNetwork
 from roost.model.override import LOCAL_OVERRIDE, MANAGEMENT
+from roost.store.store import Store
 from roost.store.transaction import Change, Transaction
 
 
@@ -57,6 +58,12 @@ class _AlarmLine(msgspec.Struct, frozen=True):
 
 _host = msgspec.json.Decoder(_HostLine).decode
 _alarm = msgspec.json.Decoder(_AlarmLine).decode
+
+
+class _Counts(msgspec.Struct, frozen=True):
+    hosts: HostCounts
+    alarms: AlarmCounts
+
 
 _COUNTED = (HOST.kind, ALARM.kind, LOCAL_OVERRIDE.kind, MANAGEMENT.kind)
 _CONFIGURED = (
@@ -90,24 +97,31 @@ class OverviewController(StoreController):
     def all_keys(self, tx: Transaction) -> Iterable[Key]:
         return [("", "cloud"), ("", "policies")]
 
+    async def reconcile(self, store: Store, key: Key) -> float | None:
+        if key[1] != "cloud":
+            return await super().reconcile(store, key)
+        # A reader counts, for there may be tens of thousands of alarms, and no writer should wait for that.
+        # What changes meanwhile has them counted again.
+        counts = await store.read(self._count)
+        if isinstance(counts, float):
+            return counts
+        await store.transact(lambda tx: self._tell(tx, counts))
+        return None
+
     def decide(self, tx: Transaction, key: Key) -> float | None:
         if wait := self._pace.wait(key[1], tx.now):
             return wait
-        things = self._count(tx) if key[1] == "cloud" else self._policies(tx)
-        self._pace.looked(key[1], tx.now, things)
+        self._pace.looked(key[1], tx.now, self._policies(tx))
         return None
 
-    def _count(self, tx: Transaction) -> int:
-        """Count hosts and alarms; how many there are."""
-        cloud = tx.load(Cloud, "", self._cloud)
+    def _count(self, tx: Transaction) -> _Counts | float:
+        """Count hosts and alarms; the seconds to wait when they were counted a moment ago."""
+        if wait := self._pace.wait("cloud", tx.now):
+            return wait
         hosts = [_host(s.data).status for s in tx.select(HOST.kind, self._cloud)]
         alarms = [_alarm(s.data).status for s in tx.select(ALARM.kind, self._cloud)]
-        status = msgspec.structs.replace(
-            cloud.status,
-            version=self._version,
-            log_shed=told if (told := shed(tx, self._cloud)).total else None,
-            management_state=management(tx, self._cloud),
-            local_overrides=tx.count(LOCAL_OVERRIDE.kind, self._cloud),
+        self._pace.looked("cloud", tx.now, len(hosts) + len(alarms))
+        return _Counts(
             hosts=HostCounts(
                 total=len(hosts),
                 available=sum(h.availability == "available" for h in hosts),
@@ -117,9 +131,20 @@ class OverviewController(StoreController):
             ),
             alarms=counted(alarms),
         )
+
+    def _tell(self, tx: Transaction, counts: _Counts) -> None:
+        cloud = tx.load(Cloud, "", self._cloud)
+        status = msgspec.structs.replace(
+            cloud.status,
+            version=self._version,
+            log_shed=told if (told := shed(tx, self._cloud)).total else None,
+            management_state=management(tx, self._cloud),
+            local_overrides=tx.count(LOCAL_OVERRIDE.kind, self._cloud),
+            hosts=counts.hosts,
+            alarms=counts.alarms,
+        )
         if status != cloud.status:
             tx.report(msgspec.structs.replace(cloud, status=status))
-        return len(hosts) + len(alarms)
 
     def _policies(self, tx: Transaction) -> int:
         """Tell where networks and policies stand; how many things that took."""

@@ -4,12 +4,16 @@ A token is `ID.SECRET`; the id names the Credential, the secret has 256 random b
 SHA-256 is enough and comparing takes constant time. A one-time token is bound to the public key that
 uses it first: the same key may ask again until the token expires (the answer may have been lost),
 another may not.
+
+The id begins with what the token is for, hashed, so that the tokens of one subject are looked up: a token for
+each of twenty thousand subclouds must not have all that were made before read.
 """
 
 from __future__ import annotations
 
 import hashlib
 import hmac
+from collections.abc import Iterator
 from datetime import datetime, timedelta
 from typing import Literal
 
@@ -18,10 +22,13 @@ import msgspec
 from roost.model import chance, time
 from roost.model.access import CREDENTIAL, Credential, CredentialSpec
 from roost.model.meta import Metadata
-from roost.store.transaction import Transaction
+from roost.store.transaction import Stored, Transaction
 
 Purpose = Literal["bearer", "session", "enrol-host", "enrol-subcloud"]
 PER_SUBJECT = 20
+_NAMED = "00000000"
+"""How ids begin that say what they are for. Older versions made them by chance alone."""
+_PAGE = 100
 
 
 class BadCredential(Exception):
@@ -46,9 +53,7 @@ def issue(tx: Transaction, purpose: Purpose, subject: str, lifetime: timedelta) 
     Of sessions the oldest ends instead: nobody can be kept from logging in by his own forgotten ones.
     """
     in_force = []
-    for credential in tx.every(Credential):
-        if credential.spec.subject != subject or credential.spec.purpose != purpose:
-            continue
+    for credential in _of(tx, subject, purpose):
         if _expired(tx, credential):
             tx.remove(CREDENTIAL.kind, "", credential.metadata.name)
         else:
@@ -58,7 +63,7 @@ def issue(tx: Transaction, purpose: Purpose, subject: str, lifetime: timedelta) 
     in_force.sort(key=lambda c: c.spec.expires_at)
     for oldest in in_force[: max(0, len(in_force) + 1 - PER_SUBJECT)]:
         tx.remove(CREDENTIAL.kind, "", oldest.metadata.name)
-    name, secret = chance.digits(8), chance.secret(32)
+    name, secret = _stem(subject, purpose) + chance.digits(8), chance.secret(32)
     expires = time.seconds(tx.now + lifetime)
     spec = CredentialSpec(purpose=purpose, subject=subject, digest=_digest(secret), expires_at=expires)
     tx.save(Credential(metadata=Metadata(name=name), spec=spec))
@@ -98,14 +103,30 @@ def redeem(tx: Transaction, token: str, public_key: bytes, *purposes: Purpose) -
 
 def revoke(tx: Transaction, subject: str, *purposes: Purpose) -> int:
     """Remove every credential of `subject` for these purposes; how many there were."""
-    names = [
-        c.metadata.name
-        for c in tx.every(Credential)
-        if c.spec.subject == subject and c.spec.purpose in purposes
-    ]
+    names = [c.metadata.name for c in _of(tx, subject, *purposes)]
     for name in names:
         tx.remove(CREDENTIAL.kind, "", name)
     return len(names)
+
+
+def _of(tx: Transaction, subject: str, *purposes: Purpose) -> list[Credential]:
+    """The credentials of a subject for some purposes."""
+    found = [s for p in purposes for s in tx.select(CREDENTIAL.kind, "", prefix=_stem(subject, p))]
+    some = [s.typed(Credential) for s in (*found, *_older(tx))]
+    return [c for c in some if c.spec.subject == subject and c.spec.purpose in purposes]
+
+
+def _older(tx: Transaction) -> Iterator[Stored]:
+    """Those whose id does not say what they are for: they lie beyond the others, and all of them end."""
+    after = ("", f"{_NAMED}~")
+    while page := tx.select(CREDENTIAL.kind, "", after=after, limit=_PAGE):
+        yield from page
+        after = ("", page[-1].name)
+
+
+def _stem(subject: str, purpose: Purpose) -> str:
+    """How ids of a subject's tokens for a purpose begin. Hexadecimal: lower nodes check that they are."""
+    return _NAMED + hashlib.sha256(f"{purpose}/{subject}".encode()).hexdigest()[:24]
 
 
 def _digest(secret: str) -> str:

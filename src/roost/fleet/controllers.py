@@ -11,8 +11,8 @@ from roost.fleet.departure import SubcloudDepartureController
 from roost.fleet.groups import GroupController
 from roost.fleet.incidents import IncidentController
 from roost.fleet.management import ManagementController
-from roost.fleet.rehoming import MovedAwayController
 from roost.fleet.operations.controller import SubcloudOperationController
+from roost.fleet.rehoming import MovedAwayController
 from roost.fleet.reviews import ReviewController
 from roost.fleet.sharing import SharingController
 from roost.fleet.subclouds import SubcloudController

@@ -48,9 +48,15 @@ class SubcloudController(StoreController):
 
     def __init__(self, cloud: str, presence: Presences) -> None:
         self._cloud, self._presence = cloud, presence
+        self._written: dict[str, int] = {}
+        """By name, the hash of each subcloud as it was last written here."""
 
     def concerned(self, change: Change) -> Iterable[Key]:
-        if change.kind == SUBCLOUD.kind or (change.kind == CLOUD.kind and change.name != self._cloud):
+        if change.kind == SUBCLOUD.kind:
+            # As it was written here it is right, and needs no second look: ten thousand are lost at once.
+            if change.type != "MODIFIED" or self._written.get(change.name) != hash(change.data):
+                yield ("", change.name)
+        elif change.kind == CLOUD.kind and change.name != self._cloud:
             yield ("", change.name)
         elif change.kind in (FIREWALL_POLICY.kind, LOCAL_OVERRIDE.kind) and change.namespace != self._cloud:
             yield ("", change.namespace)
@@ -69,6 +75,7 @@ class SubcloudController(StoreController):
         name = key[1]
         subcloud = tx.seek(Subcloud, "", name)
         if subcloud is None:
+            self._written.pop(name, None)
             settle(tx, self._cloud, scope(name), [])
             return None
         if subcloud.status.moved_to:
@@ -95,6 +102,7 @@ class SubcloudController(StoreController):
         if status != subcloud.status:
             self._tell(tx, subcloud, status)
             tx.report(msgspec.structs.replace(subcloud, status=status))
+            self._written[name] = hash(tx.get(SUBCLOUD.kind, "", name).data)
         again = certificate_due(status.certificate_expires_at, tx.now)
         if not presence.connected and presence.silent < _patience(presence):
             left = _patience(presence) - presence.silent + 0.01

@@ -115,14 +115,15 @@ class Beating:
         every = 0.0
         if not self._beats and self.negotiated:
             self._quiet.rhythm = self._choose()
-            every = self._quiet.rhythm.every
+            if self._quiet.rhythm != self._quiet.usual:
+                every = self._quiet.rhythm.every
         trouble = self._say_trouble()
         await self._send(HeartbeatEcho(sequence=beat.sequence, trouble=trouble, every=every))
 
     def answered(self, echo: HeartbeatEcho) -> None:
         """The peer's answer to one of ours."""
         self._hear_of_trouble(echo.trouble)
-        if self._beats and echo.every:
+        if self._beats:
             before, self._quiet.rhythm = self._quiet.rhythm, rhythm.told(self._quiet.usual, echo.every)
             self._due += self._quiet.rhythm.every - before.every
         while self._sent and self._sent[0][0] <= echo.sequence:

@@ -75,7 +75,7 @@ class Pace:
 
 
 class Comparison:
-    """Both streams of one session. Give it ticks and messages; `close` in the end."""
+    """Both streams of one session. Have it `look`, and give it messages; `close` in the end."""
 
     def __init__(
         self,
@@ -104,18 +104,14 @@ class Comparison:
 
     # -- the receiver of a stream
 
-    def is_due(self, now: float) -> bool:
-        """Whether it is time to ask. Looked at as often as heartbeats come."""
-        if now < self._due or "compare" in self._tasks:
-            return False
-        return self._intake.number != self._compared_number or now >= self._compared_at + self._pacing.quiet
-
-    async def tick(self) -> None:
-        """Ask when it is time."""
-        now = self._now()
-        if self.is_due(now):
-            self._due = now + _jittered(self._pacing.unanswered)
-            await self._ask([])
+    def look(self, now: float) -> None:
+        """Called about as often as heartbeats come: ask when it is time."""
+        if now < self._due or "ask" in self._tasks or "compare" in self._tasks:
+            return
+        if self._intake.number == self._compared_number and now < self._compared_at + self._pacing.quiet:
+            return
+        self._due = now + _jittered(self._pacing.unanswered)
+        self._begin("ask", self._ask([]))
 
     async def _ask(self, buckets: list[int]) -> None:
         excluded = sorted((self._intake.refused | self._not_comparable) - {TOO_MANY})[:EXCLUDED]

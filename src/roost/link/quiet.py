@@ -62,7 +62,7 @@ class Quiet:
         patience = self.rhythm.silence + repeating
         if silent >= patience:
             return f"nothing was heard for {patience:.3g} s"
-        if unanswered and way.unanswered >= CUT_AFTER + repeating:
+        if unanswered >= CUT_AFTER and way.unanswered >= CUT_AFTER + repeating:
             return f"what was sent did not arrive for {way.unanswered:.3g} s"
         return ""
 

@@ -161,8 +161,8 @@ class Register:
 
     async def _write_some(self) -> None:
         arrivals, self._arrivals = self._arrivals[:AT_ONCE], self._arrivals[AT_ONCE:]
-        ended, self._ended = self._ended, {}
-        words, self._words = self._words, {}
+        ended = {node: self._ended.pop(node) for node in list(self._ended)[:AT_ONCE]}
+        words = {node: self._words.pop(node) for node in list(self._words)[:AT_ONCE]}
 
         def work(tx: Transaction) -> list[int]:
             links.end(tx, ended)

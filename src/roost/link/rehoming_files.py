@@ -150,6 +150,11 @@ def finish_switch(home: Path) -> Identity | None:
     return settled
 
 
+def has_switched(home: Path, present: Identity) -> bool:
+    """Whether the present identity came by a switch, as far as that is still to be seen."""
+    return (home / FORMER / f"{present.epoch}").exists()
+
+
 def _keep_former(directory: Path, kept: Path, since: bytes) -> None:
     unfinished = kept.with_name(f".{kept.name}")
     shutil.rmtree(unfinished, ignore_errors=True)

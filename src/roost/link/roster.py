@@ -1,7 +1,7 @@
 """Roster: where all links of lower nodes are, as the active process reads it from the store.
 
 A number says how far the changes of links were read (`store.links`); a notification or a write of this
-process wakes, and every LOOK_EVERY seconds it is looked at anyway where there are other processes. Then, too,
+process wakes, and every LOOK_EVERY seconds it is looked at anyway where there are other processes. As often,
 processes whose leases have ended are found, and their links marked in one statement.
 """
 
@@ -33,6 +33,7 @@ class Roster:
     def __init__(self, store: Store, changed: Callable[[Link, bool], None]) -> None:
         self._store, self._changed = store, changed
         self._at, self._begun = 0, False
+        self._swept: float | None = None
         self._where: dict[str, str] = {}
         self._woken = asyncio.Event()
         self.processes: list[Process] = []
@@ -66,10 +67,10 @@ class Roster:
 
     async def look(self) -> None:
         """Read what has changed since the last look. Raises Unavailable, Overloaded."""
-        if await self._store.read(links.ended):
-            gone, count = await self._store.transact(_bury)
-            if gone:
-                log.warning("link.process-gone", processes=gone, links=count)
+        now = asyncio.get_running_loop().time()
+        if self._swept is None or now - self._swept >= LOOK_EVERY:
+            await self._sweep()
+            self._swept = now
         at = self._at
         found, self.processes = await self._store.read(lambda tx: (links.since(tx, at), links.processes(tx)))
         first, self._begun = not self._begun, True
@@ -81,11 +82,18 @@ class Roster:
                 self._where.pop(link.node, None)
             self._changed(link, first)
 
+    async def _sweep(self) -> None:
+        at = set(self._where.values())
+        if await self._store.read(lambda tx: links.ended(tx, at)):
+            gone, count = await self._store.transact(lambda tx: _bury(tx, at))
+            if gone:
+                log.warning("link.process-gone", processes=gone, links=count)
+
     def forget(self, node: str) -> None:
         """A node is declared no more."""
         self._where.pop(node, None)
 
 
-def _bury(tx: Transaction) -> tuple[list[str], int]:
-    gone = links.ended(tx)
+def _bury(tx: Transaction, at: set[str]) -> tuple[list[str], int]:
+    gone = links.ended(tx, at)
     return gone, links.bury(tx, gone) if gone else 0

@@ -117,7 +117,6 @@ class Session:
         self._feed, self._sends, self._takes, self._pace = feed, sends, takes, pace or Pace()
         self._watch = watch if watch is not None else Watch(lambda: store.trouble)
         self._comparison: Comparison | None = None
-        self._compare = Errand(self._spawn, self._compare_when_due)
         usual = Rhythm(timing.heartbeat, timing.lost_after)
         self._quiet = Quiet(usual, lambda: getattr(connection, "way", UNKNOWN_WAY))
         self._sending = Sending(
@@ -265,7 +264,10 @@ class Session:
         if self._tasks is None or self._is_over:
             work.close()
             return None
-        return self._tasks.create_task(self._until_over(work))
+        task = self._tasks.create_task(self._until_over(work))
+        # One that is cancelled before it began has not begun its work either.
+        task.add_done_callback(lambda _: work.close())
+        return task
 
     async def _until_over(self, work: Coroutine[Any, Any, None]) -> None:
         try:
@@ -330,8 +332,8 @@ class Session:
         if reason:
             self._spawn(fail(ConnectionLost(reason)))
             return NEVER
-        if self._comparison is not None and not self.taking.waiting and self._comparison.is_due(now):
-            self._compare.wake()
+        if self._comparison is not None and not self.taking.waiting:
+            self._comparison.look(now)
         self.outgoing.look(now)
         return min(self.beating.look(now), self._quiet.due(now))
 
@@ -385,10 +387,6 @@ class Session:
                 raise BadMessage(f"{type(message).__name__} has no place in a session")
 
     # -- digests
-
-    async def _compare_when_due(self) -> None:
-        if self._comparison is not None:
-            await self._comparison.tick()
 
     async def _compared(self, message: DigestAsk | Digest) -> None:
         if self._comparison is None:

@@ -95,6 +95,10 @@ class SocketConnection:
         self._peer = peer_of(websocket)
         _queue_little(websocket)
         _keep_alive(websocket)
+        for said in (websocket.request, websocket.response):
+            # They would be kept for as long as the link: some kilobytes.
+            if said is not None:
+                said.headers.clear()
 
     @property
     def peer(self) -> Peer:

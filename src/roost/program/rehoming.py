@@ -20,7 +20,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import shutil
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Literal
@@ -61,6 +61,7 @@ ENROL_WITHIN = 30.0
 LAST_WORDS_FOR = timedelta(days=30)
 LAST_WORDS = Patience(first=5.0, cap=3600.0)
 HEARD_AGAIN = 86_400.0
+BEGIN_ANEW = 60.0
 _log = structlog.get_logger("roost.program")
 
 
@@ -144,24 +145,37 @@ class Rehomer:
     async def run(self) -> None:
         """Carry orders out, and tell former owners."""
         async with asyncio.TaskGroup() as group:
-            group.create_task(self._move())
-            group.create_task(self._tell_formers())
+            group.create_task(self._kept_up(self._move))
+            group.create_task(self._kept_up(self._tell_formers))
+
+    async def _kept_up(self, work: Callable[[], Awaitable[None]]) -> None:
+        """Whatever goes wrong with moving must not end the cloud."""
+        while True:
+            try:
+                await work()
+            except Exception:
+                _log.exception("moving failed, and is begun anew in a minute")
+                await asyncio.sleep(BEGIN_ANEW)
 
     async def _move(self) -> None:
         while True:
             self._ordered.clear()
-            given = rehoming_files.order(self._home)
             try:
+                given = rehoming_files.order(self._home)
                 if given is None or self._link is None:
-                    await self._say_moved()
+                    await self._say_what_came_of_it()
                     await self._ordered.wait()
                 else:
-                    await self._carry_out(given, self._link)
-            except GivenUp as failure:
-                await self._give_up(failure)
+                    await self._follow(given, self._link)
             except (StoreError, OSError, LinkError) as error:
                 _log.warning("the move is tried again", reason=str(error))
                 await asyncio.sleep(AGAIN)
+
+    async def _follow(self, given: Order, link: LowerLink) -> None:
+        try:
+            await self._carry_out(given, link)
+        except GivenUp as failure:
+            await self._give_up(failure)
 
     async def _carry_out(self, given: Order, link: LowerLink) -> None:
         before = identity.load(self._home / rehoming_files.CURRENT)
@@ -256,6 +270,7 @@ class Rehomer:
 
     async def _give_up(self, failure: GivenUp) -> None:
         """Undo the order, and say why."""
+        _log.warning("the move is given up", reason=failure.reason)
         rehoming_files.give_up(self._home, self._clock())
         kept = identity.load(self._home / rehoming_files.CURRENT)
         self._switched.set()
@@ -263,13 +278,17 @@ class Rehomer:
             "False", "RolledBack", f"It stays with {kept.upper}: {failure.reason}; {failure.remedy}."
         )
 
-    async def _say_moved(self) -> None:
-        """What was moving and is ordered no more has moved, whichever process did the last step."""
+    async def _say_what_came_of_it(self) -> None:
+        """What was moving and is ordered no more has moved, or stays: whichever process did the last step."""
         if self._link is None:
             return
         now = identity.load(self._home / rehoming_files.CURRENT)
-        message = f"It moved to {now.upper} at epoch {now.epoch}."
-        condition = Condition(type=CONDITION, status="True", reason="Moved", message=message)
+        if rehoming_files.has_switched(self._home, now):
+            message = f"It moved to {now.upper} at epoch {now.epoch}."
+            condition = Condition(type=CONDITION, status="True", reason="Moved", message=message)
+        else:
+            message = f"It stays with {now.upper}; the log of this process says why."
+            condition = Condition(type=CONDITION, status="False", reason="RolledBack", message=message)
 
         def work(tx: Transaction) -> None:
             current = tx.load(Cloud, "", self._cloud)

@@ -10,7 +10,7 @@ A process has a lease `process/ID` and says of itself what others need to know, 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Literal
 
 import msgspec
@@ -222,14 +222,12 @@ def processes(tx: Transaction) -> list[Process]:
     return [msgspec.json.decode(text, type=Process) for text in tx.connection.execute(query).scalars()]
 
 
-def ended(tx: Transaction) -> list[str]:
-    """Names of processes whose leases have ended, and of those that links are at though they have none."""
-    over = select(leases.c.name).where(_of_processes(), leases.c.expires_at <= tx.now.timestamp())
-    found = {str(name).removeprefix(PROCESS) for name in tx.connection.execute(over).scalars()}
-    leased = select(leases.c.name).where(_of_processes())
-    known = {str(name).removeprefix(PROCESS) for name in tx.connection.execute(leased).scalars()}
-    at = set(tx.connection.execute(select(links.c.process).distinct()).scalars())
-    return sorted(found | (at - known - {""}))
+def ended(tx: Transaction, at: Collection[str] = ()) -> list[str]:
+    """Names of processes whose leases have ended, and of those that links are `at` and that have none."""
+    query = select(leases.c.name, leases.c.expires_at).where(_of_processes())
+    until = {str(name).removeprefix(PROCESS): end for name, end in tx.connection.execute(query)}
+    now = tx.now.timestamp()
+    return sorted({name for name, end in until.items() if end <= now} | (set(at) - until.keys()))
 
 
 def bury(tx: Transaction, names: Sequence[str]) -> int:

@@ -154,7 +154,7 @@ class _Look:
         if subcloud is None:
             self._end(step, "skipped", "Gone", "it is no subcloud any more")
             return
-        standing = self._action.reached(self._action.facts(subcloud))
+        standing = self._standing(subcloud)
         if isinstance(standing, Reached):
             self._end(step, "done" if step.state == "running" else "skipped")
         elif isinstance(standing, Impossible):
@@ -165,6 +165,13 @@ class _Look:
             reason, message = _why(subcloud, standing)
             if reason != step.reason:
                 self._put(step, reason=reason, message=message)
+
+    def _standing(self, subcloud: Subcloud) -> Standing:
+        try:
+            return self._action.reached(self._action.facts(subcloud))
+        except msgspec.ValidationError as error:
+            # What one site has told must not hold up all others.
+            return Missing("NotUnderstood", f"what it told is not understood here: {error}")
 
     def give_up(self) -> None:
         """Try again, or end, what has reached its deadline without having come about."""
@@ -212,7 +219,7 @@ class _Look:
         if subcloud is None:
             self._end(step, "skipped", "Gone", "it is no subcloud any more")
             return
-        standing = self._action.reached(self._action.facts(subcloud))
+        standing = self._standing(subcloud)
         if isinstance(standing, Reached):
             self._end(step, "skipped", "NotNeeded", "it was as wanted already")
         elif isinstance(standing, Impossible):

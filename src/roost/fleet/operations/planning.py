@@ -1,7 +1,8 @@
 """Which subclouds an operation is for, and in which order: rows, written in parts before the first starts.
 
 While the phase is `planned` the rows are not whole. Whoever finds it so begins anew: rows of a former
-beginning are removed first. The last part is written with the phase, so steps start from whole rows only.
+beginning are removed first. The phase is written once all rows are there, so steps start from whole rows
+only, even when a process that believes itself active still plans beside another.
 """
 
 from __future__ import annotations
@@ -31,6 +32,10 @@ TOGETHER = 1000
 
 Member = tuple[str, str]
 """Group and name of a subcloud."""
+
+
+class Disturbed(Exception):
+    """Another process has planned the same operation at the same time."""
 
 
 class Plan(msgspec.Struct, frozen=True):
@@ -64,7 +69,7 @@ def planned(spec: SubcloudOperationSpec, members: Sequence[Member]) -> Plan:
 
 
 async def plan(store: Store, operation: SubcloudOperation) -> None:
-    """Write the rows of an operation, and then that it is planned."""
+    """Write the rows of an operation, and then that it is planned. Raises Disturbed."""
     members, after = list[Member](), ""
     while True:
         found = await store.read(lambda tx, a=after: _members(tx, operation.spec, a))  # type: ignore[misc]
@@ -73,7 +78,8 @@ async def plan(store: Store, operation: SubcloudOperation) -> None:
         if not after:
             break
     made = planned(operation.spec, members)
-    await store.transact(lambda tx: subcloud_steps.forget(tx, operation.metadata.uid))
+    if not await store.transact(lambda tx: _clear(tx, operation)):
+        return
     for part in _parts(operation.metadata.uid, made):
         await store.transact(lambda tx, p=part: subcloud_steps.add(tx, p))  # type: ignore[misc]
     await store.transact(lambda tx: _begin(tx, operation, made))
@@ -93,11 +99,29 @@ def _parts(uid: str, made: Plan) -> Iterator[list[SubcloudStep]]:
         yield [SubcloudStep(uid, first + n, stage, name) for n, (stage, name) in enumerate(part)]
 
 
-def _begin(tx: Transaction, operation: SubcloudOperation, made: Plan) -> None:
+def _unplanned(tx: Transaction, operation: SubcloudOperation) -> SubcloudOperation | None:
+    """The operation as it is now; None when it is gone, or was planned meanwhile."""
     current = tx.seek(SubcloudOperation, "", operation.metadata.name)
-    if current is None or current.metadata.uid != operation.metadata.uid or current.status.phase != "planned":
+    if current is None or current.metadata.uid != operation.metadata.uid:
+        return None
+    return current if current.status.phase == "planned" else None
+
+
+def _clear(tx: Transaction, operation: SubcloudOperation) -> bool:
+    """Remove rows of a former beginning; whether the operation is still to be planned."""
+    if _unplanned(tx, operation) is None:
+        return False
+    subcloud_steps.forget(tx, operation.metadata.uid)
+    return True
+
+
+def _begin(tx: Transaction, operation: SubcloudOperation, made: Plan) -> None:
+    current = _unplanned(tx, operation)
+    if current is None:
         return
     total = len(made.steps)
+    if sum(subcloud_steps.counts(tx, operation.metadata.uid).values()) != total:
+        raise Disturbed(f"the rows of {operation.metadata.name} are not whole; it is planned anew")
     first = made.stages[0].total if made.stages else 0
     stamp = time.stamp(tx.now)
     status = SubcloudOperationStatus(
