@@ -24,7 +24,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from roost.api import compression, encoders, forms, options, snapshots
-from roost.api.ahead import Ahead, Page
+from roost.api.ahead import LARGEST, Ahead, Page
 from roost.api.compression import Gzip
 from roost.api.context import ApiContext
 from roost.api.forms import JSON as JSON
@@ -126,8 +126,9 @@ async def _paged(
         return (request.url.path, *sorted(asked), heard, start)
 
     page = await ahead.take(place(start)) or await read(start)
-    if page.then is not None:
-        then = page.then
+    then = page.then
+    # The next is likely as large as this one; one that is not kept would be read twice.
+    if then is not None and len(page.body) <= LARGEST:
         ahead.begin(place(then), lambda: read(then))
     return page
 
