@@ -238,7 +238,7 @@ def test_its_thread_hears_and_ends(heard: Heard) -> None:
 
 
 def test_a_family_that_can_not_be_had_excuses_nobody_of_the_other(heard: Heard) -> None:
-    """As on a kernel without IPv6: the port is tried again and again, and the other family judged meanwhile."""
+    """As on a kernel without IPv6: the port is tried again and again, and the other judged meanwhile."""
     with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as taken:
         taken.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         taken.bind(("::", heard.port))
