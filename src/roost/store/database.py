@@ -59,9 +59,9 @@ DO $$ BEGIN
 EXCEPTION WHEN feature_not_supported OR syntax_error THEN NULL;
 END $$
 """
-"""Present objects up to 8 KB stay in their rows as they are, where PostgreSQL would compress from 2 KB on: they
-are read far more often than written. What is larger, and history, is compressed with LZ4 where PostgreSQL has it
-(from 14 on, if built so), in a fraction of the time and nearly as small."""
+"""Present objects up to 8 KB stay in their rows as they are, where PostgreSQL would compress from 2 KB on:
+they are read far more often than written. What is larger, and history, is compressed with LZ4 where PostgreSQL
+has it (from 14 on, if built so), in a fraction of the time and nearly as small."""
 _START_LOCK = 0x726F6F7374
 _COMPILED = LRUCache[Any, Any](500)
 _UNSYNCED = "?synchronous=OFF"
