@@ -1,5 +1,5 @@
 """Heartbeats from one network namespace to another where there are IPv6 addresses alone: from what the kernel
-says of the ports, over real sockets, to what the observer judges. And hosts of one family, whose cloud has two.
+says of the ports, over real sockets, to what the observer judges. And hosts of one family in a cloud of two.
 """
 
 from __future__ import annotations

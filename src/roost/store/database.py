@@ -60,8 +60,8 @@ EXCEPTION WHEN feature_not_supported OR syntax_error THEN NULL;
 END $$
 """
 """Present objects up to 8 KB stay in their rows as they are, where PostgreSQL would compress from 2 KB on:
-they are read far more often than written. What is larger, and history, is compressed with LZ4 where PostgreSQL
-has it (from 14 on, if built so), in a fraction of the time and nearly as small."""
+they are read far more often than written. What is larger, and history, is compressed with LZ4 where there is
+that (from PostgreSQL 14 on, if built so), in a fraction of the time and nearly as small."""
 _START_LOCK = 0x726F6F7374
 _COMPILED = LRUCache[Any, Any](500)
 _UNSYNCED = "?synchronous=OFF"
@@ -158,9 +158,8 @@ def reading(engine: Engine) -> dict[str, Any]:
     """What a connection is set to so that one transaction reads one state of the database."""
     if engine.dialect.name == "sqlite":
         return {}
-    from psycopg import IsolationLevel
-
-    return {"isolation_level": IsolationLevel.REPEATABLE_READ, "read_only": True}
+    # Which begins with a command of its own (`Session.snapshot`).
+    return {"autocommit": True}
 
 
 def finding(engine: Engine) -> dict[str, Any]:

@@ -178,6 +178,20 @@ class Session:
         if self.is_sqlite:
             self._cursor.execute("BEGIN IMMEDIATE" if writing else "BEGIN")
 
+    def snapshot(self, first: ClauseElement) -> Row:
+        """Begin a transaction that sees one state of the database, and only reads; the one row that a
+        statement without values gives then. PostgreSQL is asked for both at once."""
+        if self.is_sqlite:
+            self._cursor.execute("BEGIN")
+            return self.one(first)
+        sql = first.compile(dialect=self._connection.dialect, compile_kwargs={"literal_binds": True})
+        self._cursor.execute(f"BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; {sql}", prepare=False)
+        self._cursor.nextset()
+        row: Row | None = self._cursor.fetchone()
+        if row is None:
+            raise LookupError(str(first))
+        return row
+
     def together(self) -> contextlib.AbstractContextManager[Any]:
         """Statements whose answers nobody waits for, sent in one go where the driver can."""
         return contextlib.nullcontext() if self.is_sqlite else self.raw.pipeline()
