@@ -130,6 +130,8 @@ async def _paged(
     # The next is likely as large as this one; one that is not kept would be read twice.
     if then is not None and len(page.body) <= LARGEST:
         ahead.begin(place(then), lambda: read(then))
+        # Or it would begin when this one is sent, which keeps the loop busy.
+        await asyncio.sleep(0)
     return page
 
 

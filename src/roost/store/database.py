@@ -134,10 +134,10 @@ def _prepare_sqlite(connection: Any, _record: Any) -> None:
     connection.isolation_level = None
     cursor = connection.cursor()
     if cursor.execute("PRAGMA page_count").fetchone()[0] == 0:
-        # Possible in an empty file only: room that history leaves can be given back in steps, and objects of
-        # some 2 KB do not waste half of their pages, of which a list then reads half as many.
-        cursor.execute("PRAGMA auto_vacuum=INCREMENTAL")
+        # Possible in an empty file only, and in this order: objects of some 2 KB do not waste half of their
+        # pages, of which a list then reads half as many; room that history leaves can be given back in steps.
         cursor.execute("PRAGMA page_size=8192")
+        cursor.execute("PRAGMA auto_vacuum=INCREMENTAL")
     for pragma in ("journal_mode=WAL", "synchronous=FULL", "busy_timeout=10000", "cache_size=-2000"):
         cursor.execute(f"PRAGMA {pragma}")
     cursor.close()

@@ -43,6 +43,12 @@ _PARAMETERS = {"sqlite://": "qmark", "postgresql+psycopg://": "format"}
 
 
 @cache
+def _written_out(statement: ClauseElement, dialect: Dialect) -> str:
+    """A statement without parameters, its values in its text."""
+    return str(statement.compile(dialect=dialect, compile_kwargs={"literal_binds": True}))
+
+
+@cache
 def _positional(name: str) -> Dialect:
     load: Any = make_url(name).get_dialect()
     made: Dialect = load(paramstyle=_PARAMETERS[name])
@@ -184,7 +190,7 @@ class Session:
         if self.is_sqlite:
             self._cursor.execute("BEGIN")
             return self.one(first)
-        sql = first.compile(dialect=self._connection.dialect, compile_kwargs={"literal_binds": True})
+        sql = _written_out(first, self._connection.dialect)
         self._cursor.execute(f"BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; {sql}", prepare=False)
         self._cursor.nextset()
         row: Row | None = self._cursor.fetchone()
