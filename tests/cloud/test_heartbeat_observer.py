@@ -235,3 +235,22 @@ def test_its_thread_hears_and_ends(heard: Heard) -> None:
     until(lambda: not heard.observer._sockets)
     heard.observer.stop()
     assert "heartbeats" not in [t.name for t in threading.enumerate() if t is heard.observer._thread]
+
+
+def test_a_family_that_can_not_be_had_excuses_nobody_of_the_other(heard: Heard) -> None:
+    """As on a kernel without IPv6: the port is tried again and again, and the other judged meanwhile."""
+    with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as taken:
+        taken.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        taken.bind(("::", heard.port))
+        with structlog.testing.capture_logs() as logs:
+            heard.register()
+            heard.pass_time(1.5)
+            assert heard.observer("h").verdict == "failed"
+            changed = len(heard.changed)
+            heard.pass_time(20)
+        assert heard.observer("h").verdict == "failed"
+        assert len(heard.changed) == changed, "it came and went with each try to open the port"
+        assert len([log for log in logs if log["event"] == "heartbeat.not-listening"]) == 1
+    heard.pass_time(6)
+    with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as sixth, pytest.raises(OSError, match="in use"):
+        sixth.bind(("::1", heard.port))

@@ -55,7 +55,7 @@ async def declare_locally(site: SimulatedSubcloud) -> None:
     await site.cloud.store.save(local)
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(600)
 async def test_two_hundred_subclouds_converge_after_a_cut_of_half(tmp_path: Path) -> None:
     async with SimulatedFleet(tmp_path, SUBCLOUDS, plan=SitePlan(sample_seconds=2.0)) as fleet:
         await all_come_online(fleet)

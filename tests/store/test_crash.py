@@ -201,7 +201,7 @@ async def test_a_damaged_page_refuses_and_the_rest_is_served(tmp_path: Path) -> 
         for n in range(60):
             new = raw("Host", f"h-{n:02d}", spec={"location": f"place {n:02d} " + "x" * 900})
             await store.transact(lambda tx, new=new: tx.create(new))  # type: ignore[misc]
-    data, page = bytearray(path.read_bytes()), 4096
+    data, page = bytearray(path.read_bytes()), 8192
     found = [at for at in range(0, len(data), page) if b'"place 30 ' in data[at : at + page]]
     for at in found:
         data[at : at + page] = b"\xff" * page

@@ -166,6 +166,7 @@ class History(RuleBasedStateMachine):
             self.moved(by=1)
             return
         self.moved(by=0 if known.dying else 1)
+        known.generation += 0 if known.dying else 1
         known.dying = True
 
     @rule(name=NAMES, spec=SPECS, generation=st.integers(1, 9))

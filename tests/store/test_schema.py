@@ -108,3 +108,22 @@ sys.exit(repr(heavy) if heavy else 0)
         [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False
     )
     assert done.returncode == 0, done.stderr
+
+
+def test_what_a_new_database_is_laid_out_for(store_url: str) -> None:
+    """Objects of a few kilobytes lie whole in their rows, and room that is free can be given back."""
+    engine = database.open_engine(store_url)
+    database.migrate(engine)
+    with engine.connect() as connection:
+
+        def asked(sql: str) -> object:
+            return connection.execute(text(sql)).scalar()
+
+        if engine.dialect.name == "sqlite":
+            assert (asked("PRAGMA page_size"), asked("PRAGMA auto_vacuum")) == (8192, 2)
+        else:
+            options = asked(
+                "SELECT array_to_string(reloptions, ',') FROM pg_class WHERE relname = 'resources'"
+            )
+            assert options == "toast_tuple_target=8160"
+    engine.dispose()

@@ -3,7 +3,8 @@
     controller  10.40.1.1 mgmt0, 10.40.2.1 cluster0
     worker-N    10.40.1.1N       10.40.2.1N
 
-Each network is a bridge in a namespace of its own; a host's ways are cut in the host's own namespace, by nft.
+With `NETWORKS6` in place of `NETWORKS` there are IPv6 addresses alone. Each network is a bridge in
+a namespace of its own; a host's ways are cut in the host's own namespace, by nft.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,9 @@ from tests.support.namespaces import Namespace, World, namespaces
 
 ROOST = str(Path(sys.executable).parent / "roost")
 NETWORKS = {"mgmt0": ("mgmt", "10.40.1"), "cluster0": ("cluster-host", "10.40.2")}
+NETWORKS6 = {"mgmt0": ("mgmt", "fd00:40:1:"), "cluster0": ("cluster-host", "fd00:40:2:")}
+Networks = Mapping[str, tuple[str, str]]
+"""Ports of every host, each the name of its network too: the network's type and what addresses begin with."""
 OF_SILENCE = ("200.004", "200.005", "200.009", "200.202", "200.203")
 WITHIN = 90.0
 Raw = dict[str, Any]
@@ -32,8 +36,9 @@ Raw = dict[str, Any]
 class Watched:
     """The cloud. `cut` and `mend` a host's networks, `alarms` and `host` tell what the controller says."""
 
-    def __init__(self, world: World, place: Path, workers: Sequence[str]) -> None:
+    def __init__(self, world: World, place: Path, workers: Sequence[str], networks: Networks) -> None:
         self._world, self._place, self.workers = world, place, tuple(workers)
+        self._networks = networks
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
 
     # -- building
@@ -42,10 +47,11 @@ class Watched:
         """Networks, the controller, and its workers enrolled, unlocked and watched."""
         for number, host in enumerate(("controller", *self.workers)):
             last = 1 if host == "controller" else 10 + number
-            for port, (_, prefix) in NETWORKS.items():
-                self._world.join(host, port, [f"{prefix}.{last}/24"], "switch", f"{port[0]}-{host}", [])
+            for port, (_, prefix) in self._networks.items():
+                inside = f"{_address(prefix, last)}/{_length(prefix)}"
+                self._world.join(host, port, [inside], "switch", f"{port[0]}-{host}", [])
         switch = self._world["switch"]
-        for port in NETWORKS:
+        for port in self._networks:
             switch.run("ip", "link", "add", f"br-{port}", "type", "bridge")
             switch.run("ip", "link", "set", f"br-{port}", "up")
             for host in ("controller", *self.workers):
@@ -65,9 +71,13 @@ class Watched:
         self._start(
             "controller",
             *("up", "--name", "watched", "--mode", "standard", "--address", "127.0.0.1:7443"),
-            *("--link-address", "10.40.1.1:7444", "--contained"),
+            *("--link-address", self._link_address(), "--contained"),
         )
         self.until("the cloud answers", lambda: self.roost("status", check=False).returncode == 0)
+
+    def _link_address(self) -> str:
+        address = _address(self._networks["mgmt0"][1], 1)
+        return f"[{address}]:7444" if ":" in address else f"{address}:7444"
 
     def declare(self, heartbeat: Raw) -> None:
         """Platform networks, and how hosts are watched."""
@@ -76,9 +86,9 @@ class Watched:
                 "apiVersion": "roost.edge/v1",
                 "kind": "PlatformNetwork",
                 "metadata": {"name": name, "namespace": "watched"},
-                "spec": {"type": kind, "subnets": [f"{prefix}.0/24"]},
+                "spec": {"type": kind, "subnets": [f"{_address(prefix, 0)}/{_length(prefix)}"]},
             }
-            for name, (kind, prefix) in NETWORKS.items()
+            for name, (kind, prefix) in self._networks.items()
         ]
         things.append(
             {
@@ -185,6 +195,12 @@ class Watched:
         status: Raw = json.loads(self.roost("get", "host", name, "-o", "json").stdout)["status"]
         return status
 
+    def heartbeats(self, name: str) -> Raw:
+        """Where a host is told to send its heartbeats."""
+        found = json.loads(self.roost("get", "hostconfiguration", name, "-o", "json").stdout)
+        told: Raw = found["spec"]["heartbeat"]
+        return told
+
     def conditions(self) -> dict[str, Raw]:
         """Conditions of the Cloud, by type."""
         found = json.loads(self.roost("get", "cloud", "watched", "-o", "json").stdout)["status"]
@@ -205,16 +221,26 @@ class Watched:
         raise AssertionError(f"after {within:g} s still not: {what}: {last!r}\n{logs}")
 
 
+def _address(prefix: str, last: int) -> str:
+    return f"{prefix}:{last}" if ":" in prefix else f"{prefix}.{last}"
+
+
+def _length(prefix: str) -> int:
+    return 64 if ":" in prefix else 24
+
+
 def seconds(stamp: str) -> float:
     """A time of the API as seconds since 1970."""
     return datetime.fromisoformat(stamp).astimezone(UTC).timestamp()
 
 
 @contextlib.contextmanager
-def watched(place: Path, workers: Sequence[str], heartbeat: Raw) -> Iterator[Watched]:
+def watched(
+    place: Path, workers: Sequence[str], heartbeat: Raw, networks: Networks = NETWORKS
+) -> Iterator[Watched]:
     """The cloud, built and in service."""
     with namespaces("switch", "controller", *workers) as world:
-        made = Watched(world, place, workers)
+        made = Watched(world, place, workers, networks)
         try:
             made.build(heartbeat)
             yield made

@@ -48,6 +48,7 @@ from roost.api import (
     writing,
 )
 from roost.api import target as targets
+from roost.api.ahead import Ahead
 from roost.api.context import ApiContext
 from roost.api.forms import View, as_json, indent
 from roost.api.identity import accounts, guarding
@@ -83,6 +84,7 @@ class Api:
         }
         self._context = dataclasses.replace(context, subresources=extra)
         self._watches = Watches()
+        self._ahead = Ahead()
         self._watches.still_allowed = self._may_still_watch
         self._attending: asyncio.Task[None] | None = None
         self._followers = audits.Followers(context.store)
@@ -100,6 +102,7 @@ class Api:
         """End all watches, now and from now on."""
         self._watches.end()
         self._followers.end()
+        self._ahead.close()
         self._login.close()
         self._metrics.close()
         if self._attending is not None:
@@ -262,7 +265,7 @@ class Api:
             case "list" | "watch" | "deletecollection" if questions.is_one(request.query_params):
                 return await self._question(request, caller, found, view)
             case "list":
-                return await reading.list_(context, request, found, view)
+                return await reading.list_(context, request, found, view, self._ahead)
             case "watch":
                 self._attend()
                 return await watch(context, request, found, view, self._watches, caller)

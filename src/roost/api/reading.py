@@ -4,8 +4,8 @@ A single resource is the stored text with its revision in it. A list is read in 
 (`snapshots`), each in a short transaction of its own, and written as it is read: an answer of any length
 takes the memory of two slices, and a client that reads slowly keeps no transaction open. What fits into one
 slice is sent whole, with its length. LONG_ANSWERS are on their way at once; who asks for one more is told to
-come back. A list with a limit is one answer of at most LARGEST_PAGE bytes; it may
-give fewer than asked for and a token to go on with.
+come back. A list with a limit is one answer of at most LARGEST_PAGE bytes; it may give fewer than asked for
+and a token to go on with, and who goes on finds the page after read `ahead`.
 
 Should history be compacted away while a long answer is on its way, or the database fail, the connection is
 broken off: half a list must not look like a whole one.
@@ -15,14 +15,16 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Callable, Coroutine, Hashable, Mapping
 from datetime import datetime
+from typing import Any
 
 import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
 from roost.api import compression, encoders, forms, options, snapshots
+from roost.api.ahead import LARGEST, Ahead, Page
 from roost.api.compression import Gzip
 from roost.api.context import ApiContext
 from roost.api.forms import JSON as JSON
@@ -72,7 +74,7 @@ async def _find(store: Store, view: View, target: Target) -> Stored | None:
     return None
 
 
-async def list_(context: ApiContext, request: Request, target: Target, view: View) -> Response:
+async def list_(context: ApiContext, request: Request, target: Target, view: View, ahead: Ahead) -> Response:
     """Resources of a kind, of one namespace or all, filtered, page by page."""
     query = request.query_params
     form = forms.negotiate(request.headers.get("accept", ""), query)
@@ -80,25 +82,66 @@ async def list_(context: ApiContext, request: Request, target: Target, view: Vie
     asked = options.for_list(query)
     await reach(context.store, asked.revision)
     pinned = matcher.name if target.namespace or not view.info.namespaced else ""
-    listing = Listing(view, Scope(view.sources, target.namespace, pinned), matcher, asked)
-    zipped = _takes_gzip(request)
-    try:
-        first = await context.store.read(lambda tx: listing.first(tx, form, context.clock(), zipped=zipped))
-    except (Compacted, FutureRevision) as error:
-        raise snapshots.Expired(error, asked.start) from error
-    headers = _ZIPPED if listing.zipped else {"Vary": "Accept-Encoding"} if zipped else {}
+    scope, zipped = Scope(view.sources, target.namespace, pinned), _takes_gzip(request)
+
+    async def begun(asked: ListOptions) -> tuple[Listing, Page]:
+        listing = Listing(view, scope, matcher, asked)
+        try:
+            first = await context.store.read(
+                lambda tx: listing.first(tx, form, context.clock(), zipped=zipped)
+            )
+        except (Compacted, FutureRevision) as error:
+            raise snapshots.Expired(error, asked.start) from error
+        return listing, Page(first, listing.zipped, listing.then)
+
+    async def begun_at(start: Continue) -> Page:
+        return (await begun(msgspec.structs.replace(asked, start=start)))[1]
+
+    if asked.start is not None and asked.limit:
+        page = await _paged(ahead, request, asked.start, begun_at)
+        return _whole(page, request, form)
+    listing, page = await begun(asked)
     if listing.over:
-        if not listing.zipped:
-            first = _presented(first, form, query)
-        return Response(first, headers=headers, media_type=form.media)
+        return _whole(page, request, form)
+    headers = _headers(page, request)
     if request.method == "HEAD":
         return Streamed(_nothing(), headers=headers, media_type=form.media)
     client = client_of(request.scope)
     if _long.on_their_way >= LONG_ANSWERS or _long.of[client] >= max(1, LONG_ANSWERS // 2):
         message = f"{LONG_ANSWERS} long lists are on their way; try again later, or list page by page"
         raise ApiError(429, message, details={"retryAfterSeconds": 2}, headers={"Retry-After": "2"})
-    pieces = _pieces(context.store, listing, first, client)
+    pieces = _pieces(context.store, listing, page.body, client)
     return Streamed(pieces, headers=headers, media_type=form.media)
+
+
+async def _paged(
+    ahead: Ahead, request: Request, start: Continue, read: Callable[[Continue], Coroutine[Any, Any, Page]]
+) -> Page:
+    """A page that goes on from `start`; the one after it is on its way then."""
+
+    def place(start: Continue) -> Hashable:
+        # All that an answer follows from.
+        asked = [item for item in request.query_params.multi_items() if item[0] != "continue"]
+        heard = tuple(request.headers.get(name, "") for name in ("accept", "accept-encoding"))
+        return (request.url.path, *sorted(asked), heard, start)
+
+    page = await ahead.take(place(start)) or await read(start)
+    then = page.then
+    # The next is likely as large as this one; one that is not kept would be read twice.
+    if then is not None and len(page.body) <= LARGEST:
+        ahead.begin(place(then), lambda: read(then))
+        # Or it would begin when this one is sent, which keeps the loop busy.
+        await asyncio.sleep(0)
+    return page
+
+
+def _whole(page: Page, request: Request, form: Form) -> Response:
+    body = page.body if page.zipped else _presented(page.body, form, request.query_params)
+    return Response(body, headers=_headers(page, request), media_type=form.media)
+
+
+def _headers(page: Page, request: Request) -> dict[str, str]:
+    return _ZIPPED if page.zipped else {"Vary": "Accept-Encoding"} if _takes_gzip(request) else {}
 
 
 _ZIPPED = {"Content-Encoding": "gzip", "Vary": "Accept-Encoding"}
@@ -163,6 +206,8 @@ class Listing:
         self._gzip: Gzip | None = None
         self._encoder: encoders.ListEncoder
         self.over = False
+        self.then: Continue | None = None
+        """Where the next page goes on; None when there is none."""
 
     @property
     def zipped(self) -> bool:
@@ -182,7 +227,8 @@ class Listing:
             parts, upto, given = self._page(tx)
             if upto is not None:
                 left = self._left(tx, upto, given) if self._matcher.everything else UNCOUNTED
-                metadata["continue"] = Continue(self._revision, *upto, left).token()
+                self.then = Continue(self._revision, *upto, left)
+                metadata["continue"] = self.then.token()
                 if left != UNCOUNTED:
                     metadata["remainingItemCount"] = left
             self.over = True

@@ -115,7 +115,7 @@ class Observer:
         self._sockets: dict[int, socket.socket] = {}
         self._dropped: dict[int, int] = {}
         self._open_again_at = 0.0
-        self._told_at = -TELL_EVERY
+        self._told_at = self._told_closed_at = -TELL_EVERY
         self._looking_since = self._looked = monotonic()
         self._lock = threading.Lock()
         self._wake = threading.Event()
@@ -322,20 +322,28 @@ class Observer:
     # -- sockets
 
     def _open(self) -> None:
-        """Have a socket for each family; what can't be had is tried again."""
+        """Have a socket for each family; what can't be had, as IPv6 on a kernel without, is tried again."""
         now = self._monotonic()
-        if len(self._sockets) == 2 or now < self._open_again_at:
-            return
+        if len(self._sockets) < 2 and now >= self._open_again_at and self._opened(now):
+            # Nobody could be heard there until now. A try that opened nothing is no excuse for anybody.
+            self._looking_since = now
+        if not self._sockets:
+            self._looking_since = now
+
+    def _opened(self, now: float) -> bool:
+        """Whether there is a socket now that there was not."""
+        before = len(self._sockets)
         for family, address in ((socket.AF_INET, "0.0.0.0"), (socket.AF_INET6, "::")):  # noqa: S104
             if family in self._sockets:
                 continue
             try:
                 self._sockets[family] = listen(family, address, self._port)
             except OSError as error:
-                log.warning("heartbeat.not-listening", port=self._port, reason=str(error))
                 self._open_again_at = now + OPEN_AGAIN
-        # Nobody could be heard until now.
-        self._looking_since = now
+                if now - self._told_closed_at >= TELL_EVERY:
+                    self._told_closed_at = now
+                    log.warning("heartbeat.not-listening", port=self._port, at=address, reason=str(error))
+        return len(self._sockets) > before
 
 
 def _shown(heartbeat: HostHeartbeat) -> tuple[object, ...]:

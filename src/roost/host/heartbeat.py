@@ -60,7 +60,7 @@ class _Way:
         self.sequence = 0
         self.missed = 0
         self._sockets: dict[str, socket.socket] = {}
-        self._open_at = 0.0
+        self._open_at: dict[str, float] = {}
 
     def send(self, plan: Plan, now: float) -> None:
         """Send one beat to each target; one that can't be sent is missed."""
@@ -68,7 +68,7 @@ class _Way:
         datagram = seal(Beat(plan.id, self.sequence, time.monotonic_ns(), self.network.network), plan.secret)
         sent = 0
         for target in self.network.targets:
-            if target not in self._sockets and now < self._open_at:
+            if target not in self._sockets and now < self._open_at.get(target, 0.0):
                 continue
             try:
                 self._socket(target).send(datagram)
@@ -79,7 +79,8 @@ class _Way:
             except OSError:
                 # The port may be another by the same name: its socket is made anew, though not at each beat.
                 self._close(target)
-                self._open_at = now + OPEN_AGAIN
+                # Each target by itself: to one of the other family a host may have no way at all.
+                self._open_at[target] = now + OPEN_AGAIN
         if not sent:
             self.missed += 1
 

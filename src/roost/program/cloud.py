@@ -236,7 +236,7 @@ class CloudRole:
         if self._settings.advertise:
             return self._settings.advertise
         host, port = split_address(self._settings.link_address, LINK_PORT)
-        reached = own_address() if host in ANY_ADDRESS else host
+        reached = own_address(host) if host in ANY_ADDRESS else host
         return [_joined(reached, port)]
 
     async def _call_cloud(self, cloud: str, request: exchange.Request) -> exchange.Response:
@@ -299,7 +299,7 @@ class CloudRole:
         where = self._settings.link_address
         if where:
             host, port = split_address(where, LINK_PORT)
-            where = _joined(own_address() if host in ANY_ADDRESS else host, port)
+            where = _joined(own_address(host) if host in ANY_ADDRESS else host, port)
         name = self._process if self._settings.database else self._store.identity
         return Gateway(
             self._home,
@@ -444,14 +444,18 @@ def next_step(kubeconfig: str) -> str:
     )
 
 
-def own_address() -> str:
-    """The address by which this machine is seen on its default route; loopback when it has none."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asking:
+def own_address(listening: str) -> str:
+    """The address by which this machine is seen on its default route; loopback when it has none.
+
+    It is of the family of `listening`, for at any other nobody would be heard.
+    """
+    sixth = ":" in listening
+    with socket.socket(socket.AF_INET6 if sixth else socket.AF_INET, socket.SOCK_DGRAM) as asking:
         try:
             # A datagram socket is only told its route here; nothing is sent.
-            asking.connect(("192.0.2.1", 9))
+            asking.connect(("2001:db8::1" if sixth else "192.0.2.1", 9))
         except OSError:
-            return "127.0.0.1"
+            return "::1" if sixth else "127.0.0.1"
         return str(asking.getsockname()[0])
 
 

@@ -50,19 +50,19 @@ def with_revision(kind: str, data: str, revision: int) -> bytes:
 
 def with_revisions(stored: Iterable[tuple[str, str, int]]) -> bytes:
     """The same of many, each a kind, data and a revision, with commas between them."""
-    parts, start = list[str](), _NEVER
+    parts, start, inside = list[str](), _NEVER, 0
     for kind, data, revision in stored:
         # Those of one kind and version begin alike, so a long list looks for the place once.
         if not data.startswith(start):
             inside = _inside_metadata(kind, data)
             if not inside:
-                parts.append(_decoded_with_revision(data, revision))
+                start = _NEVER
+                parts += (",", _decoded_with_revision(data, revision))
                 continue
             start = data[:inside]
-        rest = data[len(start) :]
-        comma = "" if rest.startswith("}") else ","
-        parts.append(f'{start}"resourceVersion":"{revision}"{comma}{rest}')
-    return ",".join(parts).encode()
+        comma = "" if data.startswith("}", inside) else ","
+        parts += (",", start, f'"resourceVersion":"{revision}"{comma}', data[inside:])
+    return "".join(parts[1:]).encode()
 
 
 def _decoded_with_revision(data: str, revision: int) -> str:

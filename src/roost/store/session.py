@@ -43,6 +43,12 @@ _PARAMETERS = {"sqlite://": "qmark", "postgresql+psycopg://": "format"}
 
 
 @cache
+def _written_out(statement: ClauseElement, dialect: Dialect) -> str:
+    """A statement without parameters, its values in its text."""
+    return str(statement.compile(dialect=dialect, compile_kwargs={"literal_binds": True}))
+
+
+@cache
 def _positional(name: str) -> Dialect:
     load: Any = make_url(name).get_dialect()
     made: Dialect = load(paramstyle=_PARAMETERS[name])
@@ -177,6 +183,20 @@ class Session:
         """Begin a transaction. PostgreSQL's begins with the first statement."""
         if self.is_sqlite:
             self._cursor.execute("BEGIN IMMEDIATE" if writing else "BEGIN")
+
+    def snapshot(self, first: ClauseElement) -> Row:
+        """Begin a transaction that sees one state of the database, and only reads; the one row that a
+        statement without values gives then. PostgreSQL is asked for both at once."""
+        if self.is_sqlite:
+            self._cursor.execute("BEGIN")
+            return self.one(first)
+        sql = _written_out(first, self._connection.dialect)
+        self._cursor.execute(f"BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; {sql}", prepare=False)
+        self._cursor.nextset()
+        row: Row | None = self._cursor.fetchone()
+        if row is None:
+            raise LookupError(str(first))
+        return row
 
     def together(self) -> contextlib.AbstractContextManager[Any]:
         """Statements whose answers nobody waits for, sent in one go where the driver can."""

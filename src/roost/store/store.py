@@ -411,16 +411,27 @@ class Store:
                 if session.is_sqlite or not session.lost:
                     raise
             finally:
-                if session.rollback():
-                    sessions.give(session)
+                self._give_back(sessions, session)
             session = sessions.fresh()
             try:
                 return work(session)
             finally:
-                if session.rollback():
-                    sessions.give(session)
+                self._give_back(sessions, session)
         except self._failures.any as error:
             raise ReadFailed(cause_of(error)) from error
+
+    def _give_back(self, sessions: Sessions, session: Session) -> None:
+        """End what was read, and keep the session. Where that takes a round trip, the answer goes first."""
+
+        def work() -> None:
+            if session.rollback():
+                sessions.give(session)
+
+        if not session.is_sqlite and not self._inline:
+            with contextlib.suppress(RuntimeError):  # The threads take nothing more: the store is closing.
+                self._reading_threads.submit(work)
+                return
+        work()
 
     async def _in(self, executor: Executor, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(executor, work)
@@ -472,9 +483,8 @@ class Store:
 
 def _begin(session: Session, clock: Clock | None) -> Transaction:
     """A transaction that sees one state of the database."""
-    session.begin(writing=False)
     read = statements.READ_REVISION if session.is_sqlite else statements.READ_REVISION_AND_CLOCK
-    revision, *epoch = session.one(read)
+    revision, *epoch = session.snapshot(read)
     return Transaction(Together(session), revision, moment(clock, *epoch))
 
 
