@@ -1,8 +1,9 @@
-"""A central cloud as a real process, and thousands of simulated sites beside it, on the same processors.
+"""A central cloud as real processes, and thousands of simulated sites beside it, on the same processors.
 
-For each number of subclouds a new centre is started, on SQLite or PostgreSQL. The sites are declared through
-its API, enrol at its door and dial, all over mutual TLS on loopback. What is waited for is asked of the
-centre's API; changes are seen in a watch on it. Times of changes are of one machine's clock.
+For each number of subclouds a new centre is started, on SQLite or PostgreSQL: one process, or on PostgreSQL
+as many as can hold the links, for a process may open so many files only. The sites are declared through its
+API, enrol at its door and dial, all over mutual TLS on loopback. What is waited for is asked of the centre's
+API; changes are seen in a watch on it. Times of changes are of one machine's clock.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -35,6 +37,8 @@ ALL = "all"
 """The SubcloudGroup that all sites are in: its figures say how many are online."""
 HOSTS = 1
 HEARTBEAT = 1.0
+LINKS = 18_000
+"""At one process of the centre at most."""
 AT_ONCE = 16
 WITHIN = 600.0
 REST, RATE_SECONDS = 20.0, 20.0
@@ -88,21 +92,41 @@ def _database(engine: str, directory: Path) -> Iterator[_Database]:
         yield _Database({"ROOST_DATABASE": url}, pid)
 
 
+class _Centre:
+    """One process of the centre: where it lies, and where it listens."""
+
+    def __init__(self, directory: Path, number: int) -> None:
+        self.home, self.log = directory / f"home-{number}", directory / f"central-{number}.log"
+        self.door, self.links = f"127.0.0.1:{free_port()}", f"127.0.0.1:{free_port()}"
+        self.process: subprocess.Popen[bytes]
+
+    def command(self, keys: Path, all_links: Sequence[str]) -> list[str]:
+        up = roost("up", "--home", str(self.home), "--name", NAME, "--no-host", "--contained")
+        up += ["--keys", str(keys), "--address", self.door, "--link-address", self.links]
+        return up + [part for where in all_links for part in ("--advertise", where)]
+
+    def share_authority(self, other: _Centre) -> None:
+        (other.home / "pki").mkdir(parents=True, mode=0o700, exist_ok=True)
+        for name in ("ca.crt", "ca.key"):
+            shutil.copy(self.home / "pki" / name, other.home / "pki" / name)
+
+
 class _Run:
     """One number of subclouds on one centre."""
 
     def __init__(self, directory: Path, database: _Database, count: int, found: Found) -> None:
         self._directory, self._database, self._count, self._found = directory, database, count, found
-        self._home = directory / "home"
-        self._ports = (free_port(), free_port())
-        self._process: subprocess.Popen[bytes]
+        several = -(-count // LINKS) if database.pid else 1
+        self._centres = [_Centre(directory, number) for number in range(several)]
+        self._home = self._centres[0].home
         self._many: Many
 
     async def run(self) -> None:
         self._many = Many(
             count=self._count,
             hosts=HOSTS,
-            endpoint=f"127.0.0.1:{self._ports[1]}",
+            endpoint=self._centres[0].links,
+            more=[centre.links for centre in self._centres[1:]],
             directory=self._directory / "sites",
             heartbeat=HEARTBEAT,
         )
@@ -169,7 +193,9 @@ class _Run:
         self._note(
             "at rest: processor of centre and database", "% of a core", 100 * (self._used() - used) / REST
         )
-        self._note("at rest: memory of the centre", "MiB", memory(self._process.pid).resident)
+        resident = sum(memory(centre.process.pid).resident for centre in self._centres)
+        self._note("at rest: processes of the centre", "", len(self._centres))
+        self._note("at rest: memory of the centre", "MiB", resident)
         if self._database.pid:
             shares = sum(memory(pid).proportional for pid in family(self._database.pid))
             self._note("at rest: memory of PostgreSQL", "MiB", shares)
@@ -208,7 +234,7 @@ class _Run:
                 async with self._client() as client:
                     for place in places:
                         due = began + place / rate
-                        if due - began > RATE_SECONDS:
+                        if max(due, time.monotonic()) - began > RATE_SECONDS:
                             return
                         await asyncio.sleep(max(0.0, due - time.monotonic()))
                         await _share(client, site_name(place % self._count), f"own-{rate}-{place}")
@@ -271,12 +297,19 @@ class _Run:
 
     @contextlib.asynccontextmanager
     async def _up(self) -> AsyncIterator[None]:
-        log = self._directory / "central.log"
-        up = roost("up", "--home", str(self._home), "--name", NAME, "--no-host", "--contained")
-        up += ["--address", f"127.0.0.1:{self._ports[0]}", "--link-address", f"127.0.0.1:{self._ports[1]}"]
-        with running(up, log, **self._database.environment) as self._process:
-            ready = lambda: is_ready(self._home / "kubeconfig")  # noqa: E731 - asked in a thread
-            await asyncio.to_thread(wait_for, ready, self._process, log)
+        links = [centre.links for centre in self._centres]
+        first = self._centres[0]
+        async with contextlib.AsyncExitStack() as running_ones:
+            for centre in self._centres:
+                if centre is not first:
+                    first.share_authority(centre)
+                up = centre.command(self._directory / "keys", links)
+                centre.process = running_ones.enter_context(
+                    running(up, centre.log, **self._database.environment)
+                )
+                kubeconfig = centre.home / "kubeconfig"
+                ready = lambda kubeconfig=kubeconfig: is_ready(kubeconfig)  # noqa: E731 - asked in a thread
+                await asyncio.to_thread(wait_for, ready, centre.process, centre.log)
             yield
 
     @contextlib.asynccontextmanager
@@ -289,7 +322,8 @@ class _Run:
         await self._many.do(Step(action=action, **said))
 
     def _used(self) -> float:
-        pids = [self._process.pid, *(family(self._database.pid) if self._database.pid else [])]
+        pids = [centre.process.pid for centre in self._centres]
+        pids += family(self._database.pid) if self._database.pid else []
         return sum(map(processor_seconds, pids))
 
     def _delays(self, what: str, delays: list[float]) -> None:
