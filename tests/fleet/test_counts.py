@@ -8,8 +8,10 @@ import hypothesis.strategies as st
 import msgspec
 from hypothesis import given, settings
 
+from roost.engine.queue import RESOLUTION
 from roost.fleet import counts as counts_module
 from roost.fleet.counts import FleetCountsController, Totals, stands_for
+from roost.fleet.summing import PAUSE, SUMS
 from roost.model.cloud import AlarmCounts, Cloud, CloudStatus, FleetCounts, Subcloud
 from roost.model.meta import Metadata
 from roost.store.transaction import Transaction
@@ -140,3 +142,16 @@ async def test_one_change_reads_one_cloud_and_many_at_once_are_written_together(
         found = await fleet(c)
         assert found is not None and found.clouds_with_critical == 200
         assert c.store.revision - before <= 199 + 3, "the sum is written now and then, not for each"
+
+
+@on_fake_time
+async def test_what_is_left_of_a_pause_is_never_too_little_to_wait_for() -> None:
+    """A wait below the queue's resolution is over at once: it would be given back for ever, at one moment."""
+    async with centre() as c:
+        await c.store.save(Cloud(metadata=Metadata(name=CENTRE)))
+        controller = FleetCountsController(CENTRE)
+        await controller.reconcile(c.store, SUMS)
+        await asyncio.sleep(PAUSE - RESOLUTION / 2)
+        assert await controller.reconcile(c.store, SUMS) is None
+        left = await controller.reconcile(c.store, SUMS)
+        assert left is not None and left > RESOLUTION

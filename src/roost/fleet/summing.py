@@ -16,6 +16,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Generic, TypeVar
 
 from roost.engine.controller import Key
+from roost.engine.queue import RESOLUTION
 from roost.model.cloud import SUBCLOUD
 from roost.store.store import Store
 from roost.store.transaction import Change, Transaction
@@ -91,8 +92,9 @@ class Summing(ABC, Generic[T]):
 
     async def reconcile(self, store: Store, key: Key) -> float | None:
         now = asyncio.get_running_loop().time()
-        if self._looked_at is not None and 0 <= now - self._looked_at < PAUSE:
-            return PAUSE - (now - self._looked_at)
+        # What is less than the queue's resolution is over: it would be given back at the same moment, for ever.
+        if self._looked_at is not None and RESOLUTION < (left := self._looked_at + PAUSE - now) <= PAUSE:
+            return left
         self._looked_at = now
         names, asked = sorted(self._changed), self._asked
         everything = asked != self._done
