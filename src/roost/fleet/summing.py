@@ -92,7 +92,7 @@ class Summing(ABC, Generic[T]):
 
     async def reconcile(self, store: Store, key: Key) -> float | None:
         now = asyncio.get_running_loop().time()
-        # What is less than the queue's resolution is over: it would be given back at the same moment, for ever.
+        # Less than the resolution of the queue is over: it would be given back at the same moment, for ever.
         if self._looked_at is not None and RESOLUTION < (left := self._looked_at + PAUSE - now) <= PAUSE:
             return left
         self._looked_at = now
