@@ -91,6 +91,7 @@ def test_api_resources(run: Run) -> None:
         "clouds",
         "incidents",
         "subcloudgroups",
+        "subcloudoperations",
         "subclouds",
         "uplinks",
         "users",

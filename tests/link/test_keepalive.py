@@ -24,7 +24,7 @@ from roost.link.wire import Connection
 from tests.link.test_tls import Site
 from tests.support.namespaces import Namespace, namespaces
 
-CUT = "add table inet cut; add chain inet cut all { type filter hook input priority 0; policy drop; }"
+CUT = "add table inet cut; add chain inet cut everything { type filter hook input priority 0; policy drop; }"
 PATIENCE = 5 * CUT_AFTER
 STEADY = 3.0
 
