@@ -10,11 +10,12 @@ import pytest
 
 from roost.cloud.contact import LATE, LOST, RETURN
 from roost.model import time
-from roost.model.configuration import HostConfiguration
+from roost.model.configuration import HOST_CONFIGURATION, HostConfiguration
 from roost.model.fault import Alarm
-from roost.model.host import AgentState, InterfaceAssignment, Reading
+from roost.model.host import HOST, AgentState, InterfaceAssignment, Reading
 from roost.model.meta import Metadata
 from roost.model.operation import Operation, OperationSpec
+from roost.store.transaction import Transaction
 from tests.cloud.site import WELL, Site, network, put_in_force, site
 from tests.support.clock import on_fake_time
 from tests.support.stores import CLOUD
@@ -432,6 +433,32 @@ async def test_a_reboot_whose_record_was_lost_does_not_restart_the_host_twice() 
         await asyncio.sleep(120)
         assert s.boots["h"] == 2
         assert (await s.store.load(Operation, CLOUD, "again")).status.state == "succeeded"
+
+
+@on_fake_time
+async def test_a_restart_is_not_waited_for_at_a_host_that_was_never_told() -> None:
+    """The host was deleted and declared anew while nobody looked at the operation."""
+    async with site() as s:
+        s.work()
+        await s.declare()
+        await s.join()
+        await asyncio.sleep(1)
+        s.obeys.clear()
+        await reboot(s)
+        await asyncio.sleep(3)
+        await s.stop()
+
+        def replace(tx: Transaction) -> None:
+            for kind in (HOST_CONFIGURATION.kind, HOST.kind):
+                tx.drop(kind, CLOUD, "h")
+
+        await s.store.transact(replace)
+        await s.declare()
+        s.work("two")
+        await s.join()
+        await asyncio.sleep(120)
+        status = (await s.store.load(Operation, CLOUD, "again")).status
+        assert status.state == "failed" and "declared anew" in status.message
 
 
 @on_fake_time

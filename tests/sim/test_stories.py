@@ -26,6 +26,11 @@ STORIES: dict[str, str] = {
         "had been done to the former host counted as a try just made, and half a minute passed before "
         "anything was done, without a word why. An operation bears the uid of its host now."
     ),
+    "a-host-declared-while-it-restarts": (
+        "A host was told to restart, and its cloud lost power in the midst of a look at that; it was deleted "
+        "and declared anew before the lease of that look had run out. The operation then waited a quarter of "
+        "an hour for a restart that nobody had told the new host to make. It ends at once, and says why."
+    ),
 }
 
 

@@ -13,7 +13,7 @@ from contextlib import AbstractContextManager, contextmanager
 import msgspec
 import pytest
 
-from roost.cloud import lifecycle
+from roost.cloud import lifecycle, procedures
 from roost.model.host import Host
 from roost.model.operation import Operation, OperationAction
 from roost.sim.deterministic.events import Plan
@@ -34,7 +34,18 @@ def _tries_of_whoever_has_the_name() -> Iterator[None]:
         yield
 
 
-UNMENDED: dict[str, Unmended] = {"a-host-declared-again": _tries_of_whoever_has_the_name}
+@contextmanager
+def _no_order_is_ever_lost() -> Iterator[None]:
+    """What a host was told before it was deleted is waited for at the one that bears its name now."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(procedures, "_was_lost", lambda _configuration: False)
+        yield
+
+
+UNMENDED: dict[str, Unmended] = {
+    "a-host-declared-again": _tries_of_whoever_has_the_name,
+    "a-host-declared-while-it-restarts": _no_order_is_ever_lost,
+}
 """By the name of the story."""
 
 

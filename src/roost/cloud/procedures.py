@@ -197,9 +197,16 @@ def _command_reboot(tx: Transaction, operation: Operation, host: Host) -> Outcom
     return Done("The host is told to restart.")
 
 
+def _was_lost(configuration: HostConfiguration) -> bool:
+    """Whether an order to restart that was written went with the configuration of a host that was deleted."""
+    return RESTART_BY not in configuration.metadata.annotations
+
+
 def _restarted(presence: Presences) -> Look:
     def look(tx: Transaction, operation: Operation, host: Host) -> Outcome:
         configuration = tx.seek(HostConfiguration, host.metadata.namespace, host.metadata.name)
+        if configuration is not None and _was_lost(configuration):
+            return Failed(f"{host.metadata.name} was declared anew after it had been told to restart")
         start = configuration.spec.reboot_from if configuration else ""
         if not start or host.status.agent.boot_id == start:
             return Wait("Waiting for the host to go down and come back.")

@@ -20,7 +20,7 @@ from typing import Any
 import msgspec
 from sqlalchemy import select
 
-from roost.engine.controller import StoreController
+from roost.engine.controller import Controller, StoreController
 from roost.link.node import Node
 from roost.link.node import subcloud as subcloud_node
 from roost.model.fault import LOG_ENTRY
@@ -79,12 +79,26 @@ async def unsettled(cloud: SimulatedCloud) -> list[str]:
     found = []
     for controller in cloud.controllers:
         keys = controller.all_keys
-        if isinstance(controller, StoreController):
+        if not isinstance(controller, StoreController):
+            continue
+        if type(controller).decide is StoreController.decide:
+            wrote = await _asked(cloud.store, controller)
+            found += [f"{cloud.name}: {controller.name} has written {name}" for name in wrote]
+        else:
             try:
                 await cloud.store.transact(partial(_ask_all, keys, controller.decide))
             except _Undone as undone:
                 found += [f"{cloud.name}: {controller.name} would write {name}" for name in undone.wrote]
     return found
+
+
+async def _asked(store: Store, controller: Controller) -> list[str]:
+    """Ask a controller of several transactions about everything, in earnest; what it wrote."""
+    before = store.revision
+    for key in await store.read(lambda tx: list(controller.all_keys(tx))):
+        await controller.reconcile(store, key)
+    batch = await store.changes(before)
+    return [f"{c.type} {_name((c.kind, c.namespace, c.name))}" for c in batch.changes]
 
 
 class _Undone(Exception):
