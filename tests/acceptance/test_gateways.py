@@ -180,7 +180,8 @@ async def _story(processes: list[CloudProcess], place: Path) -> None:
         await until("half is at each", lambda: sites_per_process(second) == [COUNT // 2] * 2, 10)
         assert [one["roles"] for one in table(first)] == [["api", "links", "control"]] * 2
         assert [one["active"] for one in table(second)] == [True, False]
-        kubectl(second, "wait", "--for=condition=InSync", "subclouds", "--all", "--timeout=60s").ok()
+        sites = [f"subclouds/{site_name(number)}" for number in range(COUNT)]
+        kubectl(second, "wait", "--for=condition=InSync", *sites, "--timeout=60s").ok()
 
         # The first began alone, so it leads. The other one is killed.
         second.kill()
