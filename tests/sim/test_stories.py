@@ -7,7 +7,6 @@ in a table of docs/simulation.md, each with the test that keeps it.
 
 from __future__ import annotations
 
-import ast
 import re
 from pathlib import Path
 
@@ -55,7 +54,8 @@ def test_each_story_on_the_page_names_tests_that_there_are() -> None:
         named = re.findall(r"`(tests/[^`]+\.py)::(\w+)`", kept)
         assert happened.strip() and why.strip() and named, kept
         for path, name in named:
-            there = {n.name for n in ast.walk(ast.parse((ROOT / path).read_text())) if hasattr(n, "name")}
+            # Not by its syntax tree: making one fails now and then in Python 3.11, deep in a stack.
+            there = re.findall(r"^ *(?:async def|def|class) (\w+)", (ROOT / path).read_text(), re.MULTILINE)
             assert name in there, f"{path} has no {name}"
     for name in re.findall(r"`([\w-]+)\.json`", text):
         assert name in STORIES
