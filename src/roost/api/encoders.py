@@ -19,6 +19,7 @@ from roost.api.items import Item
 from roost.api.status import ApiError
 from roost.model.codec import Raw
 from roost.store.encoding import with_revisions
+from roost.store.transaction import Stored
 
 EventType = Literal["ADDED", "MODIFIED", "DELETED", "BOOKMARK", "ERROR"]
 
@@ -78,6 +79,15 @@ class ListEncoder:
             joined = _joined(self._view, items)
         else:
             joined = b",".join([self._item(item) for item in items])
+        return self._after(joined)
+
+    def resources(self, found: Sequence[Stored]) -> list[bytes]:
+        """The same of resources as they were read, into which nobody has looked."""
+        if self._form.shape is not Shape.OBJECT or not self._view.as_stored or not found:
+            return self.items([Item(stored, self._view) for stored in found])
+        return self._after(with_revisions([(s.kind, s.data, s.revision) for s in found]))
+
+    def _after(self, joined: bytes) -> list[bytes]:
         begun, self._begun = self._begun, True
         return [b",", joined] if begun else [joined]
 
@@ -104,6 +114,10 @@ class YamlListEncoder(ListEncoder):
         """The next items, as parts to be joined."""
         self._begun = self._begun or bool(items)
         return [in_yaml([self._whole(item)]) for item in items]
+
+    def resources(self, found: Sequence[Stored]) -> list[bytes]:
+        """The same of resources as they were read."""
+        return self.items([Item(stored, self._view) for stored in found])
 
     def tail(self) -> bytes:
         """What closes the list; a list without items needs a word for that."""

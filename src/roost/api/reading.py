@@ -257,14 +257,15 @@ class Listing:
         while 2 * size < SLICE and not self.over:
             found = self._read(tx, self._rows)
             self.over = found.upto is None
-            looked = items = [Item(stored, self._view) for stored in found.items]
-            if not self._matcher.everything:
-                items = [item for item in looked if self._matcher.matches(item)]
-            more = self._encoder.items(items)
+            if self._matcher.everything:
+                more = self._encoder.resources(found.items)
+            else:
+                looked = (Item(stored, self._view) for stored in found.items)
+                more = self._encoder.items([item for item in looked if self._matcher.matches(item)])
             parts += more
             size += sum(map(len, more))
-            read = sum([len(item.stored.data) for item in looked])
-            self._rows = max(1, min(MOST_ROWS, SLICE * max(1, len(looked)) // max(1, read)))
+            read = sum([len(stored.data) for stored in found.items])
+            self._rows = max(1, min(MOST_ROWS, SLICE * max(1, len(found.items)) // max(1, read)))
         return parts
 
     def _left(self, tx: Transaction, upto: Key, given: int) -> int:
@@ -307,7 +308,7 @@ class Listing:
             items = found.items
             while wanted < len(items) and key_of(items[wanted]) == key_of(items[wanted - 1]):
                 wanted += 1
-            more = self._encoder.items([Item(stored, self._view) for stored in items[:wanted]])
+            more = self._encoder.resources(items[:wanted])
             parts += more
             size, given = size + sum(map(len, more)), given + len(items[:wanted])
             if wanted < len(items):

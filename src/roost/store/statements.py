@@ -11,6 +11,7 @@ from functools import cache
 from typing import Any
 
 from sqlalchemy import (
+    Column,
     Float,
     Select,
     Text,
@@ -91,6 +92,16 @@ AMONG = 64
 """Namespaces, or names, that may be looked in at once."""
 
 
+TEXTS = (resources.c.namespace, resources.c.name, resources.c.revision, resources.c.data)
+"""What a list shows of a resource."""
+
+
+@cache
+def texts(filters: frozenset[str]) -> Select[Any]:
+    """As `selection`, but TEXTS alone: for a driver the half of the work."""
+    return _selected(TEXTS, filters)
+
+
 @cache
 def selection(filters: frozenset[str]) -> Select[Any]:
     """Resources of kind `k` in order, filtered by those parameters that are named.
@@ -105,7 +116,11 @@ def selection(filters: frozenset[str]) -> Select[Any]:
     `bytes` leaves out what comes after so many bytes of data, all but the first row past them. It is
     for drivers that fetch all that a statement gives; PostgreSQL knows a text's length without reading it.
     """
-    query = select(resources).where(resources.c.kind == bindparam("k"))
+    return _selected(tuple(resources.c), filters)
+
+
+def _selected(columns: tuple[Column[Any], ...], filters: frozenset[str]) -> Select[Any]:
+    query = select(*columns).where(resources.c.kind == bindparam("k"))
     if "ns" in filters:
         query = query.where(resources.c.namespace == bindparam("ns"))
     if "origin" in filters:
@@ -130,19 +145,19 @@ def selection(filters: frozenset[str]) -> Select[Any]:
     query = query.order_by(resources.c.namespace, resources.c.name)
     if "most" in filters:
         query = query.limit(bindparam("most"))
-    return _bounded(query) if "bytes" in filters else query
+    return _bounded(query, columns) if "bytes" in filters else query
 
 
-def _bounded(query: Select[Any]) -> Select[Any]:
+def _bounded(query: Select[Any], columns: tuple[Column[Any], ...]) -> Select[Any]:
     """The rows of a selection whose forerunners have `bytes` of data at most; two in any case."""
     size, key = func.octet_length(resources.c.data), (resources.c.namespace, resources.c.name)
     # One window for both, or the rows would go through two.
     before = func.sum(size).over(order_by=key, rows=(None, 0)) - size
     place = func.row_number().over(order_by=key, rows=(None, 0))
     found = query.add_columns(before.label("before"), place.label("place")).subquery("found")
-    columns = [found.c[column.name] for column in resources.c]
+    kept = [found.c[column.name] for column in columns]
     return (
-        select(*columns)
+        select(*kept)
         .where((found.c.before <= bindparam("bytes")) | (found.c.place <= 2))
         .order_by(found.c.namespace, found.c.name)
     )

@@ -244,24 +244,23 @@ class Transaction(Remembered):
     ) -> tuple[list[Stored], bool]:
         """As `select`, of `size` bytes of data at most, or a single larger one; and whether it was cut.
 
-        What is beyond is not fetched, so memory is bounded whatever the sizes of resources. `narrowed` are
-        further filters of `statements.selection`.
+        What is beyond is not fetched, so memory is bounded whatever the sizes of resources. Nor are uid and
+        origin, which are empty: no list shows them. `narrowed` are further filters of `statements.selection`.
         """
         if _beyond(namespace, after):
             return [], False
         values: dict[str, Any] = {"k": kind, "most": limit, **_place(namespace, after), **narrowed}
         if not self._session.is_sqlite:
             values["bytes"] = size
-        query = statements.selection(frozenset(values))
+        query = statements.texts(frozenset(values))
         self._settle_for(kind, namespace)
         found, left = list[Stored](), size
         with closing(self._session.each(query, values)) as rows:
-            for row in rows:
-                stored = Stored(*row)
-                left -= encoding.octets(stored.data)
+            for place, name, revision, data in rows:
+                left -= encoding.octets(data)
                 if left < 0 and found:
                     return found, True
-                found.append(stored)
+                found.append(Stored(kind, place, name, "", revision, "", data))
         return found, len(found) == limit
 
     def history(self, after: int, limit: int) -> list[Change]:
