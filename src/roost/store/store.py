@@ -411,27 +411,16 @@ class Store:
                 if session.is_sqlite or not session.lost:
                     raise
             finally:
-                self._give_back(sessions, session)
+                if session.rollback():
+                    sessions.give(session)
             session = sessions.fresh()
             try:
                 return work(session)
             finally:
-                self._give_back(sessions, session)
+                if session.rollback():
+                    sessions.give(session)
         except self._failures.any as error:
             raise ReadFailed(cause_of(error)) from error
-
-    def _give_back(self, sessions: Sessions, session: Session) -> None:
-        """End what was read, and keep the session. Where that takes a round trip, the answer goes first."""
-
-        def work() -> None:
-            if session.rollback():
-                sessions.give(session)
-
-        if not session.is_sqlite and not self._inline:
-            with contextlib.suppress(RuntimeError):  # The threads take nothing more: the store is closing.
-                self._reading_threads.submit(work)
-                return
-        work()
 
     async def _in(self, executor: Executor, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(executor, work)
