@@ -43,16 +43,16 @@ _PARAMETERS = {"sqlite://": "qmark", "postgresql+psycopg://": "format"}
 
 
 @cache
-def _written_out(statement: ClauseElement, dialect: Dialect) -> str:
-    """A statement without parameters, its values in its text."""
-    return str(statement.compile(dialect=dialect, compile_kwargs={"literal_binds": True}))
-
-
-@cache
 def _positional(name: str) -> Dialect:
     load: Any = make_url(name).get_dialect()
     made: Dialect = load(paramstyle=_PARAMETERS[name])
     return made
+
+
+@cache
+def _written_out(statement: ClauseElement, name: str) -> str:
+    """A statement without parameters, its values in its text."""
+    return str(statement.compile(dialect=_positional(name), compile_kwargs={"literal_binds": True}))
 
 
 @cache
@@ -190,7 +190,7 @@ class Session:
         if self.is_sqlite:
             self._cursor.execute("BEGIN")
             return self.one(first)
-        sql = _written_out(first, self._connection.dialect)
+        sql = _written_out(first, "postgresql+psycopg://")
         self._cursor.execute(f"BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; {sql}", prepare=False)
         self._cursor.nextset()
         row: Row | None = self._cursor.fetchone()
